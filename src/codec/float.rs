@@ -1,0 +1,177 @@
+/*!
+Floating-point element types: IEEE widths, bfloat16, and the 8-, 6- and 4-bit formats of OCP and AMD.
+
+Each decoder takes little-endian elements and writes the f32 that they stand for. NaN and infinity
+stay what they are. The code values are those of the OCP 8-bit floating point specification (OFP8)
+and the OCP microscaling specification (MX).
+*/
+
+use half::{bf16, f16};
+
+/// `F32`: the bytes are the value.
+pub fn f32(bytes: &[u8], values: &mut [f32]) {
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *value = f32::from_le_bytes(*bytes);
+    }
+}
+
+/// `F16`: IEEE binary16; exact.
+pub fn f16(bytes: &[u8], values: &mut [f32]) {
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *value = f16::from_le_bytes(*bytes).to_f32();
+    }
+}
+
+/// `BF16`: the upper half of an f32; exact.
+pub fn bf16(bytes: &[u8], values: &mut [f32]) {
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *value = f32::from_bits(u32::from(bf16::from_le_bytes(*bytes).to_bits()) << 16);
+    }
+}
+
+/// `F64`: rounded to the nearest f32, ties to even; beyond f32's range it becomes infinite.
+pub fn f64(bytes: &[u8], values: &mut [f32]) {
+    for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *value = f64::from_le_bytes(*bytes) as f32;
+    }
+}
+
+/// What the all-ones exponent and the negative zero of an 8-bit format stand for.
+#[derive(Clone, Copy, PartialEq)]
+enum Specials {
+    /// Infinities and NaN as in IEEE 754 (E5M2).
+    Ieee,
+    /// No infinity; NaN is the all-ones magnitude (E4M3 of OCP, "FN").
+    Finite,
+    /// No infinity, no negative zero: its code, 0x80, is the one NaN ("FNUZ").
+    FiniteUnsignedZero,
+}
+
+/// The value of one 8-bit code with the given number of mantissa bits and exponent bias.
+const fn small_float(code: u8, mantissa_bits: u32, bias: i32, specials: Specials) -> f32 {
+    let magnitude = (code & 0x7F) as u32;
+    let exponent = (magnitude >> mantissa_bits) as i32;
+    let mantissa = magnitude & ((1 << mantissa_bits) - 1);
+    let all_ones = (0x7F >> mantissa_bits) as i32;
+    match specials {
+        Specials::FiniteUnsignedZero if code == 0x80 => return f32::NAN,
+        Specials::Finite if magnitude == 0x7F => return f32::NAN,
+        Specials::Ieee if exponent == all_ones => {
+            if mantissa != 0 {
+                return f32::NAN;
+            }
+            return if code < 0x80 { f32::INFINITY } else { f32::NEG_INFINITY };
+        }
+        _ => {}
+    }
+    // significand * 2^power, both exact in f32 (the smallest is 2^-17).
+    let (significand, power) = if exponent == 0 {
+        (mantissa, 1 - bias - mantissa_bits as i32)
+    } else {
+        (mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits as i32)
+    };
+    let value = significand as f32 * f32::from_bits(((127 + power) as u32) << 23);
+    if code < 0x80 { value } else { -value }
+}
+
+const fn table(mantissa_bits: u32, bias: i32, specials: Specials) -> [f32; 256] {
+    let mut values = [0.0; 256];
+    let mut code = 0;
+    while code < 256 {
+        values[code] = small_float(code as u8, mantissa_bits, bias, specials);
+        code += 1;
+    }
+    values
+}
+
+/// 2^(code - 127); 255 is NaN. Code 0 is 2^-127, an f32 subnormal.
+const fn e8m0_table() -> [f32; 256] {
+    let mut values = [0.0; 256];
+    let mut code = 0;
+    while code < 255 {
+        values[code] = f32::from_bits(if code == 0 { 1 << 22 } else { (code as u32) << 23 });
+        code += 1;
+    }
+    values[255] = f32::NAN;
+    values
+}
+
+/// Every value of OCP E4M3 (no infinity; 0x7F and 0xFF are NaN; the largest is 448).
+pub static E4M3: [f32; 256] = table(3, 7, Specials::Finite);
+/// Every value of OCP E5M2 (IEEE-like; the largest finite is 57344).
+pub static E5M2: [f32; 256] = table(2, 15, Specials::Ieee);
+/// Every value of E4M3FNUZ (0x80 is NaN; the largest is 240).
+pub static E4M3FNUZ: [f32; 256] = table(3, 8, Specials::FiniteUnsignedZero);
+/// Every value of E5M2FNUZ (0x80 is NaN; the largest is 57344).
+pub static E5M2FNUZ: [f32; 256] = table(2, 16, Specials::FiniteUnsignedZero);
+/// Every value of the scale type E8M0: 2^(code - 127), 255 is NaN.
+pub static E8M0: [f32; 256] = e8m0_table();
+/// Every value of E2M1 (FP4); codes 8 to 15 are the negatives, 8 is -0.
+pub static E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+fn look_up(table: &[f32; 256], bytes: &[u8], values: &mut [f32]) {
+    for (value, &byte) in values.iter_mut().zip(bytes) {
+        *value = table[usize::from(byte)];
+    }
+}
+
+/// `F8_E4M3`, one byte an element.
+pub fn e4m3(bytes: &[u8], values: &mut [f32]) {
+    look_up(&E4M3, bytes, values);
+}
+
+/// `F8_E5M2`, one byte an element.
+pub fn e5m2(bytes: &[u8], values: &mut [f32]) {
+    look_up(&E5M2, bytes, values);
+}
+
+/// `F8_E4M3FNUZ`, one byte an element.
+pub fn e4m3fnuz(bytes: &[u8], values: &mut [f32]) {
+    look_up(&E4M3FNUZ, bytes, values);
+}
+
+/// `F8_E5M2FNUZ`, one byte an element.
+pub fn e5m2fnuz(bytes: &[u8], values: &mut [f32]) {
+    look_up(&E5M2FNUZ, bytes, values);
+}
+
+/// `F8_E8M0`, one byte an element: a power of two.
+pub fn e8m0(bytes: &[u8], values: &mut [f32]) {
+    look_up(&E8M0, bytes, values);
+}
+
+/// `F4`: two E2M1 codes a byte, the low nibble first.
+pub fn e2m1(bytes: &[u8], values: &mut [f32]) {
+    for (pair, &byte) in values.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [E2M1[usize::from(byte & 15)], E2M1[usize::from(byte >> 4)]];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn landmarks_of_the_small_formats() {
+        for (value, expected, why) in [
+            (E4M3[0x7E], 448.0, "largest E4M3"),
+            (E4M3[0x01], 0.001953125, "smallest E4M3 subnormal, 2^-9"),
+            (E4M3[0xB8], -1.0, "sign"),
+            (E5M2[0x7B], 57344.0, "largest finite E5M2"),
+            (E5M2[0x01], 2f32.powi(-16), "smallest E5M2 subnormal"),
+            (E5M2[0xFC], f32::NEG_INFINITY, "E5M2 has infinities"),
+            (E4M3FNUZ[0x7F], 240.0, "largest E4M3FNUZ"),
+            (E5M2FNUZ[0x7F], 57344.0, "largest E5M2FNUZ"),
+            (E5M2FNUZ[0x01], 2f32.powi(-17), "smallest E5M2FNUZ subnormal"),
+            (E8M0[127], 1.0, "E8M0 bias"),
+            (E8M0[0], 2f32.powi(-127), "E8M0 subnormal"),
+            (E8M0[254], 2f32.powi(127), "largest E8M0"),
+        ] {
+            assert_eq!(value.to_bits(), expected.to_bits(), "{why}");
+        }
+        for nan in [E4M3[0x7F], E4M3[0xFF], E5M2[0x7D], E4M3FNUZ[0x80], E5M2FNUZ[0x80], E8M0[255]] {
+            assert!(nan.is_nan());
+        }
+    }
+}

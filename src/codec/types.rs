@@ -1,0 +1,185 @@
+/*!
+The one table of tensor types: every element or block type that a weight file can hold.
+
+Readers look types up by their id or name, `inspect` and the reports print the names, the docs list
+the rows, and the tests iterate over them. Adding a type is one variant, one row, and its codec.
+This table is vocabulary: every room may know it.
+*/
+
+use std::fmt;
+
+use super::float;
+
+/// How the values of a type are to be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Floating point; takes part in every metric.
+    Float,
+    /// Blocks of codes with scales; takes part in every metric.
+    Quantized,
+    /// Integers and booleans: two tensors are equal bit for bit, or they differ.
+    Exact,
+}
+
+/// Decodes whole blocks: `blocks.len() / block_bytes * block_len == values.len()`.
+///
+/// Non-finite scales are values, not errors: they decode to what the arithmetic gives.
+pub type DecodeFn = fn(blocks: &[u8], values: &mut [f32]);
+
+/// Encodes a flat run of whole blocks as ggml's reference quantizer (`from_float_ref`) does.
+pub type EncodeFn = fn(values: &[f32], blocks: &mut [u8]);
+
+/// Encodes whole rows of `column_weights.len()` values with an importance matrix, as
+/// `ggml_quantize_chunk` does.
+pub type EncodeWeightedFn = fn(values: &[f32], column_weights: &[f32], blocks: &mut [u8]);
+
+/// One row of the table.
+pub struct TypeInfo {
+    /// The type itself, to walk from a row back to the variant.
+    pub ty: TensorType,
+    /// Canonical name, as printed everywhere: `Q4_K`, `BF16`, `F8_E4M3`.
+    pub name: &'static str,
+    /// ggml's own spelling (`q4_K`), as `llama-quantize-stats` prints it.
+    pub ggml_name: Option<&'static str>,
+    /// Type id in a GGUF file.
+    pub ggml_id: Option<u32>,
+    /// `dtype` string in a safetensors header.
+    pub safetensors: Option<&'static str>,
+    /// How values are compared.
+    pub class: Class,
+    /// Elements in a block.
+    pub block_len: usize,
+    /// Bytes in a block.
+    pub block_bytes: usize,
+    /// Blocks to values; `None` for types that only compare bitwise.
+    pub decode: Option<DecodeFn>,
+    /// Values to blocks, by the reference quantizer.
+    pub encode: Option<EncodeFn>,
+    /// Values to blocks, with an importance matrix.
+    pub encode_weighted: Option<EncodeWeightedFn>,
+}
+
+macro_rules! types {
+    ($($variant:ident $name:literal $ggml_name:expr, $id:expr, $st:expr, $class:ident,
+        $len:literal / $bytes:literal, $decode:expr, $encode:expr, $weighted:expr;)*) => {
+        /// An element or block type that a weight file can hold.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(non_camel_case_types, missing_docs)]
+        pub enum TensorType { $($variant),* }
+
+        /// Every type, in the order of [`TensorType`]'s variants.
+        pub static TYPES: &[TypeInfo] = &[$(TypeInfo {
+            ty: TensorType::$variant,
+            name: $name,
+            ggml_name: $ggml_name,
+            ggml_id: $id,
+            safetensors: $st,
+            class: Class::$class,
+            block_len: $len,
+            block_bytes: $bytes,
+            decode: $decode,
+            encode: $encode,
+            encode_weighted: $weighted,
+        }),*];
+    };
+}
+
+// variant, name, ggml name, ggml id, safetensors dtype, class, block elements / block bytes,
+// decode, encode, encode with importance matrix.
+types! {
+    F32 "F32" Some("f32"), Some(0), Some("F32"), Float, 1 / 4, Some(float::f32), None, None;
+    F16 "F16" Some("f16"), Some(1), Some("F16"), Float, 1 / 2, Some(float::f16), None, None;
+    BF16 "BF16" Some("bf16"), Some(30), Some("BF16"), Float, 1 / 2, Some(float::bf16), None, None;
+    F64 "F64" Some("f64"), Some(28), Some("F64"), Float, 1 / 8, Some(float::f64), None, None;
+    F8_E4M3 "F8_E4M3" None, None, Some("F8_E4M3"), Float, 1 / 1, Some(float::e4m3), None, None;
+    F8_E5M2 "F8_E5M2" None, None, Some("F8_E5M2"), Float, 1 / 1, Some(float::e5m2), None, None;
+    F8_E4M3FNUZ "F8_E4M3FNUZ" None, None, Some("F8_E4M3FNUZ"), Float, 1 / 1, Some(float::e4m3fnuz), None, None;
+    F8_E5M2FNUZ "F8_E5M2FNUZ" None, None, Some("F8_E5M2FNUZ"), Float, 1 / 1, Some(float::e5m2fnuz), None, None;
+    F8_E8M0 "F8_E8M0" None, None, Some("F8_E8M0"), Float, 1 / 1, Some(float::e8m0), None, None;
+    F4 "F4" None, None, Some("F4"), Float, 2 / 1, Some(float::e2m1), None, None;
+    F6_E2M3 "F6_E2M3" None, None, Some("F6_E2M3"), Float, 4 / 3, None, None, None;
+    F6_E3M2 "F6_E3M2" None, None, Some("F6_E3M2"), Float, 4 / 3, None, None, None;
+    BOOL "BOOL" None, None, Some("BOOL"), Exact, 1 / 1, None, None, None;
+    U8 "U8" None, None, Some("U8"), Exact, 1 / 1, None, None, None;
+    I8 "I8" Some("i8"), Some(24), Some("I8"), Exact, 1 / 1, None, None, None;
+    U16 "U16" None, None, Some("U16"), Exact, 1 / 2, None, None, None;
+    I16 "I16" Some("i16"), Some(25), Some("I16"), Exact, 1 / 2, None, None, None;
+    U32 "U32" None, None, Some("U32"), Exact, 1 / 4, None, None, None;
+    I32 "I32" Some("i32"), Some(26), Some("I32"), Exact, 1 / 4, None, None, None;
+    U64 "U64" None, None, Some("U64"), Exact, 1 / 8, None, None, None;
+    I64 "I64" Some("i64"), Some(27), Some("I64"), Exact, 1 / 8, None, None, None;
+    C64 "C64" None, None, Some("C64"), Exact, 1 / 8, None, None, None;
+    Q4_0 "Q4_0" Some("q4_0"), Some(2), None, Quantized, 32 / 18, None, None, None;
+    Q4_1 "Q4_1" Some("q4_1"), Some(3), None, Quantized, 32 / 20, None, None, None;
+    Q5_0 "Q5_0" Some("q5_0"), Some(6), None, Quantized, 32 / 22, None, None, None;
+    Q5_1 "Q5_1" Some("q5_1"), Some(7), None, Quantized, 32 / 24, None, None, None;
+    Q8_0 "Q8_0" Some("q8_0"), Some(8), None, Quantized, 32 / 34, None, None, None;
+    Q8_1 "Q8_1" Some("q8_1"), Some(9), None, Quantized, 32 / 36, None, None, None;
+    Q2_K "Q2_K" Some("q2_K"), Some(10), None, Quantized, 256 / 84, None, None, None;
+    Q3_K "Q3_K" Some("q3_K"), Some(11), None, Quantized, 256 / 110, None, None, None;
+    Q4_K "Q4_K" Some("q4_K"), Some(12), None, Quantized, 256 / 144, None, None, None;
+    Q5_K "Q5_K" Some("q5_K"), Some(13), None, Quantized, 256 / 176, None, None, None;
+    Q6_K "Q6_K" Some("q6_K"), Some(14), None, Quantized, 256 / 210, None, None, None;
+    Q8_K "Q8_K" Some("q8_K"), Some(15), None, Quantized, 256 / 292, None, None, None;
+    IQ2_XXS "IQ2_XXS" Some("iq2_xxs"), Some(16), None, Quantized, 256 / 66, None, None, None;
+    IQ2_XS "IQ2_XS" Some("iq2_xs"), Some(17), None, Quantized, 256 / 74, None, None, None;
+    IQ3_XXS "IQ3_XXS" Some("iq3_xxs"), Some(18), None, Quantized, 256 / 98, None, None, None;
+    IQ1_S "IQ1_S" Some("iq1_s"), Some(19), None, Quantized, 256 / 50, None, None, None;
+    IQ4_NL "IQ4_NL" Some("iq4_nl"), Some(20), None, Quantized, 32 / 18, None, None, None;
+    IQ3_S "IQ3_S" Some("iq3_s"), Some(21), None, Quantized, 256 / 110, None, None, None;
+    IQ2_S "IQ2_S" Some("iq2_s"), Some(22), None, Quantized, 256 / 82, None, None, None;
+    IQ4_XS "IQ4_XS" Some("iq4_xs"), Some(23), None, Quantized, 256 / 136, None, None, None;
+    IQ1_M "IQ1_M" Some("iq1_m"), Some(29), None, Quantized, 256 / 56, None, None, None;
+    TQ1_0 "TQ1_0" Some("tq1_0"), Some(34), None, Quantized, 256 / 54, None, None, None;
+    TQ2_0 "TQ2_0" Some("tq2_0"), Some(35), None, Quantized, 256 / 66, None, None, None;
+    MXFP4 "MXFP4" Some("mxfp4"), Some(39), None, Quantized, 32 / 17, None, None, None;
+    NVFP4 "NVFP4" Some("nvfp4"), Some(40), None, Quantized, 64 / 36, None, None, None;
+    Q1_0 "Q1_0" Some("q1_0"), Some(41), None, Quantized, 128 / 18, None, None, None;
+    Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, None, None, None;
+}
+
+impl TensorType {
+    /// The table row of this type.
+    pub fn info(self) -> &'static TypeInfo {
+        &TYPES[self as usize]
+    }
+
+    /// Canonical name (`Q4_K`).
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    /// Finds a type by its id in a GGUF file.
+    pub fn from_ggml_id(id: u32) -> Option<Self> {
+        TYPES.iter().find(|row| row.ggml_id == Some(id)).map(|row| row.ty)
+    }
+
+    /// Finds a type by the `dtype` string of a safetensors header.
+    pub fn from_safetensors(dtype: &str) -> Option<Self> {
+        TYPES.iter().find(|row| row.safetensors == Some(dtype)).map(|row| row.ty)
+    }
+
+    /// Finds a type by name, without regard to case: `q4_k`, `Q4_K` and `q4_K` are one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        TYPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.ty)
+    }
+
+    /// Stored bytes of `elements` values; `None` if they are not whole blocks or overflow.
+    pub fn bytes_for(self, elements: u64) -> Option<u64> {
+        let row = self.info();
+        let len = row.block_len as u64;
+        (elements % len == 0).then(|| (elements / len).checked_mul(row.block_bytes as u64))?
+    }
+
+    /// Stored bits per element, scales included.
+    pub fn bits_per_weight(self) -> f64 {
+        let row = self.info();
+        (row.block_bytes * 8) as f64 / row.block_len as f64
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

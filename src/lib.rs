@@ -1,0 +1,7 @@
+/*!
+qualm: a cargo-test-style regression harness for quantized neural-network weights.
+
+See `ARCHITECTURE.md` for the rooms and what flows between them.
+*/
+
+pub mod codec;

@@ -1,0 +1,2 @@
+/*! The `qualm` command: it only maps errors to exit codes. */
+fn main() {}
