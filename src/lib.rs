@@ -5,3 +5,4 @@ See `ARCHITECTURE.md` for the rooms and what flows between them.
 */
 
 pub mod codec;
+pub mod model;

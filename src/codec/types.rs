@@ -168,7 +168,9 @@ impl TensorType {
     pub fn bytes_for(self, elements: u64) -> Option<u64> {
         let row = self.info();
         let len = row.block_len as u64;
-        (elements % len == 0).then(|| (elements / len).checked_mul(row.block_bytes as u64))?
+        elements
+            .is_multiple_of(len)
+            .then(|| (elements / len).checked_mul(row.block_bytes as u64))?
     }
 
     /// Stored bits per element, scales included.

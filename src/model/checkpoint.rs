@@ -1,0 +1,210 @@
+/*!
+From a path to a model: one file, a directory, or an index of shards.
+
+What a file is, its first bytes say, never its name. A directory must leave no doubt about which of
+its files are the model.
+*/
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Format, Model, ModelError, SourceFile, Tensor, safetensors};
+
+/// Opens a model: a weight file, a directory (a Hugging Face checkpoint), or a
+/// `*.safetensors.index.json`.
+pub fn open(path: &Path) -> Result<Model, ModelError> {
+    let metadata = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
+    if metadata.is_dir() {
+        return open_directory(path);
+    }
+    if path.to_string_lossy().ends_with(".index.json") {
+        return open_index(path);
+    }
+    open_files(path, vec![path.to_owned()], Vec::new())
+}
+
+/// What the first bytes of a file say it is.
+enum Kind {
+    Safetensors,
+    Gguf,
+}
+
+fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
+    let refuse = |problem: &str| Err(ModelError::new(&source.path, problem).at(0));
+    let start = source.read_range(0, source.len.min(64), "the file's start")?;
+    if start.is_empty() {
+        return refuse("is empty (zero bytes)");
+    }
+    if start.starts_with(b"GGUF") {
+        return Ok(Kind::Gguf);
+    }
+    if start.starts_with(b"version https://git-lfs") {
+        return refuse(
+            "is a Git LFS pointer, not the model itself; fetch the file with `git lfs pull`",
+        );
+    }
+    if start.starts_with(b"PK\x03\x04") || start.starts_with(&[0x80, 0x02]) {
+        return refuse(
+            "is a pickle (a PyTorch .bin or .pt file), which qualm never loads; \
+             convert it to safetensors",
+        );
+    }
+    Ok(Kind::Safetensors)
+}
+
+/// Opens the given files as one model.
+fn open_files(
+    path: &Path,
+    mut paths: Vec<PathBuf>,
+    notes: Vec<String>,
+) -> Result<Model, ModelError> {
+    paths.sort();
+    let mut model = Model {
+        path: path.to_owned(),
+        format: Format::Safetensors,
+        files: Vec::with_capacity(paths.len()),
+        tensors: Vec::new(),
+        metadata: Vec::new(),
+        notes,
+    };
+    for path in paths {
+        let mut source = SourceFile::open(&path)?;
+        match sniff(&source)? {
+            Kind::Safetensors => {
+                let contents = safetensors::read(&mut source, model.files.len())?;
+                model.tensors.extend(contents.tensors);
+                model.metadata.extend(contents.metadata);
+                model.files.push(source);
+            }
+            Kind::Gguf => {
+                return Err(ModelError::new(&path, "is a GGUF file, which is not read yet"));
+            }
+        }
+    }
+    sort_tensors(&mut model)?;
+    Ok(model)
+}
+
+/// Sorts by name and refuses a name that two shards hold.
+fn sort_tensors(model: &mut Model) -> Result<(), ModelError> {
+    model.tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    match model.tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some(pair) => {
+            Err(ModelError::new(&model.path, "two of the model's files hold it")
+                .tensor(&pair[0].name))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Chooses the model in a directory: its one index, or its one weight file.
+fn open_directory(path: &Path) -> Result<Model, ModelError> {
+    let mut names = Vec::new();
+    let entries = std::fs::read_dir(path).map_err(|e| ModelError::io(path, "list", e))?;
+    for entry in entries {
+        let entry = entry.map_err(|e| ModelError::io(path, "list", e))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let ending = |suffix: &str| -> Vec<&String> {
+        names.iter().filter(|name| name.ends_with(suffix)).collect()
+    };
+    // The name that Hugging Face loads comes first: a checkpoint may hold other weights beside it.
+    let preferred = ["model.safetensors.index.json", "model.safetensors"];
+    if let Some(name) = preferred.iter().find(|name| names.iter().any(|n| n == *name)) {
+        return open(&path.join(name));
+    }
+    let candidates = [".safetensors.index.json", ".safetensors", ".gguf"].map(ending);
+    for candidates in &candidates {
+        match candidates.as_slice() {
+            [] => {}
+            [one] => return open(&path.join(one)),
+            many => {
+                let list: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
+                let problem =
+                    format!("holds several models; name one of its files: {}", list.join(", "));
+                return Err(ModelError::new(path, problem));
+            }
+        }
+    }
+    let pickles = !ending(".bin").is_empty() || !ending(".pt").is_empty();
+    Err(ModelError::new(
+        path,
+        if pickles {
+            "holds pickles (.bin, .pt) only, which qualm never loads; convert them to safetensors"
+        } else {
+            "holds no model: no *.safetensors and no *.gguf"
+        },
+    ))
+}
+
+/// `model.safetensors.index.json`: which file holds which tensor.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+    #[serde(default)]
+    #[allow(dead_code)]
+    metadata: Value,
+}
+
+fn open_index(path: &Path) -> Result<Model, ModelError> {
+    let text = std::fs::read_to_string(path).map_err(|e| ModelError::io(path, "read", e))?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|e| ModelError::new(path, format!("is not an index of shards: {e}")))?;
+    if index.weight_map.is_empty() {
+        return Err(ModelError::new(path, "its weight_map is empty"));
+    }
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut shards: Vec<&String> = index.weight_map.values().collect();
+    shards.sort();
+    shards.dedup();
+    for shard in &shards {
+        if !is_plain_name(shard) {
+            let problem = format!("names the shard {shard:?}, which is not a plain file name");
+            return Err(ModelError::new(path, problem));
+        }
+    }
+    let paths = shards.iter().map(|shard| directory.join(shard)).collect();
+    let mut model = open_files(path, paths, Vec::new())?;
+    check_index(path, &index, &mut model)?;
+    Ok(model)
+}
+
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
+}
+
+/// Every mapped tensor must be in its file; a tensor that the map leaves out is noted.
+fn check_index(path: &Path, index: &Index, model: &mut Model) -> Result<(), ModelError> {
+    let file_of: HashMap<&str, String> = model
+        .tensors
+        .iter()
+        .filter_map(|tensor| Some((tensor.name.as_str(), file_name(model, tensor)?)))
+        .collect();
+    for (name, shard) in &index.weight_map {
+        if file_of.get(name.as_str()) != Some(shard) {
+            let problem = format!("the index says that {shard} holds it, but it does not");
+            return Err(ModelError::new(path, problem).tensor(name));
+        }
+    }
+    let unlisted: Vec<&str> = model
+        .tensors
+        .iter()
+        .map(|tensor| tensor.name.as_str())
+        .filter(|name| !index.weight_map.contains_key(*name))
+        .collect();
+    if let Some(first) = unlisted.first() {
+        let note = format!("{} tensors are not in the index ({first}, …)", unlisted.len());
+        model.notes.push(note);
+    }
+    Ok(())
+}
+
+/// Name of the file that holds a tensor.
+fn file_name(model: &Model, tensor: &Tensor) -> Option<String> {
+    let file = &model.files[tensor.extent()?.file];
+    Some(file.path.file_name()?.to_string_lossy().into_owned())
+}

@@ -1,0 +1,96 @@
+/*! What can be wrong with a model file, and with a read of it. */
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A model that cannot be opened: which file, where in it, and why.
+#[derive(Debug)]
+pub struct ModelError {
+    /// The file or directory at fault.
+    pub path: PathBuf,
+    /// The tensor at fault, if the problem belongs to one.
+    pub tensor: Option<String>,
+    /// Byte position in the file, if known.
+    pub position: Option<u64>,
+    /// What is wrong, as a fragment that reads after the place.
+    pub problem: String,
+    source: Option<io::Error>,
+}
+
+impl ModelError {
+    /// A problem with a whole file.
+    pub fn new(path: &Path, problem: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            tensor: None,
+            position: None,
+            problem: problem.into(),
+            source: None,
+        }
+    }
+
+    /// The operating system refused; `doing` reads after "cannot": "open", "read the header of".
+    pub fn io(path: &Path, doing: &str, source: io::Error) -> Self {
+        let mut error = Self::new(path, format!("cannot {doing} it: {source}"));
+        error.source = Some(source);
+        error
+    }
+
+    /// Names the tensor at fault.
+    #[must_use]
+    pub fn tensor(mut self, name: impl Into<String>) -> Self {
+        self.tensor = Some(name.into());
+        self
+    }
+
+    /// Gives the byte position in the file.
+    #[must_use]
+    pub fn at(mut self, position: u64) -> Self {
+        self.position = Some(position);
+        self
+    }
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        if let Some(tensor) = &self.tensor {
+            write!(f, "tensor {tensor:?}: ")?;
+        }
+        f.write_str(&self.problem)?;
+        match self.position {
+            Some(position) => write!(f, " (at byte {position})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ModelError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+/// Values that could not be read although the header promised them.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The file ended, or the device failed, while its data were read.
+    #[error("cannot read {len} bytes at byte {offset} of {}: {problem}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Where the read began.
+        offset: u64,
+        /// How long it was to be.
+        len: u64,
+        /// The operating system's word.
+        problem: String,
+    },
+    /// The type or scheme is known by name only, or not at all.
+    #[error("{0}")]
+    Undecodable(String),
+    /// The stored planes contradict each other.
+    #[error("{0}")]
+    Corrupt(String),
+}

@@ -1,0 +1,95 @@
+/*!
+An open file of tensor data, read at positions into the caller's buffers.
+
+Never mapped into memory: a file that another process cuts short while it is read must end in an
+error, not in a signal.
+*/
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{ModelError, ReadError};
+
+/// One file of a model.
+#[derive(Debug)]
+pub struct SourceFile {
+    /// As it was opened.
+    pub path: PathBuf,
+    /// Length in bytes when it was opened.
+    pub len: u64,
+    /// SHA-256 of the header (everything before the data), lower-case hex.
+    pub header_sha256: String,
+    file: File,
+}
+
+impl SourceFile {
+    /// Opens a regular file; the header digest is filled in by the container's reader.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let file = File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
+        let metadata = file.metadata().map_err(|e| ModelError::io(path, "inspect", e))?;
+        if !metadata.is_file() {
+            return Err(ModelError::new(path, "is not a regular file"));
+        }
+        let len = metadata.len();
+        Ok(Self { path: path.to_owned(), len, header_sha256: String::new(), file })
+    }
+
+    /// Fills `buffer` from `offset`.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        read_exact_at(&self.file, buffer, offset).map_err(|e| ReadError::Io {
+            path: self.path.clone(),
+            offset,
+            len: buffer.len() as u64,
+            problem: if e.kind() == io::ErrorKind::UnexpectedEof {
+                "the file has become shorter since it was opened".to_owned()
+            } else {
+                e.to_string()
+            },
+        })
+    }
+
+    /// Reads the whole range into a new buffer, refusing a range beyond the file's end before
+    /// anything is allocated. For headers; tensor data go through [`SourceFile::read_at`].
+    pub fn read_range(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>, ModelError> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            let problem = format!("{what} of {len} bytes runs past the file's end ({})", self.len);
+            return Err(ModelError::new(&self.path, problem).at(offset));
+        }
+        let mut buffer = vec![0; len as usize];
+        read_exact_at(&self.file, &mut buffer, offset)
+            .map_err(|e| ModelError::io(&self.path, "read", e).at(offset))?;
+        Ok(buffer)
+    }
+}
+
+/// Lower-case hex of a digest.
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
+        text.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
+        text.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
+        text
+    })
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !buffer.is_empty() {
+        match file.seek_read(buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                buffer = &mut buffer[n..];
+                offset += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+/*!
+A path to a directory of tensors: name, type, shape, byte ranges. One file a container.
+
+This room knows where the bytes of a tensor lie and that they are in bounds: a [`Model`] that exists
+can be read without further checks. What the bytes mean is `codec/`'s to say.
+*/
+
+mod checkpoint;
+mod error;
+mod file;
+mod safetensors;
+mod tensor;
+
+pub use checkpoint::open;
+pub use error::{ModelError, ReadError};
+pub use file::SourceFile;
+pub use tensor::{Extent, Format, Model, Plane, Scratch, Storage, Tensor, Weight};

@@ -1,0 +1,261 @@
+/*! The directory of a model: its tensors, where their bytes lie, and how to read their values. */
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{ReadError, SourceFile};
+use crate::codec::{Class, TensorType};
+
+/// The container of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One safetensors file, or a sharded checkpoint of them.
+    Safetensors,
+    /// One GGUF file, or a split one.
+    Gguf,
+}
+
+impl Format {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Gguf => "gguf",
+        }
+    }
+}
+
+/// A range of bytes in one of the model's files; in bounds when the model was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Index into [`Model::files`].
+    pub file: usize,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// Number of elements of a shape whose product was checked when the model was opened; an empty
+/// extent makes it zero before a large one beside it can overflow.
+fn numel(shape: &[u64]) -> u64 {
+    if shape.contains(&0) { 0 } else { shape.iter().product() }
+}
+
+/// One stored tensor, as the container lists it.
+#[derive(Clone, Debug)]
+pub struct Plane {
+    /// Its name in the container.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+    /// Outermost dimension first, as numpy and torch print it.
+    pub shape: Vec<u64>,
+    /// Where its bytes lie.
+    pub at: Extent,
+}
+
+impl Plane {
+    /// Number of elements.
+    pub fn numel(&self) -> u64 {
+        numel(&self.shape)
+    }
+}
+
+/// A weight that several stored planes make up: codes, scales, zero points, indices.
+///
+/// Implementations decode any range of the logical weight, in row-major order, in memory that does
+/// not grow with the weight.
+pub trait Weight: Send + Sync + fmt::Debug {
+    /// Name of the scheme in reports, as in `FP8`, `GPTQ4`, `NVFP4`.
+    fn scheme(&self) -> &str;
+
+    /// The stored planes, codes first.
+    fn planes(&self) -> &[Plane];
+
+    /// Decodes the elements of `range` into `values` (`values.len() == range.len()`).
+    fn decode(
+        &self,
+        files: &[SourceFile],
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError>;
+}
+
+/// How the values of a tensor are stored.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// One contiguous run of elements or blocks.
+    Plain {
+        /// The element or block type.
+        ty: TensorType,
+        /// Where its bytes lie.
+        at: Extent,
+    },
+    /// Several planes, joined by a quantization scheme.
+    Joined(Arc<dyn Weight>),
+    /// The container is sound, but these bytes cannot be decoded; the others go on.
+    Undecodable {
+        /// The type's or scheme's name, or its id.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+        /// Where its bytes lie, if that is known.
+        at: Option<Extent>,
+    },
+}
+
+/// One tensor of a model.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Unique in the model.
+    pub name: String,
+    /// Outermost dimension first, as numpy and torch print it; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// How its values are stored.
+    pub storage: Storage,
+}
+
+impl Tensor {
+    /// Number of elements.
+    pub fn numel(&self) -> u64 {
+        numel(&self.shape)
+    }
+
+    /// The type or scheme, as the `qtype` column prints it.
+    pub fn qtype(&self) -> &str {
+        match &self.storage {
+            Storage::Plain { ty, .. } => ty.name(),
+            Storage::Joined(weight) => weight.scheme(),
+            Storage::Undecodable { what, .. } => what,
+        }
+    }
+
+    /// How the values are to be compared.
+    pub fn class(&self) -> Class {
+        match &self.storage {
+            Storage::Plain { ty, .. } => ty.info().class,
+            Storage::Joined(_) | Storage::Undecodable { .. } => Class::Quantized,
+        }
+    }
+
+    /// Where the bytes lie: the codes' extent, if several planes make the tensor up.
+    pub fn extent(&self) -> Option<Extent> {
+        match &self.storage {
+            Storage::Plain { at, .. } => Some(*at),
+            Storage::Joined(weight) => weight.planes().first().map(|plane| plane.at),
+            Storage::Undecodable { at, .. } => *at,
+        }
+    }
+
+    /// Stored bytes, every plane counted.
+    pub fn stored_bytes(&self) -> u64 {
+        match &self.storage {
+            Storage::Plain { at, .. } => at.len,
+            Storage::Joined(weight) => weight.planes().iter().map(|plane| plane.at.len).sum(),
+            Storage::Undecodable { at, .. } => at.map_or(0, |at| at.len),
+        }
+    }
+
+    /// Stored bits per element, every plane counted; `None` for an empty tensor.
+    pub fn bits_per_weight(&self) -> Option<f64> {
+        let numel = self.numel();
+        (numel > 0).then(|| self.stored_bytes() as f64 * 8.0 / numel as f64)
+    }
+
+    /// Decodes the elements of `range`, in row-major order, into `values`.
+    pub fn decode(
+        &self,
+        files: &[SourceFile],
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError> {
+        match &self.storage {
+            Storage::Plain { ty, at } => decode_plain(*ty, *at, files, range, scratch, values),
+            Storage::Joined(weight) => weight.decode(files, range, scratch, values),
+            Storage::Undecodable { reason, .. } => Err(ReadError::Undecodable(reason.clone())),
+        }
+    }
+}
+
+/// Reads and decodes a run of elements of a plain tensor; a range that does not begin or end on a
+/// block boundary costs one copy.
+fn decode_plain(
+    ty: TensorType,
+    at: Extent,
+    files: &[SourceFile],
+    range: Range<u64>,
+    scratch: &mut Scratch,
+    values: &mut [f32],
+) -> Result<(), ReadError> {
+    let row = ty.info();
+    let decode = row.decode.ok_or_else(|| {
+        ReadError::Undecodable(format!("{ty} values are compared bit for bit, not decoded"))
+    })?;
+    let len = row.block_len as u64;
+    let (first, last) = (range.start / len, range.end.div_ceil(len));
+    let bytes = (last - first) as usize * row.block_bytes;
+    let blocks = scratch.bytes(bytes);
+    files[at.file].read_at(at.offset + first * row.block_bytes as u64, blocks)?;
+    if first * len == range.start && last * len == range.end {
+        decode(blocks, values);
+        return Ok(());
+    }
+    let mut whole = vec![0.0; ((last - first) * len) as usize];
+    decode(blocks, &mut whole);
+    let skip = (range.start - first * len) as usize;
+    values.copy_from_slice(&whole[skip..skip + values.len()]);
+    Ok(())
+}
+
+/// Buffers that a reader keeps from one chunk to the next.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    bytes: Vec<u8>,
+}
+
+impl Scratch {
+    /// A buffer of `len` bytes with unspecified contents.
+    pub fn bytes(&mut self, len: usize) -> &mut [u8] {
+        if self.bytes.len() < len {
+            self.bytes.resize(len, 0);
+        }
+        &mut self.bytes[..len]
+    }
+}
+
+/// A model: its files and its tensors.
+#[derive(Debug)]
+pub struct Model {
+    /// The path that was opened.
+    pub path: PathBuf,
+    /// Its container.
+    pub format: Format,
+    /// Its files, in order of their names.
+    pub files: Vec<SourceFile>,
+    /// Its tensors, sorted by name.
+    pub tensors: Vec<Tensor>,
+    /// Key/value metadata of the container, each value in its JSON form.
+    pub metadata: Vec<(String, Value)>,
+    /// What is odd but no error, for people to read.
+    pub notes: Vec<String>,
+}
+
+impl Model {
+    /// Index of every tensor by name.
+    pub fn by_name(&self) -> HashMap<&str, usize> {
+        self.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect()
+    }
+
+    /// Sum of the files' lengths in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len).sum()
+    }
+}
