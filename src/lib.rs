@@ -5,4 +5,6 @@ See `ARCHITECTURE.md` for the rooms and what flows between them.
 */
 
 pub mod codec;
+pub mod measure;
+pub mod metrics;
 pub mod model;

@@ -1,0 +1,12 @@
+/*!
+Two models to measurements: which tensor answers to which, and one streaming pass over both.
+*/
+
+mod pairing;
+mod plan;
+mod roundtrip;
+mod stream;
+
+pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
+pub use roundtrip::round_trip;
+pub use stream::{Measured, Progress, measure};

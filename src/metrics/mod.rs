@@ -1,0 +1,9 @@
+/*!
+Sums over pairs of values, and the metrics that they give.
+*/
+
+mod moments;
+mod values;
+
+pub use moments::{LANES, Moments, PIECE, piece};
+pub use values::{Metrics, cosine, verdict};
