@@ -5,8 +5,10 @@ Two models to measurements: which tensor answers to which, and one streaming pas
 mod pairing;
 mod plan;
 mod roundtrip;
+mod scan;
 mod stream;
 
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use roundtrip::round_trip;
+pub use scan::{Scan, scan};
 pub use stream::{Measured, Progress, measure};

@@ -13,5 +13,5 @@ mod tensor;
 
 pub use checkpoint::open;
 pub use error::{ModelError, ReadError};
-pub use file::SourceFile;
+pub use file::{SourceFile, hex};
 pub use tensor::{Extent, Format, Model, Plane, Scratch, Storage, Tensor, Weight};

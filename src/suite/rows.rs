@@ -53,7 +53,7 @@ impl TensorRow {
         self.rel_rmse = Number(metrics.rel_rmse);
         self.gain = Number(metrics.gain);
         self.mean_error = Number(metrics.mean_error);
-        self.verdict = verdict(metrics.cosine).to_owned();
+        verdict(metrics.cosine).clone_into(&mut self.verdict);
     }
 }
 

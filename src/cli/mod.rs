@@ -1,0 +1,21 @@
+/*!
+The command line: arguments, and one file a command. What a command does stands in the other rooms.
+*/
+
+mod args;
+mod error;
+mod inspect;
+
+pub use args::{Cli, Command};
+pub use error::Failure;
+
+use crate::suite::exit::Exit;
+
+/// Runs the command that the arguments ask for.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Some(Command::Diff(_)) => Ok(Exit::Internal),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+        None => Ok(Exit::Ok),
+    }
+}
