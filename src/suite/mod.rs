@@ -3,6 +3,7 @@ The run: ids, selection, the loop over pairs, and the record of what came out.
 */
 
 pub mod exit;
+pub mod obligations;
 pub mod record;
 mod rows;
 pub mod select;
