@@ -6,6 +6,7 @@ See `ARCHITECTURE.md` for the rooms and what flows between them.
 
 pub mod cli;
 pub mod codec;
+pub mod gate;
 pub mod measure;
 pub mod metrics;
 pub mod model;

@@ -144,8 +144,10 @@ fn quantize_stats_parity(pairs: &[&PairRecord]) -> Verdict {
 
 /// Round trips of one reference through one family of quantizers, by falling bits per weight.
 fn monotone(pairs: &[&PairRecord]) -> Verdict {
-    // (reference, family) to (bits per weight, type, Σe², elements).
-    let mut families: BTreeMap<(String, &str), Vec<(f64, TensorType, f64, u64)>> = BTreeMap::new();
+    /// Bits per weight, type, Σe², elements.
+    type RoundTrip = (f64, TensorType, f64, u64);
+    // By reference and family.
+    let mut families: BTreeMap<(String, &str), Vec<RoundTrip>> = BTreeMap::new();
     for pair in pairs {
         let (Some(name), Some(global), Some(reference)) =
             (&pair.roundtrip, &pair.global, &pair.reference)
