@@ -10,4 +10,5 @@ pub mod gate;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod spec;
 pub mod suite;
