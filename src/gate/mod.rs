@@ -3,5 +3,7 @@ Bounds, rules and waivers against measured values: outcomes with their reasons.
 */
 
 mod check;
+mod metrics;
 
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
+pub use metrics::{Applied, Floor, check_metric, value_of};
