@@ -78,7 +78,7 @@ fn cosine(text: &str) -> Result<f64, String> {
     }
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("must not be 0".to_owned()),
         Ok(n) => Ok(n),
