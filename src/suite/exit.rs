@@ -48,6 +48,12 @@ impl Exit {
         self as u8
     }
 
+    /// The code that a record holds; a number that is none of them is a bug.
+    pub fn from_code(code: u8) -> Self {
+        let known = Self::ALL.into_iter().find(|(exit, _)| exit.code() == code);
+        known.map_or(Self::Internal, |(exit, _)| exit)
+    }
+
     /// The list of codes as `--help` prints it.
     pub fn help() -> String {
         let lines = Self::ALL.iter().map(|(exit, what)| format!("  {:>3}  {what}", exit.code()));
