@@ -8,20 +8,31 @@ place. Nothing here opens a model.
 mod bound;
 mod date;
 mod diagnostic;
+mod discover;
 mod integrity;
+mod keys;
+mod load;
 mod location;
 mod pair;
 mod pattern;
+mod read;
+mod read_pair;
+mod read_parts;
+mod read_rules;
 mod spec;
+mod table;
+mod template;
 
 pub use bound::{Bound, Bounds, Thresholds};
 pub use date::Date;
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
+pub use discover::{DiscoverError, discover};
 pub use integrity::{Gate, Integrity, Setting};
+pub use load::{load, parse};
 pub use location::{Located, Location, Source};
 pub use pair::{
     Apply, BitsPerWeight, Companions, Group, ModelPath, Pair, QtypeRule, Quantized, Rename, Rule,
     Scheme, Skip, Transform, Waiver,
 };
-pub use pattern::{GlobError, Globs, Pattern};
+pub use pattern::{GlobError, Globs, Pattern, glob_to_regex};
 pub use spec::{Granularity, LoadOptions, Spec, Tolerance};

@@ -6,6 +6,8 @@ All globs match a tensor's reference name: a quantized tensor is renamed first.
 
 use std::path::PathBuf;
 
+use regex::Regex;
+
 use super::{Bounds, Date, Globs, Integrity, Located, Location, Pattern, Thresholds, Tolerance};
 use crate::codec::TensorType;
 
@@ -141,6 +143,8 @@ pub struct Group {
 pub struct Rename {
     /// Matched anywhere in the name, as [`regex::Regex::replace_all`] does.
     pub from: Pattern,
+    /// The same, compiled.
+    pub regex: Regex,
     /// Replacement, with `$1` or `${name}` for groups.
     pub to: String,
 }

@@ -29,6 +29,8 @@ pub struct Spec {
     pub granularity: Option<Granularity>,
     /// Names of the profiles that the file defines.
     pub profiles: Vec<String>,
+    /// The day on which waivers are judged.
+    pub today: Date,
     /// The pairs, in the order of the file, the matrix expanded.
     pub pairs: Vec<Pair>,
     /// What is suspicious but valid.
@@ -73,6 +75,8 @@ pub struct LoadOptions<'a> {
     pub env: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// Can this type be encoded, without (`false`) or with (`true`) an importance matrix?
     pub encodes: fn(ty: TensorType, weighted: bool) -> bool,
+    /// Is this the name of a type or scheme that a tensor can be stored in?
+    pub knows_qtype: fn(name: &str) -> bool,
 }
 
 impl Default for LoadOptions<'_> {
@@ -85,6 +89,7 @@ impl Default for LoadOptions<'_> {
                 let info = ty.info();
                 info.encode.is_some() || weighted && info.encode_weighted.is_some()
             },
+            knows_qtype: |name| TensorType::from_name(name).is_some(),
         }
     }
 }

@@ -1,0 +1,121 @@
+/*!
+Finding the spec files below a suite's root, and their names.
+*/
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the spec files below a root cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A symbolic link leads back to a directory above it.
+    #[error("{} leads back to a directory above it", path.display())]
+    Cycle {
+        /// The link.
+        path: PathBuf,
+    },
+}
+
+/// Finds every `*.toml` below `root`, sorted by the bytes of the paths.
+///
+/// Files and directories whose name begins with a dot are skipped; symbolic links are followed. A
+/// root that is a file is returned as it is.
+pub fn discover(root: &Path) -> Result<Vec<PathBuf>, DiscoverError> {
+    let metadata = fs::metadata(root).map_err(io_error(root))?;
+    if metadata.is_file() {
+        return Ok(vec![root.to_owned()]);
+    }
+    let mut found = Vec::new();
+    walk(root, &mut Vec::new(), &mut found)?;
+    found.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    Ok(found)
+}
+
+fn walk(
+    directory: &Path,
+    above: &mut Vec<PathBuf>,
+    found: &mut Vec<PathBuf>,
+) -> Result<(), DiscoverError> {
+    let real = fs::canonicalize(directory).map_err(io_error(directory))?;
+    if above.contains(&real) {
+        return Err(DiscoverError::Cycle { path: directory.to_owned() });
+    }
+    above.push(real);
+    for entry in fs::read_dir(directory).map_err(io_error(directory))? {
+        let entry = entry.map_err(io_error(directory))?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        let mut kind = entry.file_type().map_err(io_error(&path))?;
+        if kind.is_symlink() {
+            kind = fs::metadata(&path).map_err(io_error(&path))?.file_type();
+        }
+        if kind.is_dir() {
+            walk(&path, above, found)?;
+        } else if kind.is_file() && path.extension().is_some_and(|it| it == "toml") {
+            found.push(path);
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DiscoverError + '_ {
+    |source| DiscoverError::Io { path: path.to_owned(), source }
+}
+
+/// A spec's name: its path below `root`, without `.toml`, with `/`; the file's stem if it does not
+/// lie below. `None` if the path is not UTF-8.
+pub(super) fn spec_name(path: &Path, root: &Path) -> Option<String> {
+    let below = match path.strip_prefix(root) {
+        Ok(below) if !below.as_os_str().is_empty() => below.with_extension(""),
+        _ => PathBuf::from(path.file_stem()?),
+    };
+    let parts: Option<Vec<&str>> =
+        below.components().map(|part| part.as_os_str().to_str()).collect();
+    parts.map(|parts| parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_toml_files_in_byte_order_and_skips_hidden_ones() {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["b.toml", "a/z.toml", "a-b.toml", "a/.hidden.toml", ".git/c.toml", "a/x.txt"] {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let names: Vec<_> = discover(root.path())
+            .unwrap()
+            .iter()
+            .map(|path| spec_name(path, root.path()).unwrap())
+            .collect();
+        assert_eq!(names, ["a-b", "a/z", "b"], "'-' sorts before '/'");
+        let single = root.path().join("b.toml");
+        assert_eq!(discover(&single).unwrap(), [single.clone()]);
+        assert_eq!(spec_name(&single, &single).unwrap(), "b");
+        assert!(discover(&root.path().join("absent")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_directory_above_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        std::os::unix::fs::symlink(root.path(), root.path().join("a/up")).unwrap();
+        assert!(matches!(discover(root.path()), Err(DiscoverError::Cycle { .. })));
+    }
+}

@@ -1,0 +1,112 @@
+/*!
+From a file's bytes to a valid [`Spec`], or to everything that is wrong with it.
+*/
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use toml::de::DeTable;
+
+use super::discover::spec_name;
+use super::read::read_spec;
+use super::table::Findings;
+use super::{Diagnostic, LoadOptions, Source, Spec, SpecErrors};
+
+/// Reads and validates one spec file below a suite's root.
+///
+/// Relative paths of models are resolved against the spec's directory. No model is opened, and
+/// whether one exists is not looked up.
+///
+/// # Errors
+///
+/// All problems of the file at once.
+pub fn load(path: &Path, root: &Path, options: &LoadOptions) -> Result<Spec, SpecErrors> {
+    let bytes = read(path).map_err(|error| {
+        let source = Arc::new(Source::new(path, ""));
+        let message = format!("cannot read {}: {error}", path.display());
+        let at = source.locate(0..0);
+        SpecErrors::new(vec![Diagnostic::error(&source, at, message)])
+    })?;
+    parse(&bytes, path, root, options)
+}
+
+/// Validates the bytes of a spec file as [`load`] does.
+pub fn parse(
+    bytes: &[u8],
+    path: &Path,
+    root: &Path,
+    options: &LoadOptions,
+) -> Result<Spec, SpecErrors> {
+    let Some(name) = spec_name(path, root) else {
+        return Err(fatal(path, "", 0..0, "the path of a spec must be UTF-8", None));
+    };
+    if bytes.len() > Source::MAX_BYTES {
+        let message = format!("the file is larger than {} MiB", Source::MAX_BYTES >> 20);
+        return Err(fatal(path, "", 0..0, &message, Some("this is no spec; or split it")));
+    }
+    if name.contains("::") || name.contains(char::is_control) {
+        let help = "rename the file: \"::\" separates the parts of a test id";
+        let message = format!("{name:?} cannot be the name of a spec");
+        return Err(fatal(path, "", 0..0, &message, Some(help)));
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let place = error.valid_up_to();
+            let text = String::from_utf8_lossy(bytes);
+            let help = "save the file as UTF-8";
+            return Err(fatal(path, &text, place..place + 1, "not valid UTF-8", Some(help)));
+        }
+    };
+    let source = Arc::new(Source::new(path, text));
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let mut findings = Findings::new(source);
+    if !syntax.is_empty() {
+        for error in syntax {
+            let span = error.span().unwrap_or(text.len()..text.len());
+            let finding = findings.error(span, error.message());
+            findings.push(finding);
+        }
+        return Err(SpecErrors::new(findings.list));
+    }
+    let spec = read_spec(document.get_ref(), &mut findings, name, options);
+    match spec {
+        Some(mut spec) if !findings.has_errors() => {
+            let mut warnings = SpecErrors::new(findings.list).diagnostics;
+            spec.warnings.append(&mut warnings);
+            spec.sha256 = hex(&Sha256::digest(bytes));
+            Ok(spec)
+        }
+        _ => Err(SpecErrors::new(findings.list)),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(Source::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A problem that leaves nothing to read.
+fn fatal(
+    path: &Path,
+    text: &str,
+    span: std::ops::Range<usize>,
+    message: &str,
+    help: Option<&str>,
+) -> SpecErrors {
+    let source = Arc::new(Source::new(path, text));
+    let mut finding = Diagnostic::error(&source, source.locate(span), message);
+    finding.help = help.map(str::to_owned);
+    SpecErrors::new(vec![finding])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.map(|digit| DIGITS[usize::from(digit)]).collect()
+}

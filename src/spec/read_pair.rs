@@ -1,0 +1,339 @@
+/*!
+One `[[pair]]` table: read once, then filled in for every combination of the matrix that it uses.
+*/
+
+use std::path::Path;
+
+use super::read::File;
+use super::read_parts::{Shared, read_shared};
+use super::read_rules::{Demands, read_demands};
+use super::table::{Findings, Table, Text, nearest, quoted};
+use super::template::{Assignment, Axis, MAX_ASSIGNMENTS, Part};
+use super::template::{assignments, fill, fill_loosely, parse, used_axes};
+use super::{ModelPath, Pair, QtypeRule, Quantized};
+use crate::codec::{TYPES, TensorType};
+
+/// A string of the pair with its placeholders.
+struct Template<'t> {
+    text: Text<'t>,
+    parts: Vec<Part<'t>>,
+}
+
+/// The strings of a pair that may hold placeholders.
+struct Templates<'t> {
+    name: Option<Template<'t>>,
+    reference: Option<Template<'t>>,
+    quantized: Option<Template<'t>>,
+    roundtrip: Option<Template<'t>>,
+    imatrix: Option<Template<'t>>,
+}
+
+/// Reads a pair and adds what it stands for to `pairs`.
+pub(super) fn read_pair(
+    findings: &mut Findings,
+    table: &Table,
+    file: &File,
+    axes_used: &mut [bool],
+    pairs: &mut Vec<Pair>,
+) {
+    let templates = read_templates(findings, table, &file.axes);
+    let used = templates.used_axes();
+    for &axis in &used {
+        if let Some(used) = axes_used.get_mut(axis) {
+            *used = true;
+        }
+    }
+    check_names_differ(findings, &templates, &used, &file.axes);
+    let own = read_shared(findings, table, !used.is_empty());
+    let demands = read_demands(findings, table, file.options, !used.is_empty());
+    let Some(assignments) = assignments(&file.axes, &used) else {
+        let message = format!("the matrix makes more than {MAX_ASSIGNMENTS} pairs of this one");
+        let finding = findings.error(table.span(), message);
+        findings.push(finding);
+        return;
+    };
+    let merged = merge(own, &file.shared);
+    pairs.reserve(assignments.len());
+    for assignment in &assignments {
+        let filling = Filling { file, templates: &templates, assignment };
+        if let Some(pair) = filling.pair(findings, table, &merged, &demands) {
+            pairs.push(pair);
+        }
+    }
+}
+
+fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis]) -> Templates<'t> {
+    let mut template = |name| {
+        let text = findings.statement(table, name)?;
+        match parse(text.text, axes) {
+            Ok(parts) => Some(Template { text, parts }),
+            Err(error) => {
+                let finding = findings.error(text.span.clone(), error.message).help(error.help);
+                findings.push(finding);
+                None
+            }
+        }
+    };
+    let templates = Templates {
+        name: template("name"),
+        reference: template("reference"),
+        quantized: template("quantized"),
+        roundtrip: template("roundtrip"),
+        imatrix: template("imatrix"),
+    };
+    match (table.has("quantized"), table.has("roundtrip")) {
+        (true, true) => {
+            let quantized = findings.at(table.key_span("quantized"));
+            let finding = findings
+                .error(
+                    table.key_span("roundtrip"),
+                    "a pair has `quantized` or `roundtrip`, not both",
+                )
+                .related(quantized, "the other one")
+                .help("write two pairs");
+            findings.push(finding);
+        }
+        (false, false) => {
+            let message = "a pair needs `quantized` or `roundtrip`";
+            let finding = findings.error(table.span(), message);
+            findings.push(finding.help(
+                "name the quantized model, or the type to quantize the reference to in memory",
+            ));
+        }
+        _ => {}
+    }
+    if table.has("imatrix") && !table.has("roundtrip") {
+        let message = "`imatrix` without `roundtrip`";
+        let finding = findings.error(table.key_span("imatrix"), message);
+        findings.push(finding.help("an importance matrix only serves to quantize in memory"));
+    }
+    templates
+}
+
+impl Templates<'_> {
+    fn all(&self) -> impl Iterator<Item = &Template<'_>> {
+        [&self.name, &self.reference, &self.quantized, &self.roundtrip, &self.imatrix]
+            .into_iter()
+            .flatten()
+    }
+
+    fn used_axes(&self) -> Vec<usize> {
+        used_axes(self.all().flat_map(|template| &template.parts))
+    }
+}
+
+/// An axis that is not in the name would give several pairs one name.
+fn check_names_differ(
+    findings: &mut Findings,
+    templates: &Templates,
+    used: &[usize],
+    axes: &[Axis],
+) {
+    let Some(name) = &templates.name else { return };
+    let in_name = used_axes(name.parts.iter());
+    for axis in used.iter().filter(|axis| !in_name.contains(axis)) {
+        let Some(axis) = axes.get(*axis) else { continue };
+        let message = format!("the name lacks the axis {}", quoted(&axis.name));
+        let finding = findings.error(name.text.span.clone(), message);
+        findings.push(
+            finding.help(format!("its pairs would share a name: write {{{}}} in it", axis.name)),
+        );
+    }
+}
+
+/// Everything that a pair has, its own before or after the file's as each list demands.
+fn merge(mut own: Shared, file: &Shared) -> Shared {
+    let mut thresholds = file.thresholds.clone();
+    thresholds.override_with(&own.thresholds);
+    let mut integrity = file.integrity.clone();
+    integrity.override_with(&own.integrity);
+    let mut tags = file.tags.clone();
+    for tag in own.tags {
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    let mut rename = file.rename.clone();
+    rename.append(&mut own.rename);
+    own.allow_missing.extend_from_slice(&file.allow_missing);
+    own.allow_extra.extend_from_slice(&file.allow_extra);
+    own.skip.extend_from_slice(&file.skip);
+    own.metadata_equal.extend_from_slice(&file.metadata_equal);
+    own.nonzero.extend_from_slice(&file.nonzero);
+    Shared { thresholds, integrity, tags, rename, ..own }
+}
+
+/// A pair being made of its table for one combination of the matrix.
+struct Filling<'a> {
+    file: &'a File<'a>,
+    templates: &'a Templates<'a>,
+    assignment: &'a Assignment,
+}
+
+impl Filling<'_> {
+    fn pair(
+        &self,
+        findings: &mut Findings,
+        table: &Table,
+        shared: &Shared,
+        demands: &Demands,
+    ) -> Option<Pair> {
+        let name = self.name(findings);
+        let reference = self.path(findings, self.templates.reference.as_ref());
+        let quantized = self.quantized(findings);
+        let name_template = self.templates.name.as_ref()?;
+        let (name, reference, quantized) = (name?, reference?, quantized?);
+        if matches!(&quantized, Quantized::File(model) if model.path == reference.path) {
+            let message = format!("the pair {} compares a model with itself", quoted(&name));
+            let finding = findings.warning(table.key_span("quantized"), message);
+            findings.push(finding);
+        }
+        let mut thresholds = shared.thresholds.clone();
+        let tolerance = super::Tolerance::default();
+        let mut baseline = shared.baseline.over(&self.file.shared.baseline.over(&tolerance));
+        for (over, tolerance) in &self.file.overrides {
+            thresholds.override_with(over);
+            baseline = tolerance.over(&baseline);
+        }
+        let loosely = |text: &String| fill_loosely(text, &self.file.axes, self.assignment);
+        Some(Pair {
+            name,
+            at: findings.at(name_template.text.span.clone()),
+            description: shared.description.as_ref().map(loosely),
+            tags: shared.tags.iter().map(loosely).collect(),
+            reference,
+            quantized,
+            thresholds,
+            baseline,
+            rules: demands.rules.clone(),
+            waivers: demands.waivers.clone(),
+            groups: demands.groups.clone(),
+            allow_missing: shared.allow_missing.clone(),
+            allow_extra: shared.allow_extra.clone(),
+            rename: shared.rename.clone(),
+            skip: shared.skip.clone(),
+            qtype: demands.qtype.iter().map(|rule| self.qtype(rule)).collect(),
+            min_quantized: demands.min_quantized.clone(),
+            bits_per_weight: demands.bits_per_weight.clone(),
+            metadata_equal: shared.metadata_equal.clone(),
+            nonzero: shared.nonzero.clone(),
+            transform: demands.transform.clone(),
+            unfold: demands.unfold,
+            scheme: demands.scheme.clone(),
+            companions: demands.companions.clone(),
+            integrity: shared.integrity.clone(),
+        })
+    }
+
+    fn qtype(&self, rule: &QtypeRule) -> QtypeRule {
+        let loosely = |text: &String| fill_loosely(text, &self.file.axes, self.assignment);
+        QtypeRule {
+            is: rule.is.iter().map(loosely).collect(),
+            not: rule.not.iter().map(loosely).collect(),
+            ..rule.clone()
+        }
+    }
+
+    /// Fills in a text that takes no environment variables.
+    fn text(&self, findings: &mut Findings, template: &Template) -> Option<String> {
+        match fill(&template.parts, &self.file.axes, self.assignment, |_| None) {
+            Ok(text) => Some(text),
+            Err(variable) => {
+                let message = format!("${{{variable}}} stands where no variable is filled in");
+                let finding = findings.error(template.text.span.clone(), message);
+                findings.push(finding.help("environment variables belong in paths"));
+                None
+            }
+        }
+    }
+
+    fn name(&self, findings: &mut Findings) -> Option<String> {
+        let template = self.templates.name.as_ref()?;
+        let name = self.text(findings, template)?;
+        let problem = if name.contains("::") {
+            "must not hold `::`, which separates the parts of a test id"
+        } else if name.starts_with(':') || name.ends_with(':') {
+            "must not begin or end with `:`, which test ids put around it"
+        } else if name.contains(char::is_control) {
+            "must not hold control characters"
+        } else if name.trim() != name {
+            "must not begin or end with a space"
+        } else {
+            return Some(name);
+        };
+        let finding = findings.error(template.text.span.clone(), format!("a name {problem}"));
+        findings.push(finding);
+        None
+    }
+
+    fn path(&self, findings: &mut Findings, template: Option<&Template>) -> Option<ModelPath> {
+        let Template { text, parts } = template?;
+        let axes = &self.file.axes;
+        let env = self.file.options.env;
+        // An empty variable would turn a relative path into an absolute one.
+        let variable = |name: &str| env(name).filter(|value| !value.is_empty());
+        let filled = fill(parts, axes, self.assignment, variable);
+        let written = fill(parts, axes, self.assignment, |name| Some(format!("${{{name}}}")));
+        let (Ok(filled), Ok(written)) = (&filled, &written) else {
+            let name = filled.or(written).err().unwrap_or_default();
+            let message = format!("the environment variable {} is not set", quoted(name));
+            let finding = findings.error(text.span.clone(), message);
+            findings.push(finding.help(format!("set it: {name}=… qualm")));
+            return None;
+        };
+        if filled.contains('\0') {
+            let finding = findings.error(text.span.clone(), "a path must not hold NUL");
+            findings.push(finding);
+            return None;
+        }
+        let directory = findings.source.path.parent().unwrap_or(Path::new(""));
+        let at = findings.at(text.span.clone());
+        Some(ModelPath { path: directory.join(filled), written: written.clone(), at })
+    }
+
+    fn quantized(&self, findings: &mut Findings) -> Option<Quantized> {
+        let Some(template) = &self.templates.roundtrip else {
+            return self.path(findings, self.templates.quantized.as_ref()).map(Quantized::File);
+        };
+        let name = self.text(findings, template)?;
+        let has_imatrix = self.templates.imatrix.is_some();
+        let imatrix = self.path(findings, self.templates.imatrix.as_ref());
+        let span = template.text.span.clone();
+        let Some(ty) = TensorType::from_name(&name) else {
+            let finding = findings.error(span, format!("no type is called {}", quoted(&name)));
+            let help = match nearest(&name, TYPES.iter().map(|row| row.name)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => self.encodable(has_imatrix),
+            };
+            findings.push(finding.help(help));
+            return None;
+        };
+        let encodes = self.file.options.encodes;
+        if !encodes(ty, has_imatrix) {
+            let finding = findings.error(span, format!("{ty} cannot be quantized to"));
+            let help = if encodes(ty, true) {
+                format!("{ty} needs an importance matrix: imatrix = \"…\"")
+            } else {
+                self.encodable(has_imatrix)
+            };
+            findings.push(finding.help(help));
+            return None;
+        }
+        if has_imatrix && imatrix.is_none() {
+            return None;
+        }
+        Some(Quantized::Roundtrip { ty, imatrix, at: findings.at(span) })
+    }
+
+    /// The types that can be quantized to, for a help text.
+    fn encodable(&self, weighted: bool) -> String {
+        let encodes = self.file.options.encodes;
+        let types: Vec<_> =
+            TYPES.iter().filter(|row| encodes(row.ty, weighted)).map(|row| row.name).collect();
+        if types.is_empty() {
+            "no type can, yet".to_owned()
+        } else {
+            format!("these can: {}", types.join(", "))
+        }
+    }
+}
