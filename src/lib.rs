@@ -4,6 +4,7 @@ qualm: a cargo-test-style regression harness for quantized neural-network weight
 See `ARCHITECTURE.md` for the rooms and what flows between them.
 */
 
+pub mod baseline;
 pub mod cli;
 pub mod codec;
 pub mod gate;
