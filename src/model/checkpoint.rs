@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Format, Model, ModelError, SourceFile, Tensor, safetensors};
+use super::{Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors};
 
 /// Opens a model: a weight file, a directory (a Hugging Face checkpoint), or a
 /// `*.safetensors.index.json`.
@@ -23,7 +23,7 @@ pub fn open(path: &Path) -> Result<Model, ModelError> {
     if path.to_string_lossy().ends_with(".index.json") {
         return open_index(path);
     }
-    open_files(path, vec![path.to_owned()], Vec::new())
+    open_files(path, gguf::shards(path)?)
 }
 
 /// What the first bytes of a file say it is.
@@ -34,16 +34,28 @@ enum Kind {
 
 fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
     let refuse = |problem: &str| Err(ModelError::new(&source.path, problem).at(0));
+    if gguf::is_raw_piece(&source.path) {
+        return refuse(
+            "is a raw piece of a GGUF file, cut by bytes; put the pieces together in order \
+             (`cat x.gguf.part-* > x.gguf`)",
+        );
+    }
     let start = source.read_range(0, source.len.min(64), "the file's start")?;
     if start.is_empty() {
         return refuse("is empty (zero bytes)");
     }
-    if start.starts_with(b"GGUF") {
+    if start.starts_with(gguf::MAGIC) {
         return Ok(Kind::Gguf);
     }
     if start.starts_with(b"version https://git-lfs") {
         return refuse(
             "is a Git LFS pointer, not the model itself; fetch the file with `git lfs pull`",
+        );
+    }
+    if [b"lmgg", b"fmgg", b"tjgg", b"algg"].iter().any(|magic| start.starts_with(*magic)) {
+        return refuse(
+            "is a GGML file of before GGUF (August 2023), which nothing reads any more; \
+             convert the model again",
         );
     }
     if start.starts_with(b"PK\x03\x04") || start.starts_with(&[0x80, 0x02]) {
@@ -55,36 +67,45 @@ fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
     Ok(Kind::Safetensors)
 }
 
-/// Opens the given files as one model.
-fn open_files(
-    path: &Path,
-    mut paths: Vec<PathBuf>,
-    notes: Vec<String>,
-) -> Result<Model, ModelError> {
-    paths.sort();
+/// Opens the given files, in their order, as one model.
+fn open_files(path: &Path, paths: Vec<PathBuf>) -> Result<Model, ModelError> {
     let mut model = Model {
         path: path.to_owned(),
         format: Format::Safetensors,
         files: Vec::with_capacity(paths.len()),
         tensors: Vec::new(),
         metadata: Vec::new(),
-        notes,
+        notes: Vec::new(),
     };
+    let count = paths.len();
     for path in paths {
         let mut source = SourceFile::open(&path)?;
-        match sniff(&source)? {
+        let index = model.files.len();
+        let format = match sniff(&source)? {
             Kind::Safetensors => {
-                let contents = safetensors::read(&mut source, model.files.len())?;
+                let contents = safetensors::read(&mut source, index)?;
                 model.tensors.extend(contents.tensors);
                 model.metadata.extend(contents.metadata);
-                model.files.push(source);
+                Format::Safetensors
             }
             Kind::Gguf => {
-                return Err(ModelError::new(&path, "is a GGUF file, which is not read yet"));
+                let contents = gguf::read(&mut source, index)?;
+                contents.add_to(&mut model, &source, count)?;
+                Format::Gguf
             }
+        };
+        if index > 0 && format != model.format {
+            let problem =
+                format!("is a {} file among {} files", format.name(), model.format.name());
+            return Err(ModelError::new(&path, problem));
         }
+        model.format = format;
+        model.files.push(source);
     }
     sort_tensors(&mut model)?;
+    if model.format == Format::Gguf {
+        gguf::join_nvfp4(&mut model.tensors, &mut model.notes);
+    }
     Ok(model)
 }
 
@@ -119,13 +140,21 @@ fn open_directory(path: &Path) -> Result<Model, ModelError> {
     }
     let candidates = [".safetensors.index.json", ".safetensors", ".gguf"].map(ending);
     for candidates in &candidates {
-        match candidates.as_slice() {
+        let (beside, models): (Vec<&str>, Vec<&str>) =
+            candidates.iter().map(|name| name.as_str()).partition(|name| gguf::is_beside(name));
+        let names = if models.is_empty() { &beside } else { &models };
+        match names.as_slice() {
             [] => {}
-            [one] => return open(&path.join(one)),
+            [first, rest @ ..] if rest.is_empty() || gguf::is_one_model(names) => {
+                let mut model = open(&path.join(first))?;
+                if names.len() < candidates.len() {
+                    model.notes.push(format!("left out: {}", beside.join(", ")));
+                }
+                return Ok(model);
+            }
             many => {
-                let list: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
                 let problem =
-                    format!("holds several models; name one of its files: {}", list.join(", "));
+                    format!("holds several models; name one of its files: {}", many.join(", "));
                 return Err(ModelError::new(path, problem));
             }
         }
@@ -168,7 +197,7 @@ fn open_index(path: &Path) -> Result<Model, ModelError> {
         }
     }
     let paths = shards.iter().map(|shard| directory.join(shard)).collect();
-    let mut model = open_files(path, paths, Vec::new())?;
+    let mut model = open_files(path, paths)?;
     check_index(path, &index, &mut model)?;
     Ok(model)
 }

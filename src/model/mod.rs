@@ -8,6 +8,7 @@ can be read without further checks. What the bytes mean is `codec/`'s to say.
 mod checkpoint;
 mod error;
 mod file;
+mod gguf;
 mod safetensors;
 mod tensor;
 
