@@ -33,11 +33,13 @@ enum Backing {
 impl SourceFile {
     /// Opens a regular file; the header digest is filled in by the container's reader.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
-        let metadata = file.metadata().map_err(|e| ModelError::io(path, "inspect", e))?;
+        // Asked before opening, because to open a pipe is to wait for its writer.
+        let metadata = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
         if !metadata.is_file() {
             return Err(ModelError::new(path, "is not a regular file"));
         }
+        let file = File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
+        let metadata = file.metadata().map_err(|e| ModelError::io(path, "inspect", e))?;
         let backing = Backing::File(file);
         let len = metadata.len();
         Ok(Self { path: path.to_owned(), len, header_sha256: String::new(), backing })

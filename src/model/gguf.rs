@@ -21,7 +21,7 @@ use self::metadata::{Entry, ValueType};
 use self::reader::HeaderReader;
 use self::split::Split;
 use super::tensor::{Extent, Storage, Tensor, checked_numel};
-use super::{Model, ModelError, SourceFile};
+use super::{ModelError, SourceFile};
 use crate::codec::TensorType;
 
 pub use nvfp4::join as join_nvfp4;
@@ -48,21 +48,19 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Adds the file to a model of `count` files, as the next one; the last one completes it.
-    pub fn add_to(
-        self,
-        model: &mut Model,
+    /// Checks that the file is number `index` of a model of `count` files, of which those before
+    /// hold `tensors_before`.
+    pub fn check_place(
+        &self,
         source: &SourceFile,
+        index: usize,
         count: usize,
+        tensors_before: usize,
     ) -> Result<(), ModelError> {
-        let index = model.files.len();
         split::check_shard(source, self.split, index, count)?;
-        split::merge_metadata(&mut model.metadata, self.metadata, source, &mut model.notes);
-        model.tensors.extend(self.tensors);
-        model.notes.extend(self.notes);
         match self.split {
             Some(split) if index + 1 == count => {
-                split::check_total(source, split, model.tensors.len())
+                split::check_total(source, split, tensors_before + self.tensors.len())
             }
             _ => Ok(()),
         }
@@ -94,7 +92,11 @@ pub fn read(source: &mut SourceFile, file: usize) -> Result<Contents, ModelError
     source.header_sha256 = header_sha256;
     let len = source.len;
     let tensors = infos.into_iter().map(|info| info.into_tensor(file, data_start, len)).collect();
-    let metadata = entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
+    let metadata = entries
+        .into_iter()
+        .filter(|entry| !split::is_key(&entry.key))
+        .map(|entry| (entry.key, entry.value))
+        .collect();
     Ok(Contents { tensors, metadata, notes, split })
 }
 

@@ -44,9 +44,37 @@ const IK_LLAMA: &[(u32, &str)] = &[
     (156, "IQ3_KS"),
     (157, "IQ2_KL"),
     (158, "IQ1_KT"),
+    (202, "Q4_0_R8"),
+    (206, "Q5_0_R4"),
+    (208, "Q8_0_R8"),
+    (210, "Q2_K_R4"),
+    (211, "Q3_K_R4"),
+    (212, "Q4_K_R4"),
+    (213, "Q5_K_R4"),
+    (214, "Q6_K_R4"),
+    (216, "IQ2_XXS_R4"),
+    (217, "IQ2_XS_R4"),
+    (218, "IQ3_XXS_R4"),
+    (219, "IQ1_S_R4"),
+    (220, "IQ4_NL_R4"),
+    (221, "IQ3_S_R4"),
+    (222, "IQ2_S_R4"),
+    (223, "IQ4_XS_R8"),
+    (229, "IQ1_M_R4"),
+    (230, "BF16_R16"),
+    (233, "Q6_0_R4"),
+    (335, "IQ2_BN_R4"),
+    (337, "IQ2_K_R4"),
+    (338, "IQ3_K_R4"),
+    (339, "IQ4_K_R4"),
+    (340, "IQ5_K_R4"),
+    (344, "IQ4_KS_R4"),
+    (352, "IQ5_KS_R4"),
+    (398, "Q8_KV_R8"),
+    (399, "Q8_K_R8"),
 ];
 
-/// The row-interleaved types of `ik_llama.cpp` lie here.
+/// The row-interleaved types of `ik_llama.cpp` lie here, those without a name above too.
 const IK_LLAMA_INTERLEAVED: std::ops::RangeInclusive<u32> = 200..=399;
 
 /// Why a type id that the table does not hold cannot be read: its name and the reason.
@@ -75,7 +103,7 @@ pub fn explain(id: u32) -> (String, String) {
         }
         _ if IK_LLAMA_INTERLEAVED.contains(&id) => format!(
             "type id {id} is in the range of ik_llama.cpp's row-interleaved types (_R4, _R8, _R16), \
-             which qualm does not read; quantize without --repack"
+             which qualm does not read"
         ),
         _ => format!(
             "type id {id} is not known; it may be newer than this qualm, or the header is damaged"

@@ -7,8 +7,6 @@ one file are another thing; they are recognised here so that they can be refused
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::Entry;
 use crate::model::{ModelError, SourceFile};
 
@@ -46,6 +44,12 @@ impl Split {
             Some(count) => Ok(Some(Self { no: no.unwrap_or(0), count, tensors })),
         }
     }
+}
+
+/// Whether a key says how the model is stored rather than what it is. Such keys are left out of
+/// the metadata, so that a split model and a whole one can be compared.
+pub fn is_key(key: &str) -> bool {
+    key.starts_with("split.")
 }
 
 /// A file name of the form `{stem}-{no:05}-of-{count:05}.gguf`, taken apart; `no` is from 1.
@@ -161,29 +165,5 @@ pub fn check_total(source: &SourceFile, split: Split, tensors: usize) -> Result<
             Err(ModelError::new(&source.path, problem))
         }
         _ => Ok(()),
-    }
-}
-
-/// Adds a shard's metadata to the model's. The `split.*` keys say how the model is stored, not
-/// what it is, and are left out, so that a split model and a whole one can be compared. Where two
-/// shards disagree, the first decides and a note says so.
-pub fn merge_metadata(
-    metadata: &mut Vec<(String, Value)>,
-    shard: Vec<(String, Value)>,
-    source: &SourceFile,
-    notes: &mut Vec<String>,
-) {
-    for (key, value) in shard {
-        if key.starts_with("split.") {
-            continue;
-        }
-        match metadata.iter().find(|(other, _)| *other == key) {
-            None => metadata.push((key, value)),
-            Some((_, first)) if *first == value => {}
-            Some(_) => notes.push(format!(
-                "{}: metadata key {key:?} differs from the first shard's",
-                source.path.display()
-            )),
-        }
     }
 }
