@@ -11,5 +11,6 @@ pub mod gate;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod report;
 pub mod spec;
 pub mod suite;

@@ -4,20 +4,34 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::run_args::RunArgs;
 use crate::suite::exit::Exit;
 
 /// A cargo-test-style regression harness for quantized neural-network weights.
 #[derive(Debug, Parser)]
-#[command(name = "qualm", version, about, after_help = Exit::help(), max_term_width = 100)]
+#[command(
+    name = "qualm",
+    version,
+    about,
+    after_help = Exit::help(),
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct Cli {
     /// What to do; without one, the suite is run.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Arguments of `run`.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the suite: specs/**/*.toml (the default command)
+    Run(RunArgs),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
     Diff(DiffArgs),
     /// List the tensors of a model: type, shape, size, non-finite values

@@ -36,7 +36,9 @@ pub fn wants_color(flag: Color) -> bool {
         Color::Auto if set("NO_COLOR") || says("CARGO_TERM_COLOR", "never") => false,
         Color::Auto if set("CLICOLOR_FORCE") && !says("CLICOLOR_FORCE", "0") => true,
         Color::Auto if says("CARGO_TERM_COLOR", "always") => true,
-        Color::Auto => io::stdout().is_terminal() && !says("CLICOLOR", "0") && !says("TERM", "dumb"),
+        Color::Auto => {
+            io::stdout().is_terminal() && !says("CLICOLOR", "0") && !says("TERM", "dumb")
+        }
     }
 }
 
@@ -89,9 +91,8 @@ impl<W: Write> Console<W> {
         if self.show_output {
             self.section("successes", tests().filter(|test| test.outcome == TestOutcome::Passed));
         }
-        let bad = |test: &&TestRecord| {
-            matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error)
-        };
+        let bad =
+            |test: &&TestRecord| matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error);
         self.section("failures", tests().filter(bad));
         let failed = summary.failed + summary.errors;
         let (word, style) = if failed == 0 { ("ok", "32") } else { ("FAILED", "31") };

@@ -3,8 +3,11 @@ The command line: arguments, and one file a command. What a command does stands 
 */
 
 mod args;
+mod console;
 mod error;
 mod inspect;
+mod run;
+mod run_args;
 
 pub use args::{Cli, Command};
 pub use error::Failure;
@@ -16,6 +19,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Some(Command::Diff(_)) => Ok(Exit::Internal),
         Some(Command::Inspect(args)) => inspect::run(&args),
-        None => Ok(Exit::Ok),
+        Some(Command::Run(args)) => run::run(&args),
+        None => run::run(&cli.run),
     }
 }

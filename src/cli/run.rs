@@ -115,11 +115,21 @@ fn no_tests(args: &RunArgs) -> Result<Exit, Failure> {
     }
 }
 
+/// The baselines, unless they are to be left alone.
+fn baselines(args: &RunArgs) -> Result<Option<Baselines>, Failure> {
+    if args.no_baseline {
+        return Ok(None);
+    }
+    Baselines::new(&args.snapshots, &args.out_dir, None)
+        .map(Some)
+        .map_err(|error| Failure::new(Exit::Usage, error))
+}
+
 fn execute(plan: &Plan, args: &RunArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
     let options = Options {
         threads: thread_count(args.test_threads),
-        baselines: if args.no_baseline { None } else { Some(Baselines::from_env(&args.out_dir)?) },
+        baselines: baselines(args)?,
         max_fail: args.most_failures(),
         warnings_fail: args.fail_level == FailLevel::Warn,
     };

@@ -70,6 +70,9 @@ pub struct RunArgs {
     /// Where reports are written
     #[arg(long, value_name = "DIR", default_value = "target/qualm", help_heading = "qualm")]
     pub out_dir: PathBuf,
+    /// Where the snapshots of the baselines are
+    #[arg(long, value_name = "DIR", default_value = "snapshots", help_heading = "qualm")]
+    pub snapshots: PathBuf,
     /// Leave the baselines alone
     #[arg(long, help_heading = "qualm")]
     pub no_baseline: bool,
