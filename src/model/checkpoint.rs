@@ -29,12 +29,7 @@ pub fn open(path: &Path) -> Result<Model, ModelError> {
 }
 
 /// What the first bytes of a file say it is.
-enum Kind {
-    Safetensors,
-    Gguf,
-}
-
-fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
+fn sniff(source: &SourceFile) -> Result<Format, ModelError> {
     let refuse = |problem: &str| Err(ModelError::new(&source.path, problem).at(0));
     if gguf::is_raw_piece(&source.path) {
         return refuse(
@@ -47,7 +42,7 @@ fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
         return refuse("is empty (zero bytes)");
     }
     if start.starts_with(gguf::MAGIC) {
-        return Ok(Kind::Gguf);
+        return Ok(Format::Gguf);
     }
     if start.starts_with(b"version https://git-lfs") {
         return refuse(
@@ -66,7 +61,7 @@ fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
              convert it to safetensors",
         );
     }
-    Ok(Kind::Safetensors)
+    Ok(Format::Safetensors)
 }
 
 /// Reads a model that is in memory already; `name` stands for its path in errors.
@@ -105,22 +100,23 @@ fn open_sources(
 /// Reads one file as the next of a model of `count` files.
 fn add_file(model: &mut Model, mut source: SourceFile, count: usize) -> Result<(), ModelError> {
     let index = model.files.len();
-    let (format, tensors, metadata) = match sniff(&source)? {
-        Kind::Safetensors => {
-            let contents = safetensors::read(&mut source, index)?;
-            (Format::Safetensors, contents.tensors, contents.metadata)
-        }
-        Kind::Gguf => {
-            let contents = gguf::read(&mut source, index)?;
-            contents.check_place(&source, index, count, model.tensors.len())?;
-            model.notes.extend(contents.notes);
-            (Format::Gguf, contents.tensors, contents.metadata)
-        }
-    };
+    let format = sniff(&source)?;
     if index > 0 && format != model.format {
         let problem = format!("is a {} file among {} files", format.name(), model.format.name());
         return Err(ModelError::new(&source.path, problem));
     }
+    let (tensors, metadata) = match format {
+        Format::Safetensors => {
+            let contents = safetensors::read(&mut source, index)?;
+            (contents.tensors, contents.metadata)
+        }
+        Format::Gguf => {
+            let contents = gguf::read(&mut source, index)?;
+            contents.check_place(&source, index, count, model.tensors.len())?;
+            model.notes.extend(contents.notes);
+            (contents.tensors, contents.metadata)
+        }
+    };
     model.format = format;
     model.tensors.extend(tensors);
     merge_metadata(model, metadata, &source);

@@ -69,13 +69,19 @@ impl SourceFile {
         })
     }
 
-    /// Reads the whole range into a new buffer, refusing a range beyond the file's end before
-    /// anything is allocated. For headers; tensor data go through [`SourceFile::read_at`].
-    pub fn read_range(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>, ModelError> {
+    /// Refuses a range beyond the file's end.
+    pub fn check_range(&self, offset: u64, len: u64, what: &str) -> Result<(), ModelError> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             let problem = format!("{what} of {len} bytes runs past the file's end ({})", self.len);
             return Err(ModelError::new(&self.path, problem).at(offset));
         }
+        Ok(())
+    }
+
+    /// Reads the whole range into a new buffer, refusing a range beyond the file's end before
+    /// anything is allocated. For headers; tensor data go through [`SourceFile::read_at`].
+    pub fn read_range(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>, ModelError> {
+        self.check_range(offset, len, what)?;
         let mut buffer = vec![0; len as usize];
         self.backing
             .read_exact_at(&mut buffer, offset)

@@ -74,6 +74,7 @@ fn read_header(source: &mut SourceFile) -> Result<(Vec<u8>, u64), ModelError> {
         );
         return Err(ModelError::new(&source.path, problem).at(0));
     }
+    source.check_range(8, length, "the safetensors header")?;
     let start = source.read_range(8, length.min(64), "the safetensors header")?;
     if start.trim_ascii_start().first() != Some(&b'{') {
         let problem = "is not a safetensors file: its header does not begin with `{`";
