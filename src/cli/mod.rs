@@ -4,6 +4,7 @@ The command line: arguments, and one file a command. What a command does stands 
 
 mod args;
 mod console;
+mod diff;
 mod error;
 mod inspect;
 mod run;
@@ -17,7 +18,7 @@ use crate::suite::exit::Exit;
 /// Runs the command that the arguments ask for.
 pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
-        Some(Command::Diff(_)) => Ok(Exit::Internal),
+        Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         None => run::run(&cli.run),

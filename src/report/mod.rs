@@ -2,6 +2,8 @@
 Renderings of the record, one file a format.
 */
 
+pub mod tsv;
+
 use std::path::Path;
 
 use crate::suite::record::{Contract, TestRecord};
