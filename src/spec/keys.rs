@@ -506,6 +506,9 @@ static PAIR: Shape = Shape {
     ],
 };
 
+/// Keys of which a table that has them has exactly one.
+pub(super) const EITHER: [&str; 2] = ["quantized", "roundtrip"];
+
 /// A spec file.
 pub(super) static SPEC: Shape = Shape {
     heading: "",

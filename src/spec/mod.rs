@@ -19,6 +19,8 @@ mod read;
 mod read_pair;
 mod read_parts;
 mod read_rules;
+mod resolve;
+mod schema;
 mod spec;
 mod table;
 mod template;
@@ -35,4 +37,7 @@ pub use pair::{
     Scheme, Skip, Transform, Waiver,
 };
 pub use pattern::{GlobError, Globs, Pattern, glob_to_regex};
+pub use resolve::{Effective, Judgement, Origin, Resolver, Tensor, Usage};
+pub use schema::{SCHEMA, schema};
 pub use spec::{Granularity, LoadOptions, Spec, Tolerance};
+#[cfg(test)]

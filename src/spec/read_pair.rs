@@ -53,6 +53,7 @@ pub(super) fn read_pair(
         return;
     };
     let merged = merge(own, &file.shared);
+    check_waivers(findings, &merged, &demands, file);
     pairs.reserve(assignments.len());
     for assignment in &assignments {
         let filling = Filling { file, templates: &templates, assignment };
@@ -161,6 +162,20 @@ fn merge(mut own: Shared, file: &Shared) -> Shared {
     own.metadata_equal.extend_from_slice(&file.metadata_equal);
     own.nonzero.extend_from_slice(&file.nonzero);
     Shared { thresholds, integrity, tags, rename, ..own }
+}
+
+/// Warns of waivers for metrics that nothing bounds.
+fn check_waivers(findings: &mut Findings, shared: &Shared, demands: &Demands, file: &File) {
+    for (metric, floor) in demands.waivers.iter().flat_map(|waiver| waiver.bounds.iter()) {
+        let bounded = shared.thresholds.tensor.get(metric).is_some()
+            || file.overrides.iter().any(|(over, _)| over.tensor.get(metric).is_some())
+            || demands.rules.iter().any(|rule| rule.bounds.get(metric).is_some());
+        if !bounded {
+            let message = format!("nothing bounds `{metric}`, so there is nothing to waive");
+            let finding = findings.warning(floor.at.span(), message);
+            findings.push(finding.help("bound it in thresholds.tensor or a rule"));
+        }
+    }
 }
 
 /// A pair being made of its table for one combination of the matrix.
@@ -274,12 +289,14 @@ impl Filling<'_> {
         let variable = |name: &str| env(name).filter(|value| !value.is_empty());
         let filled = fill(parts, axes, self.assignment, variable);
         let written = fill(parts, axes, self.assignment, |name| Some(format!("${{{name}}}")));
-        let (Ok(filled), Ok(written)) = (&filled, &written) else {
-            let name = filled.or(written).err().unwrap_or_default();
-            let message = format!("the environment variable {} is not set", quoted(name));
-            let finding = findings.error(text.span.clone(), message);
-            findings.push(finding.help(format!("set it: {name}=… qualm")));
-            return None;
+        let (filled, written) = match (filled, written) {
+            (Ok(filled), Ok(written)) => (filled, written),
+            (Err(name), _) | (_, Err(name)) => {
+                let message = format!("the environment variable {} is not set", quoted(name));
+                let finding = findings.error(text.span.clone(), message);
+                findings.push(finding.help(format!("set it: {name}=… qualm")));
+                return None;
+            }
         };
         if filled.contains('\0') {
             let finding = findings.error(text.span.clone(), "a path must not hold NUL");
@@ -288,7 +305,7 @@ impl Filling<'_> {
         }
         let directory = findings.source.path.parent().unwrap_or(Path::new(""));
         let at = findings.at(text.span.clone());
-        Some(ModelPath { path: directory.join(filled), written: written.clone(), at })
+        Some(ModelPath { path: directory.join(filled), written, at })
     }
 
     fn quantized(&self, findings: &mut Findings) -> Option<Quantized> {

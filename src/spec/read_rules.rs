@@ -5,7 +5,7 @@ What only a pair can demand: rules, waivers, groups, types, transformations, sch
 use super::read_parts::{bounds, integrity};
 use super::table::{Findings, Table, Text, nearest, quoted};
 use super::{
-    Apply, BitsPerWeight, Companions, Group, LoadOptions, Located, QtypeRule, Rule, Scheme,
+    Apply, BitsPerWeight, Bounds, Companions, Group, LoadOptions, Located, QtypeRule, Rule, Scheme,
     Transform, Waiver,
 };
 use crate::codec::TYPES;
@@ -57,6 +57,14 @@ fn check_says_something(findings: &mut Findings, table: &Table, empty: bool, mes
     }
 }
 
+/// Reports bounds with levels where a value only holds or not.
+fn check_plain(findings: &mut Findings, bounds: &Bounds, what: &str) {
+    for (metric, bound) in bounds.iter().filter(|(_, bound)| bound.warn.is_some()) {
+        let finding = findings.error(bound.at.span(), format!("{what} does not warn"));
+        findings.push(finding.help(format!("write a number: {metric} = …")));
+    }
+}
+
 fn rules(findings: &mut Findings, table: &Table, shared: bool) -> Vec<Rule> {
     let mut rules = Vec::new();
     for table in findings.tables(table, "rule") {
@@ -83,13 +91,7 @@ fn waivers(
         let globs = findings.tensors(&table, shared);
         let bounds = bounds(findings, &table);
         check_says_something(findings, &table, bounds.is_empty(), "the waiver waives nothing");
-        for (metric, bound) in bounds.iter() {
-            if bound.warn.is_some() {
-                let message = format!("a waiver has one floor for `{metric}`, which fails");
-                let finding = findings.error(bound.at.span(), message);
-                findings.push(finding.help("write a number"));
-            }
-        }
+        check_plain(findings, &bounds, "a waiver's floor");
         let reason = findings.statement(&table, "reason");
         let until = findings.date(&table, "until");
         let at = findings.at(table.span());
@@ -111,6 +113,7 @@ fn groups(findings: &mut Findings, table: &Table, shared: bool) -> Vec<Group> {
         let globs = findings.tensors(&table, shared);
         let bounds = bounds(findings, &table);
         check_says_something(findings, &table, bounds.is_empty(), "the group bounds nothing");
+        check_plain(findings, &bounds, "a group's bound");
         let fraction = findings.number(&table, "min_pass_fraction");
         let reason = findings.statement(&table, "reason").map(|it| it.text.to_owned());
         let at = findings.at(table.span());

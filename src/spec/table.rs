@@ -112,8 +112,8 @@ impl Findings {
                     heading => format!("`{}` is missing from `{heading}`", key.name),
                 };
                 let finding = self.error(span.clone(), message);
-                let help =
-                    format!("it must be {}: {}", key.kind.expected(), first_sentence(key.doc));
+                let expected = key.kind.expected();
+                let help = format!("`{}` is {expected}: {}", key.name, as_clause(key.doc));
                 self.push(finding.help(help));
             }
         }
@@ -595,6 +595,9 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-fn first_sentence(doc: &str) -> &str {
-    doc.split_once(". ").map_or(doc.trim_end_matches('.'), |(first, _)| first)
+/// The first sentence of a key's doc, to stand after a colon.
+fn as_clause(doc: &str) -> String {
+    let sentence = doc.split_once(". ").map_or(doc.trim_end_matches('.'), |(first, _)| first);
+    let mut chars = sentence.chars();
+    chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
 }
