@@ -2,10 +2,12 @@
 Two models to measurements: which tensor answers to which, and one streaming pass over both.
 */
 
+mod fold;
 mod pairing;
 mod plan;
 mod roundtrip;
 mod scan;
+mod sides;
 mod stream;
 
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};

@@ -32,7 +32,7 @@ pub fn tensor_row(reference: &Tensor, quantized: &Tensor, measured: &Measured) -
         sums: None,
     };
     match measured {
-        Measured::Values(moments) => {
+        Measured::Values { sums: moments, .. } => {
             row.nonfinite = moments.nonfinite();
             row.sums = Some(Sums::from(moments));
             row.set_metrics(Metrics::from_moments(moments).unwrap_or(Metrics::PERFECT));
