@@ -31,7 +31,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the suite: specs/**/*.toml (the default command)
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
     Diff(DiffArgs),
     /// List the tensors of a model: type, shape, size, non-finite values

@@ -108,7 +108,7 @@ fn judge(row: &TensorRow, threshold: Option<f64>, problems: &mut Problems) {
 
 /// NaN is below every threshold.
 fn is_below(row: &TensorRow, threshold: Option<f64>) -> bool {
-    threshold.is_some_and(|threshold| !(row.cosine.0 >= threshold))
+    threshold.is_some_and(|threshold| row.cosine.0.is_nan() || row.cosine.0 < threshold)
 }
 
 /// The contract's object; keys beyond the contract's come after its own.

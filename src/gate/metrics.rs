@@ -4,29 +4,7 @@ Metric bounds against measured metrics.
 
 use super::check::{CheckOutcome, CheckRecord, Level, Number, Source};
 use crate::metrics::{Direction, Metric, Metrics};
-use crate::spec::{Bound, Location};
-
-/// A bound as it applies to one tensor, or to the whole pair.
-#[derive(Clone, Copy, Debug)]
-pub struct Applied<'a> {
-    /// The bound that decides.
-    pub bound: &'a Bound,
-    /// Why it is what it is, if the spec says so.
-    pub reason: Option<&'a str>,
-    /// The floor of a waiver that covers the tensor.
-    pub waiver: Option<Floor<'a>>,
-}
-
-/// A waiver's floor.
-#[derive(Clone, Copy, Debug)]
-pub struct Floor<'a> {
-    /// The least good value that the waiver lets pass.
-    pub value: f64,
-    /// Where it is written.
-    pub at: &'a Location,
-    /// Why.
-    pub reason: &'a str,
-}
+use crate::spec::{Effective, Judgement, Location, Origin, Pair};
 
 impl From<&Location> for Source {
     fn from(at: &Location) -> Self {
@@ -53,35 +31,65 @@ pub fn value_of(metrics: &Metrics, metric: Metric) -> f64 {
 /// Checks one metric: its failing bound, then its warning bound. `subject` ends the message: the
 /// tensor and its qtype.
 pub fn check_metric(
-    metric: Metric,
+    effective: &Effective,
+    pair: &Pair,
     value: f64,
-    applied: &Applied,
     subject: &str,
     checks: &mut Vec<CheckRecord>,
 ) {
-    for (level, bound) in [(Level::Fail, applied.bound.fail), (Level::Warn, applied.bound.warn)] {
+    let metric = effective.metric;
+    for (level, bound) in [(Level::Fail, effective.bound.fail), (Level::Warn, effective.bound.warn)]
+    {
         let Some(bound) = bound else { continue };
-        let mut check = CheckRecord {
+        let holds = metric.holds(value, bound);
+        checks.push(CheckRecord {
             check: metric.name().to_owned(),
-            outcome: CheckOutcome::Held,
+            outcome: if holds { CheckOutcome::Held } else { CheckOutcome::Violated },
             level,
             value: Some(Number(value)),
             bound: Some(Number(bound)),
             message: message(metric, value, bound, subject),
-            source: Some(Source::from(&applied.bound.at)),
-            reason: applied.reason.map(str::to_owned),
+            source: Some(Source::from(&effective.bound.at)),
+            reason: reason(effective, pair),
             movement: None,
-        };
-        if !metric.holds(value, bound) {
-            check.outcome = CheckOutcome::Violated;
-            if let Some(floor) = applied.waiver.filter(|floor| metric.holds(value, floor.value)) {
-                check.outcome = CheckOutcome::Waived;
-                check.reason = Some(floor.reason.to_owned());
-                check.message = format!("{}; waived down to {}", check.message, floor.value);
-                check.source = Some(Source::from(floor.at));
-            }
-        }
-        checks.push(check);
+        });
+    }
+    if let Some(failing) = checks
+        .iter_mut()
+        .rev()
+        .find(|check| check.level == Level::Fail && check.check == metric.name())
+    {
+        excuse(failing, effective, pair, value);
+    }
+}
+
+/// Why the bound is what it is, if the rule that it comes from says so.
+fn reason(effective: &Effective, pair: &Pair) -> Option<String> {
+    match effective.origin {
+        Origin::Threshold => None,
+        Origin::Rule(index) => pair.rules.get(index)?.reason.clone(),
+    }
+}
+
+/// A waiver lets a violation pass down to its floor; one that has expired says so.
+fn excuse(check: &mut CheckRecord, effective: &Effective, pair: &Pair, value: f64) {
+    if check.outcome != CheckOutcome::Violated {
+        return;
+    }
+    let waiver = |index: usize| pair.waivers.get(index);
+    if let Judgement::Waived(index) = effective.judge(value)
+        && let (Some(waiver), Some((_, floor))) = (waiver(index), effective.waiver)
+    {
+        check.outcome = CheckOutcome::Waived;
+        check.message =
+            format!("{}; waived down to {floor} until {}", check.message, waiver.until.value);
+        check.reason = Some(waiver.reason.clone());
+        check.source = Some(Source::from(&waiver.at));
+    } else if let Some(waiver) = effective.expired.and_then(waiver) {
+        check.message = format!(
+            "{}; the waiver at {} expired on {}",
+            check.message, waiver.at, waiver.until.value
+        );
     }
 }
 
@@ -119,20 +127,20 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::spec::Source as Text;
+    use crate::spec::{self, Date, LoadOptions};
 
-    fn outcomes(
-        value: f64,
-        fail: f64,
-        warn: Option<f64>,
-        floor: Option<f64>,
-    ) -> Vec<(Level, CheckOutcome)> {
-        let at = Text::new(Path::new("s.toml"), "x").locate(0..1);
-        let bound = Bound { fail: Some(fail), warn, at: at.clone() };
-        let waiver = floor.map(|value| Floor { value, at: &at, reason: "why" });
+    fn outcomes(value: f64, spec: &str) -> Vec<(Level, CheckOutcome)> {
+        let text =
+            format!("schema = 1\n[[pair]]\nname = 'p'\nreference = 'r'\nquantized = 'q'\n{spec}\n");
+        let today = Date { year: 2026, month: 6, day: 1 };
+        let options = LoadOptions { today, ..LoadOptions::default() };
+        let path = Path::new("s.toml");
+        let spec = spec::parse(text.as_bytes(), path, Path::new(""), &options).unwrap();
+        let pair = &spec.pairs[0];
+        let resolver = spec.resolver(pair).unwrap();
         let mut checks = Vec::new();
-        let applied = Applied { bound: &bound, reason: None, waiver };
-        check_metric(Metric::Cosine, value, &applied, "t, Q4_0", &mut checks);
+        let effective = resolver.bound_for(Metric::Cosine, "t").unwrap();
+        check_metric(&effective, pair, value, "t, Q4_0", &mut checks);
         checks.iter().map(|check| (check.level, check.outcome)).collect()
     }
 
@@ -140,16 +148,25 @@ mod tests {
     fn bounds_and_floors() {
         use CheckOutcome::{Held, Violated, Waived};
         use Level::{Fail, Warn};
-        for (value, warn, floor, expected, why) in [
-            (0.95, None, None, vec![(Fail, Held)], "a bound is inclusive"),
-            (0.94, None, None, vec![(Fail, Violated)], "below"),
-            (f64::NAN, None, None, vec![(Fail, Violated)], "NaN passes nothing"),
-            (f64::NAN, None, Some(0.0), vec![(Fail, Violated)], "not even a waiver"),
-            (0.96, Some(0.99), None, vec![(Fail, Held), (Warn, Violated)], "a warning"),
-            (0.90, None, Some(0.90), vec![(Fail, Waived)], "down to the floor"),
-            (0.89, None, Some(0.90), vec![(Fail, Violated)], "not below it"),
+        let plain = "thresholds.tensor.cosine = 0.95";
+        let both = "thresholds.tensor.cosine = { fail = 0.95, warn = 0.99 }";
+        let waived = |until| {
+            format!(
+                "{plain}\n[[pair.waive]]\ntensors = 't'\ncosine = 0.90\nreason = 'x'\nuntil = {until}"
+            )
+        };
+        let (live, dead) = (waived("2026-06-01"), waived("2026-05-31"));
+        for (value, spec, expected, why) in [
+            (0.95, plain, vec![(Fail, Held)], "a bound is inclusive"),
+            (0.94, plain, vec![(Fail, Violated)], "below"),
+            (f64::NAN, plain, vec![(Fail, Violated)], "NaN passes nothing"),
+            (f64::NAN, &live, vec![(Fail, Violated)], "not even a waiver"),
+            (0.96, both, vec![(Fail, Held), (Warn, Violated)], "a warning"),
+            (0.90, &live, vec![(Fail, Waived)], "down to the floor, on the last day"),
+            (0.89, &live, vec![(Fail, Violated)], "not below it"),
+            (0.93, &dead, vec![(Fail, Violated)], "not after it"),
         ] {
-            assert_eq!(outcomes(value, 0.95, warn, floor), expected, "{why}");
+            assert_eq!(outcomes(value, spec), expected, "{why}");
         }
     }
 }

@@ -6,4 +6,4 @@ mod check;
 mod metrics;
 
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
-pub use metrics::{Applied, Floor, check_metric, value_of};
+pub use metrics::{check_metric, value_of};

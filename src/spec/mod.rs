@@ -40,4 +40,3 @@ pub use pattern::{GlobError, Globs, Pattern, glob_to_regex};
 pub use resolve::{Effective, Judgement, Origin, Resolver, Tensor, Usage};
 pub use schema::{SCHEMA, schema};
 pub use spec::{Granularity, LoadOptions, Spec, Tolerance};
-#[cfg(test)]

@@ -4,18 +4,23 @@ From facts to the outcome of each test of a pair.
 
 use std::collections::HashMap;
 
-use super::expect::Expectations;
 use super::plan::PlannedTest;
 use super::record::{GlobalRow, TensorRow, TestKind, TestOutcome, TestRecord};
 use crate::codec::Class;
-use crate::gate::{self, CheckOutcome, CheckRecord, Level};
+use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
 use crate::measure::Pairing;
 use crate::metrics::{Metric, Metrics};
 use crate::model::Model;
+use crate::spec::{Diagnostic, Effective, Resolver};
+
+/// Check name of what is wrong with the spec itself, as the models show.
+pub const SPEC_CHECK: &str = "spec";
 
 /// What is known of a pair when its tests are judged.
 pub struct Facts<'a> {
-    pub expectations: &'a Expectations<'a>,
+    pub resolver: &'a Resolver<'a>,
+    /// Globs of the spec that match nothing.
+    pub unmatched: &'a [Diagnostic],
     pub reference: &'a Model,
     pub quantized: &'a Model,
     pub pairing: &'a Pairing,
@@ -47,8 +52,8 @@ impl Facts<'_> {
             };
             checks.push(fact("finite", row.nonfinite == 0, message));
             if let Some(metrics) = row.metrics() {
-                let bound = |metric| self.expectations.bound(metric, &row.tensor);
-                metric_checks(&metrics, bound, &subject, &mut checks);
+                let tensor = self.resolver.tensor(&row.tensor);
+                self.metric_checks(tensor.bounds(), &metrics, &subject, &mut checks);
             }
         } else {
             let message = match row.first_difference {
@@ -88,6 +93,10 @@ impl Facts<'_> {
             })
             .collect();
         checks.push(self.something_quantized());
+        checks.extend(self.unmatched.iter().map(|diagnostic| CheckRecord {
+            source: Some(Source::from(&diagnostic.location)),
+            ..fact(SPEC_CHECK, false, diagnostic.message.clone())
+        }));
         conclude(test, checks)
     }
 
@@ -125,29 +134,32 @@ impl Facts<'_> {
         }
         let Some(global) = self.global else {
             let message = "no float tensor was measured".to_owned();
-            let bounded = Metric::ALL.iter().any(|&m| self.expectations.global_bound(m).is_some());
+            let bounded = self.global_bounds().next().is_some();
             return conclude(test, vec![fact("measured", !bounded, message)]);
         };
         let subject = format!("{} tensors, {} elements", global.tensors, global.numel);
         let message = format!("{} NaN or infinite values ({subject})", global.nonfinite);
         let mut checks = vec![fact("finite", global.nonfinite == 0, message)];
         if let Some(metrics) = global.metrics() {
-            let bound = |metric| self.expectations.global_bound(metric);
-            metric_checks(&metrics, bound, &subject, &mut checks);
+            self.metric_checks(self.global_bounds(), &metrics, &subject, &mut checks);
         }
         conclude(test, checks)
     }
-}
 
-fn metric_checks<'a>(
-    metrics: &Metrics,
-    bound: impl Fn(Metric) -> Option<gate::Applied<'a>>,
-    subject: &str,
-    checks: &mut Vec<CheckRecord>,
-) {
-    for metric in Metric::ALL {
-        if let Some(applied) = bound(metric) {
-            gate::check_metric(metric, gate::value_of(metrics, metric), &applied, subject, checks);
+    fn global_bounds(&self) -> impl Iterator<Item = Effective<'_>> {
+        Metric::ALL.into_iter().filter_map(|metric| self.resolver.global_bound(metric))
+    }
+
+    fn metric_checks<'b>(
+        &self,
+        bounds: impl Iterator<Item = Effective<'b>>,
+        metrics: &Metrics,
+        subject: &str,
+        checks: &mut Vec<CheckRecord>,
+    ) {
+        for effective in bounds {
+            let value = gate::value_of(metrics, effective.metric);
+            gate::check_metric(&effective, self.resolver.pair(), value, subject, checks);
         }
     }
 }

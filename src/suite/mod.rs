@@ -4,7 +4,6 @@ The run: ids, selection, the loop over pairs, and the record of what came out.
 
 pub mod baseline;
 pub mod exit;
-mod expect;
 mod judge;
 pub mod obligations;
 pub mod plan;

@@ -8,11 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::expect::Expectations;
 use super::record::TestKind;
 use super::select::{Ignored, Selection, Shard};
 use crate::model;
-use crate::spec::{Location, Pair, Quantized, Spec};
+use crate::spec::{Location, Pair, Quantized, Resolver, Spec};
 
 /// Names of the tests that a pair has beside its tensors'.
 pub const PAIR_TESTS: [(TestKind, &str); 3] = [
@@ -116,7 +115,8 @@ pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, Duplicat
                 .entry(pair.reference.path.clone())
                 .or_insert_with(|| list(&pair.reference.path))
                 .clone();
-            let mut tests = tests_of(pair, &id, &listing, choice.no_baseline);
+            let resolver = if pair.skip.is_empty() { None } else { spec.resolver(pair).ok() };
+            let mut tests = tests_of(resolver.as_ref(), &id, &listing, choice.no_baseline);
             let before = tests.len();
             tests.retain_mut(|test| keep(test, &choice.selection));
             plan.filtered_out += (before - tests.len()) as u64;
@@ -146,15 +146,20 @@ fn list(path: &Path) -> Listing {
 }
 
 /// Every test of a pair: its structure, its tensors by name, all of them as one, its baseline.
-fn tests_of(pair: &Pair, id: &str, listing: &Listing, no_baseline: bool) -> Vec<PlannedTest> {
-    let expectations = Expectations::of(pair);
+fn tests_of(
+    resolver: Option<&Resolver>,
+    id: &str,
+    listing: &Listing,
+    no_baseline: bool,
+) -> Vec<PlannedTest> {
+    let skipped = |name: &str| Some(resolver?.tensor(name).skip()?.reason.clone());
     let mut tests = Vec::with_capacity(listing.len() + PAIR_TESTS.len());
     for (name, bytes) in listing.iter() {
         tests.push(PlannedTest {
             id: format!("{id}::{name}"),
             kind: TestKind::Tensor,
             part: name.clone(),
-            ignored: expectations.skipped(name).map(str::to_owned),
+            ignored: skipped(name),
             bytes: *bytes,
         });
     }

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::baseline::{self, Baselines};
-use super::expect::Expectations;
 use super::judge;
 use super::plan::{Plan, PlannedPair, PlannedTest};
 use super::record::{
@@ -18,7 +17,7 @@ use super::rows::{finding_record, global_row, model_record, sort_rows, tensor_ro
 use super::{obligations, verdict};
 use crate::measure::{self, Measured, Pairing, Policy, Progress};
 use crate::model::{self, Model, ModelError};
-use crate::spec::{Pair, Quantized};
+use crate::spec::{Pair, Quantized, Resolver, SpecErrors, Usage};
 
 /// Hears what happens, in the order of the plan.
 pub trait Listener {
@@ -98,16 +97,15 @@ fn spec_record(planned: &PlannedPair) -> SpecRecord {
 /// Runs one pair; whatever goes wrong becomes the outcome of its tests.
 fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listener) -> PairRecord {
     let mut record = empty_record(planned);
-    match open(planned.pair) {
-        Ok((reference, quantized)) => {
-            record.reference = Some(model_record(&reference, &planned.pair.reference.written));
-            record.quantized = Some(model_record(
-                &quantized,
-                written(&planned.pair.quantized).unwrap_or(&planned.pair.reference.written),
-            ));
+    match open(planned) {
+        Ok(opened) => {
+            let (reference, quantized) = (&opened.reference, &opened.quantized);
+            let (of_reference, of_quantized) = written(planned.pair);
+            record.reference = Some(model_record(reference, of_reference));
+            record.quantized = Some(model_record(quantized, of_quantized));
             record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
             record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
-            compare(planned, options, &reference, &quantized, &mut record);
+            compare(planned, options, &opened.resolver, (reference, quantized), &mut record);
         }
         Err(error) => {
             let reason = error.to_string();
@@ -154,15 +152,33 @@ fn empty_record(planned: &PlannedPair) -> PairRecord {
     }
 }
 
-fn written(quantized: &Quantized) -> Option<&str> {
-    match quantized {
-        Quantized::File(path) => Some(&path.written),
-        Quantized::Roundtrip { .. } => None,
+/// The paths of both models as the spec writes them.
+fn written(pair: &Pair) -> (&str, &str) {
+    let reference = pair.reference.written.as_str();
+    match &pair.quantized {
+        Quantized::File(path) => (reference, &path.written),
+        Quantized::Roundtrip { .. } => (reference, reference),
     }
 }
 
-/// Opens both models of a pair.
-fn open(pair: &Pair) -> Result<(Model, Model), ModelError> {
+/// Why a pair cannot be judged.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Spec(#[from] SpecErrors),
+}
+
+/// A pair, ready to be measured.
+struct Opened<'a> {
+    reference: Model,
+    quantized: Model,
+    resolver: Resolver<'a>,
+}
+
+fn open<'a>(planned: &PlannedPair<'a>) -> Result<Opened<'a>, OpenError> {
+    let pair = planned.pair;
     let reference = model::open(&pair.reference.path)?;
     let quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,
@@ -172,31 +188,39 @@ fn open(pair: &Pair) -> Result<(Model, Model), ModelError> {
             model
         }
     };
-    Ok((reference, quantized))
+    Ok(Opened { reference, quantized, resolver: planned.spec.resolver(pair)? })
+}
+
+/// Which of the pair's globs match something.
+fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
+    fn names(model: &Model) -> impl Iterator<Item = &str> {
+        model.tensors.iter().map(|tensor| tensor.name.as_str())
+    }
+    let keys = reference.metadata.iter().chain(&quantized.metadata);
+    resolver.usage(names(reference), names(quantized), keys.map(|(key, _)| key.as_str()))
 }
 
 /// Matches, measures and judges.
 fn compare(
     planned: &PlannedPair,
     options: &Options,
-    reference: &Model,
-    quantized: &Model,
+    resolver: &Resolver,
+    (reference, quantized): (&Model, &Model),
     record: &mut PairRecord,
 ) {
-    let expectations = Expectations::of(planned.pair);
     let policy = Policy {
-        allow_missing: &|name| expectations.may_be_missing(name),
-        allow_extra: &|name| expectations.may_be_extra(name),
-        rename: &|name| expectations.reference_name(name),
+        allow_missing: &|name| resolver.allows_missing(name),
+        allow_extra: &|name| resolver.allows_extra(name),
+        rename: &|name| resolver.rename(name),
     };
     let mut pairing = measure::pair_up(reference, quantized, &policy);
-    keep_needed(planned, &expectations, reference, &mut pairing);
+    keep_needed(planned, resolver, reference, &mut pairing);
     let progress = Progress::default();
     let measured = measure::measure(reference, quantized, &pairing, options.threads, &progress);
     record.findings = pairing.findings.iter().map(finding_record).collect();
     record.tensors = rows(reference, quantized, &pairing, &measured);
     record.global = global_row(&record.tensors);
-    let mut tests = judge_facts(planned, &expectations, reference, quantized, &pairing, record);
+    let mut tests = judge_facts(planned, resolver, (reference, quantized), &pairing, record);
     if let Some(test) = planned.tests.iter().find(|test| test.kind == TestKind::Baseline) {
         let outcome = baseline_test(planned, test, options, record, &mut tests);
         tests.push(outcome);
@@ -208,16 +232,18 @@ fn compare(
 /// Judges every test of a pair but the one against the snapshot, which comes last.
 fn judge_facts(
     planned: &PlannedPair,
-    expectations: &Expectations,
-    reference: &Model,
-    quantized: &Model,
+    resolver: &Resolver,
+    (reference, quantized): (&Model, &Model),
     pairing: &Pairing,
     record: &PairRecord,
 ) -> Vec<TestRecord> {
+    let usage = usage(resolver, reference, quantized);
+    let unmatched = resolver.unmatched(&usage);
     let row_of: HashMap<&str, usize> =
         record.tensors.iter().enumerate().map(|(at, row)| (row.tensor.as_str(), at)).collect();
     let facts = judge::Facts {
-        expectations,
+        resolver,
+        unmatched: &unmatched,
         reference,
         quantized,
         pairing,
@@ -238,7 +264,7 @@ fn judge_facts(
 /// Leaves only the tensors whose values a selected test needs.
 fn keep_needed(
     planned: &PlannedPair,
-    expectations: &Expectations,
+    resolver: &Resolver,
     reference: &Model,
     pairing: &mut Pairing,
 ) {
@@ -253,7 +279,7 @@ fn keep_needed(
         .collect();
     pairing.matched.retain(|matched| {
         let name = reference.tensors[matched.reference].name.as_str();
-        wanted.contains(name) || all && expectations.skipped(name).is_none()
+        wanted.contains(name) || all && resolver.tensor(name).skip().is_none()
     });
 }
 

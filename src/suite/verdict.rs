@@ -6,7 +6,7 @@ alone, so that they cannot disagree.
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::exit::Exit;
-use super::judge::is_baseline;
+use super::judge::{SPEC_CHECK, is_baseline};
 use super::record::{
     BaselineStatus, CheckOutcome, Level, PairRecord, Summary, TestOutcome, TestRecord, Time,
     Verdict,
@@ -43,12 +43,17 @@ fn warnings(test: &TestRecord) -> u64 {
     warned.count() as u64
 }
 
-/// The exit code: no tests, then input errors, then failures, then baselines alone.
+/// The exit code: no tests, then wrong specs, then input errors, then failures, then baselines alone.
 pub fn exit(pairs: &[&PairRecord]) -> Exit {
     let tests = || pairs.iter().flat_map(|pair| &pair.tests);
     let bad = |test: &&TestRecord| test.outcome == TestOutcome::Failed;
+    let spec_is_wrong = |test: &TestRecord| {
+        test.checks.iter().any(|it| it.check == SPEC_CHECK && it.outcome == CheckOutcome::Violated)
+    };
     if tests().next().is_none() {
         Exit::NoTests
+    } else if tests().any(spec_is_wrong) {
+        Exit::SpecInvalid
     } else if tests().any(|test| test.outcome == TestOutcome::Error) {
         Exit::InputError
     } else if tests().filter(bad).any(|test| !is_baseline(test)) {
