@@ -52,7 +52,7 @@ const fn small_float(code: u8, mantissa_bits: u32, bias: i32, specials: Specials
     let magnitude = (code & 0x7F) as u32;
     let exponent = (magnitude >> mantissa_bits) as i32;
     let mantissa = magnitude & ((1 << mantissa_bits) - 1);
-    let all_ones = (0x7F >> mantissa_bits) as i32;
+    let all_ones = 0x7F >> mantissa_bits;
     match specials {
         Specials::FiniteUnsignedZero if code == 0x80 => return f32::NAN,
         Specials::Finite if magnitude == 0x7F => return f32::NAN,
