@@ -4,7 +4,7 @@ Stored bytes to values and back: one table of types ([`types`]), one file a fami
 Every decoder has a scalar definition; a faster path must give the same bits.
 */
 
-mod float;
+pub(crate) mod float;
 pub mod types;
 
 pub use types::{Class, TYPES, TensorType, TypeInfo};
