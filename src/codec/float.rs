@@ -110,6 +110,35 @@ pub static E8M0: [f32; 256] = e8m0_table();
 pub static E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
+/// The value of one 6-bit code: no infinity, no NaN.
+const fn six_bits(code: u8, mantissa_bits: u32, bias: i32) -> f32 {
+    let magnitude = (code & 0x1F) as u32;
+    let exponent = (magnitude >> mantissa_bits) as i32;
+    let mantissa = magnitude & ((1 << mantissa_bits) - 1);
+    let (significand, power) = if exponent == 0 {
+        (mantissa, 1 - bias - mantissa_bits as i32)
+    } else {
+        (mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits as i32)
+    };
+    let value = significand as f32 * f32::from_bits(((127 + power) as u32) << 23);
+    if code < 0x20 { value } else { -value }
+}
+
+const fn six_bit_table(mantissa_bits: u32, bias: i32) -> [f32; 64] {
+    let mut values = [0.0; 64];
+    let mut code = 0;
+    while code < 64 {
+        values[code] = six_bits(code as u8, mantissa_bits, bias);
+        code += 1;
+    }
+    values
+}
+
+/// Every value of E2M3 (FP6); the largest is 7.5.
+pub static E2M3: [f32; 64] = six_bit_table(3, 1);
+/// Every value of E3M2 (FP6); the largest is 28.
+pub static E3M2: [f32; 64] = six_bit_table(2, 3);
+
 fn look_up(table: &[f32; 256], bytes: &[u8], values: &mut [f32]) {
     for (value, &byte) in values.iter_mut().zip(bytes) {
         *value = table[usize::from(byte)];
@@ -164,6 +193,10 @@ mod tests {
             (E4M3FNUZ[0x7F], 240.0, "largest E4M3FNUZ"),
             (E5M2FNUZ[0x7F], 57344.0, "largest E5M2FNUZ"),
             (E5M2FNUZ[0x01], 2f32.powi(-17), "smallest E5M2FNUZ subnormal"),
+            (E2M3[0x1F], 7.5, "largest E2M3"),
+            (E2M3[0x21], -0.125, "smallest E2M3 subnormal, negated"),
+            (E3M2[0x1F], 28.0, "largest E3M2"),
+            (E3M2[0x01], 0.0625, "smallest E3M2 subnormal"),
             (E8M0[127], 1.0, "E8M0 bias"),
             (E8M0[0], 2f32.powi(-127), "E8M0 subnormal"),
             (E8M0[254], 2f32.powi(127), "largest E8M0"),
