@@ -8,8 +8,8 @@ Every decoder has a scalar definition; a faster path must give the same bits.
 
 pub(crate) mod float;
 pub mod ggml;
-mod isa;
-mod simd;
+pub mod isa;
+pub mod simd;
 pub mod types;
 
 pub use types::{Class, TYPES, TensorType, TypeInfo};
