@@ -4,8 +4,13 @@ qualm: a cargo-test-style regression harness for quantized neural-network weight
 See `ARCHITECTURE.md` for the rooms and what flows between them.
 */
 
+pub mod baseline;
+pub mod cli;
 pub mod codec;
+pub mod gate;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod report;
 pub mod spec;
+pub mod suite;

@@ -2,11 +2,15 @@
 Two models to measurements: which tensor answers to which, and one streaming pass over both.
 */
 
+mod fold;
 mod pairing;
 mod plan;
 mod roundtrip;
+mod scan;
+mod sides;
 mod stream;
 
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use roundtrip::round_trip;
+pub use scan::{Scan, scan};
 pub use stream::{Measured, Progress, measure};

@@ -7,13 +7,16 @@ the order of summation.
 
 use std::ops::Range;
 
-use crate::metrics::PIECE;
+use crate::metrics::{Layout, PIECE};
 
 /// Most elements of a chunk.
 pub const CHUNK: u64 = 64 * 1024;
 
 /// Elements after which a unit is full.
-const UNIT: u64 = 16 * CHUNK;
+const UNIT: u64 = 4 * CHUNK;
+
+/// What opening a tensor costs, in elements.
+const OPENING: u64 = 4096;
 
 /// Fewest elements of a row; shorter trailing dimensions are merged, as in a 3x3 convolution.
 const SHORTEST_ROW: u64 = 32;
@@ -30,20 +33,34 @@ pub fn row_len(shape: &[u64]) -> u64 {
     len.max(1)
 }
 
-/// Elements of a chunk: whole rows, or a whole number of pieces of one row that is longer.
-pub fn chunk_len(row_len: u64) -> u64 {
-    const { assert!(CHUNK.is_multiple_of(PIECE as u64)) };
-    if row_len >= CHUNK { CHUNK } else { CHUNK / row_len * row_len }
+/// Elements of a slice, one index of the outermost of three or more dimensions; 0 if rows are as long.
+pub fn slice_len(shape: &[u64]) -> u64 {
+    let [_, inner @ ..] = shape else { return 0 };
+    let len: u64 = inner.iter().product();
+    if inner.len() >= 2 && len > row_len(shape) { len } else { 0 }
 }
 
-/// The chunk that begins at `start`, of a tensor of `numel` elements: up to the next row's end if
-/// the row is longer than a chunk.
-fn chunk_at(start: u64, numel: u64, row_len: u64) -> Range<u64> {
-    let mut end = start + chunk_len(row_len);
-    if row_len > CHUNK {
-        end = end.min((start / row_len + 1) * row_len);
+/// The chunk that begins at `start`, of a tensor of `numel` elements.
+///
+/// A chunk is made of whole rows, or of a whole number of pieces of one row that is longer; and of
+/// whole slices, or of rows of one slice that is longer.
+fn chunk_at(start: u64, extent: Extent) -> Range<u64> {
+    const { assert!(CHUNK.is_multiple_of(PIECE as u64)) };
+    let Layout { row_len, slice_len } = extent.layout;
+    let grain = [slice_len, row_len].into_iter().find(|len| (1..=CHUNK).contains(len));
+    let mut end = start + grain.map_or(CHUNK, |len| CHUNK / len * len);
+    for len in [row_len, slice_len] {
+        if len > CHUNK {
+            end = end.min((start / len + 1) * len);
+        }
     }
-    start..end.min(numel)
+    start..end.min(extent.numel)
+}
+
+/// Threads beyond this number would find nothing to do.
+pub fn most_threads(jobs: &[Extent]) -> usize {
+    let work: u64 = jobs.iter().map(|extent| extent.numel.max(OPENING)).sum();
+    (work / CHUNK + 1).min(1024) as usize
 }
 
 /// A run of elements of one tensor.
@@ -55,13 +72,24 @@ pub struct Chunk {
     pub range: Range<u64>,
 }
 
-/// The length and row length of each job, in order.
+/// How much there is to do of each job, and how it is cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     /// Number of elements.
     pub numel: u64,
-    /// Elements of a row, as [`row_len`] gives them.
-    pub row_len: u64,
+    /// Rows and slices.
+    pub layout: Layout,
+}
+
+impl Extent {
+    /// Of a tensor of this shape, whose product does not overflow.
+    pub fn of(shape: &[u64]) -> Self {
+        let numel = if shape.contains(&0) { 0 } else { shape.iter().product() };
+        if numel == 0 {
+            return Self { numel, layout: Layout { row_len: 1, slice_len: 0 } };
+        }
+        Self { numel, layout: Layout { row_len: row_len(shape), slice_len: slice_len(shape) } }
+    }
 }
 
 /// Hands out units in order.
@@ -86,9 +114,8 @@ impl<'a> Cursor<'a> {
         let mut elements = 0;
         while elements < UNIT && self.job < self.jobs.len() {
             let extent = self.jobs[self.job];
-            let range = chunk_at(self.start, extent.numel, extent.row_len);
-            // Opening a tensor costs something even if it is tiny.
-            elements += (range.end - range.start).max(1024);
+            let range = chunk_at(self.start, extent);
+            elements += (range.end - range.start).max(OPENING);
             self.start = range.end;
             chunks.push(Chunk { job: self.job, range });
             if self.start >= extent.numel {
@@ -123,17 +150,34 @@ mod tests {
     }
 
     #[test]
-    fn chunks_cover_every_element_once_and_never_cut_a_short_row() {
-        let jobs: Vec<Extent> = [
-            (0, 1),
-            (1, 1),
-            (65536, 256),
-            (1_000_000, 1000),
-            (700_001, 700_001),
-            (400_000, 200_000),
-        ]
-        .map(|(numel, row_len)| Extent { numel, row_len })
-        .to_vec();
+    fn slices_are_the_outermost_of_three_dimensions() {
+        for (shape, expected, why) in [
+            (&[8u64, 64, 32][..], 2048, "experts"),
+            (&[64, 32], 0, "a matrix has rows only"),
+            (&[16, 3, 3], 0, "the row is the whole"),
+            (&[2, 2, 4, 32], 256, "four dimensions"),
+            (&[], 0, "a scalar"),
+        ] {
+            assert_eq!(slice_len(shape), expected, "{shape:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn chunks_cover_every_element_once_and_cut_rows_and_slices_only_if_they_must() {
+        let shapes: [&[u64]; 11] = [
+            &[0],
+            &[],
+            &[256, 256],
+            &[1000, 1000],
+            &[700_001],
+            &[2, 200_000],
+            &[24, 64, 64],
+            &[3, 50, 2000],
+            &[3, 3, 70_000],
+            &[0, 512],
+            &[70, 1000, 33],
+        ];
+        let jobs: Vec<Extent> = shapes.iter().map(|shape| Extent::of(shape)).collect();
         let mut cursor = Cursor::new(&jobs);
         let (mut chunks, mut all) = (Vec::new(), Vec::new());
         while cursor.next(&mut chunks).is_some() {
@@ -141,16 +185,15 @@ mod tests {
         }
         for (job, extent) in jobs.iter().enumerate() {
             let mut expected = 0;
-            for chunk in all.iter().filter(|chunk| chunk.job == job) {
-                assert_eq!(chunk.range.start, expected);
-                expected = chunk.range.end;
-                let (first, last) = (
-                    chunk.range.start / extent.row_len,
-                    (chunk.range.end.max(1) - 1) / extent.row_len,
-                );
-                let whole = chunk.range.start % extent.row_len == 0
-                    && (chunk.range.end % extent.row_len == 0);
-                assert!(whole || first == last, "{chunk:?} cuts a row");
+            for Chunk { range, .. } in all.iter().filter(|chunk| chunk.job == job) {
+                assert_eq!(range.start, expected);
+                assert!(range.end - range.start <= CHUNK);
+                expected = range.end;
+                for len in [extent.layout.row_len, extent.layout.slice_len] {
+                    let whole = range.start.is_multiple_of(len) && range.end.is_multiple_of(len);
+                    let inside = len > CHUNK && range.start / len == (range.end - 1) / len;
+                    assert!(len == 0 || whole || inside, "{:?}: {range:?}", shapes[job]);
+                }
             }
             assert_eq!(expected, extent.numel);
         }

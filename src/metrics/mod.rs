@@ -2,10 +2,14 @@
 Sums over pairs of values, and the metrics that they give.
 */
 
+pub mod kernels;
+mod locals;
 mod metric;
 mod moments;
 mod values;
 
+pub use kernels::{Kernel, Values};
+pub use locals::{Block, Blocks, Group, Groups, Layout, Locals, OneSided, Part, Tally};
 pub use metric::{Direction, Metric};
-pub use moments::{LANES, Moments, PIECE, piece};
+pub use moments::{LANES, Moments, PIECE, Sums, Total, piece, piece_sums};
 pub use values::{Metrics, cosine, verdict};

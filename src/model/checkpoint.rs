@@ -6,12 +6,14 @@ its files are the model.
 */
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Format, Model, ModelError, SourceFile, Tensor, safetensors};
+use super::{Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors};
 
 /// Opens a model: a weight file, a directory (a Hugging Face checkpoint), or a
 /// `*.safetensors.index.json`.
@@ -23,27 +25,34 @@ pub fn open(path: &Path) -> Result<Model, ModelError> {
     if path.to_string_lossy().ends_with(".index.json") {
         return open_index(path);
     }
-    open_files(path, vec![path.to_owned()], Vec::new())
+    open_files(path, &gguf::shards(path)?)
 }
 
 /// What the first bytes of a file say it is.
-enum Kind {
-    Safetensors,
-    Gguf,
-}
-
-fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
+fn sniff(source: &SourceFile) -> Result<Format, ModelError> {
     let refuse = |problem: &str| Err(ModelError::new(&source.path, problem).at(0));
+    if gguf::is_raw_piece(&source.path) {
+        return refuse(
+            "is a raw piece of a GGUF file, cut by bytes; put the pieces together in order \
+             (`cat x.gguf.part-* > x.gguf`)",
+        );
+    }
     let start = source.read_range(0, source.len.min(64), "the file's start")?;
     if start.is_empty() {
         return refuse("is empty (zero bytes)");
     }
-    if start.starts_with(b"GGUF") {
-        return Ok(Kind::Gguf);
+    if start.starts_with(gguf::MAGIC) {
+        return Ok(Format::Gguf);
     }
     if start.starts_with(b"version https://git-lfs") {
         return refuse(
             "is a Git LFS pointer, not the model itself; fetch the file with `git lfs pull`",
+        );
+    }
+    if [b"lmgg", b"fmgg", b"tjgg", b"algg"].iter().any(|magic| start.starts_with(*magic)) {
+        return refuse(
+            "is a GGML file of before GGUF (August 2023), which nothing reads any more; \
+             convert the model again",
         );
     }
     if start.starts_with(b"PK\x03\x04") || start.starts_with(&[0x80, 0x02]) {
@@ -52,40 +61,93 @@ fn sniff(source: &SourceFile) -> Result<Kind, ModelError> {
              convert it to safetensors",
         );
     }
-    Ok(Kind::Safetensors)
+    Ok(Format::Safetensors)
 }
 
-/// Opens the given files as one model.
-fn open_files(
+/// Reads a model that is in memory already; `name` stands for its path in errors.
+pub fn from_bytes(name: &Path, bytes: Vec<u8>) -> Result<Model, ModelError> {
+    open_sources(name, 1, std::iter::once(Ok(SourceFile::from_bytes(name, bytes))))
+}
+
+/// Opens the given files, in their order, as one model.
+fn open_files(path: &Path, paths: &[PathBuf]) -> Result<Model, ModelError> {
+    open_sources(path, paths.len(), paths.iter().map(|path| SourceFile::open(path)))
+}
+
+fn open_sources(
     path: &Path,
-    mut paths: Vec<PathBuf>,
-    notes: Vec<String>,
+    count: usize,
+    sources: impl Iterator<Item = Result<SourceFile, ModelError>>,
 ) -> Result<Model, ModelError> {
-    paths.sort();
     let mut model = Model {
         path: path.to_owned(),
         format: Format::Safetensors,
-        files: Vec::with_capacity(paths.len()),
+        files: Vec::new(),
         tensors: Vec::new(),
         metadata: Vec::new(),
-        notes,
+        notes: Vec::new(),
     };
-    for path in paths {
-        let mut source = SourceFile::open(&path)?;
-        match sniff(&source)? {
-            Kind::Safetensors => {
-                let contents = safetensors::read(&mut source, model.files.len())?;
-                model.tensors.extend(contents.tensors);
-                model.metadata.extend(contents.metadata);
-                model.files.push(source);
-            }
-            Kind::Gguf => {
-                return Err(ModelError::new(&path, "is a GGUF file, which is not read yet"));
-            }
-        }
+    for source in sources {
+        add_file(&mut model, source?, count)?;
     }
     sort_tensors(&mut model)?;
+    if model.format == Format::Gguf {
+        gguf::join_nvfp4(&mut model.tensors, &mut model.notes);
+    }
     Ok(model)
+}
+
+/// Reads one file as the next of a model of `count` files.
+fn add_file(model: &mut Model, mut source: SourceFile, count: usize) -> Result<(), ModelError> {
+    let index = model.files.len();
+    let format = sniff(&source)?;
+    if index > 0 && format != model.format {
+        let problem = format!("is a {} file among {} files", format.name(), model.format.name());
+        return Err(ModelError::new(&source.path, problem));
+    }
+    let (tensors, metadata) = match format {
+        Format::Safetensors => {
+            let contents = safetensors::read(&mut source, index)?;
+            (contents.tensors, contents.metadata)
+        }
+        Format::Gguf => {
+            let contents = gguf::read(&mut source, index)?;
+            contents.check_place(&source, index, count, model.tensors.len())?;
+            model.notes.extend(contents.notes);
+            (contents.tensors, contents.metadata)
+        }
+    };
+    model.format = format;
+    model.tensors.extend(tensors);
+    merge_metadata(model, metadata, &source);
+    model.files.push(source);
+    Ok(())
+}
+
+/// Adds a file's metadata to the model's. Where two files disagree, the first decides and a note
+/// says so.
+fn merge_metadata(model: &mut Model, more: Vec<(String, Value)>, source: &SourceFile) {
+    if model.metadata.is_empty() {
+        model.metadata = more;
+        return;
+    }
+    let known: HashMap<String, usize> =
+        model.metadata.iter().enumerate().map(|(i, (key, _))| (key.clone(), i)).collect();
+    let mut different = Vec::new();
+    for (key, value) in more {
+        match known.get(&key) {
+            None => model.metadata.push((key, value)),
+            Some(&index) if model.metadata[index].1 == value => {}
+            Some(_) => different.push(key),
+        }
+    }
+    if let Some(first) = different.first() {
+        model.notes.push(format!(
+            "{}: {} metadata keys differ from the first file's ({first:?}, …)",
+            source.path.display(),
+            different.len()
+        ));
+    }
 }
 
 /// Sorts by name and refuses a name that two shards hold.
@@ -119,13 +181,21 @@ fn open_directory(path: &Path) -> Result<Model, ModelError> {
     }
     let candidates = [".safetensors.index.json", ".safetensors", ".gguf"].map(ending);
     for candidates in &candidates {
-        match candidates.as_slice() {
+        let (beside, models): (Vec<&str>, Vec<&str>) =
+            candidates.iter().map(|name| name.as_str()).partition(|name| gguf::is_beside(name));
+        let names = if models.is_empty() { &beside } else { &models };
+        match names.as_slice() {
             [] => {}
-            [one] => return open(&path.join(one)),
+            [first, rest @ ..] if rest.is_empty() || gguf::is_one_model(names) => {
+                let mut model = open(&path.join(first))?;
+                if names.len() < candidates.len() {
+                    model.notes.push(format!("left out: {}", beside.join(", ")));
+                }
+                return Ok(model);
+            }
             many => {
-                let list: Vec<&str> = many.iter().map(|name| name.as_str()).collect();
                 let problem =
-                    format!("holds several models; name one of its files: {}", list.join(", "));
+                    format!("holds several models; name one of its files: {}", many.join(", "));
                 return Err(ModelError::new(path, problem));
             }
         }
@@ -141,18 +211,50 @@ fn open_directory(path: &Path) -> Result<Model, ModelError> {
     ))
 }
 
-/// `model.safetensors.index.json`: which file holds which tensor.
+/// Longest index that is read, in bytes; safetensors' own limit for a header.
+const MAX_INDEX: u64 = 100_000_000;
+
+/// `model.safetensors.index.json`: which file holds which tensor. Its `metadata` (a total size,
+/// which writers compute in several ways) are not used.
 #[derive(Deserialize)]
 struct Index {
+    #[serde(deserialize_with = "weight_map")]
     weight_map: BTreeMap<String, String>,
-    #[serde(default)]
-    #[allow(dead_code)]
-    metadata: Value,
+}
+
+/// A map that refuses a key that is there twice.
+fn weight_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct MapVisitor;
+    impl<'de> Visitor<'de> for MapVisitor {
+        type Value = BTreeMap<String, String>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of file names")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut names = BTreeMap::new();
+            while let Some((tensor, file)) = map.next_entry::<String, String>()? {
+                if names.contains_key(&tensor) {
+                    let problem = format_args!("tensor {tensor:?} is there twice");
+                    return Err(de::Error::custom(problem));
+                }
+                names.insert(tensor, file);
+            }
+            Ok(names)
+        }
+    }
+    deserializer.deserialize_map(MapVisitor)
 }
 
 fn open_index(path: &Path) -> Result<Model, ModelError> {
-    let text = std::fs::read_to_string(path).map_err(|e| ModelError::io(path, "read", e))?;
-    let index: Index = serde_json::from_str(&text)
+    let source = SourceFile::open(path)?;
+    if source.len > MAX_INDEX {
+        let problem = format!("is too long for an index of shards ({} bytes)", source.len);
+        return Err(ModelError::new(path, problem));
+    }
+    let text = source.read_range(0, source.len, "the index")?;
+    let index: Index = serde_json::from_slice(&text)
         .map_err(|e| ModelError::new(path, format!("is not an index of shards: {e}")))?;
     if index.weight_map.is_empty() {
         return Err(ModelError::new(path, "its weight_map is empty"));
@@ -167,8 +269,8 @@ fn open_index(path: &Path) -> Result<Model, ModelError> {
             return Err(ModelError::new(path, problem));
         }
     }
-    let paths = shards.iter().map(|shard| directory.join(shard)).collect();
-    let mut model = open_files(path, paths, Vec::new())?;
+    let paths: Vec<PathBuf> = shards.iter().map(|shard| directory.join(shard)).collect();
+    let mut model = open_files(path, &paths)?;
     check_index(path, &index, &mut model)?;
     Ok(model)
 }

@@ -20,24 +20,44 @@ pub struct SourceFile {
     pub len: u64,
     /// SHA-256 of the header (everything before the data), lower-case hex.
     pub header_sha256: String,
-    file: File,
+    backing: Backing,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Backing {
+    File(File),
+    Memory(Vec<u8>),
 }
 
 impl SourceFile {
     /// Opens a regular file; the header digest is filled in by the container's reader.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
-        let metadata = file.metadata().map_err(|e| ModelError::io(path, "inspect", e))?;
+        // Asked before opening, because to open a pipe is to wait for its writer.
+        let metadata = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
         if !metadata.is_file() {
             return Err(ModelError::new(path, "is not a regular file"));
         }
+        let file = File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
+        let metadata = file.metadata().map_err(|e| ModelError::io(path, "inspect", e))?;
+        let backing = Backing::File(file);
         let len = metadata.len();
-        Ok(Self { path: path.to_owned(), len, header_sha256: String::new(), file })
+        Ok(Self { path: path.to_owned(), len, header_sha256: String::new(), backing })
+    }
+
+    /// A file that is in memory already; `name` stands for its path in errors.
+    pub fn from_bytes(name: &Path, bytes: Vec<u8>) -> Self {
+        Self {
+            path: name.to_owned(),
+            len: bytes.len() as u64,
+            header_sha256: String::new(),
+            backing: Backing::Memory(bytes),
+        }
     }
 
     /// Fills `buffer` from `offset`.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
-        read_exact_at(&self.file, buffer, offset).map_err(|e| ReadError::Io {
+        self.backing.read_exact_at(buffer, offset).map_err(|e| ReadError::Io {
             path: self.path.clone(),
             offset,
             len: buffer.len() as u64,
@@ -49,17 +69,41 @@ impl SourceFile {
         })
     }
 
-    /// Reads the whole range into a new buffer, refusing a range beyond the file's end before
-    /// anything is allocated. For headers; tensor data go through [`SourceFile::read_at`].
-    pub fn read_range(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>, ModelError> {
+    /// Refuses a range beyond the file's end.
+    pub fn check_range(&self, offset: u64, len: u64, what: &str) -> Result<(), ModelError> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             let problem = format!("{what} of {len} bytes runs past the file's end ({})", self.len);
             return Err(ModelError::new(&self.path, problem).at(offset));
         }
+        Ok(())
+    }
+
+    /// Reads the whole range into a new buffer, refusing a range beyond the file's end before
+    /// anything is allocated. For headers; tensor data go through [`SourceFile::read_at`].
+    pub fn read_range(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>, ModelError> {
+        self.check_range(offset, len, what)?;
         let mut buffer = vec![0; len as usize];
-        read_exact_at(&self.file, &mut buffer, offset)
+        self.backing
+            .read_exact_at(&mut buffer, offset)
             .map_err(|e| ModelError::io(&self.path, "read", e).at(offset))?;
         Ok(buffer)
+    }
+}
+
+impl Backing {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::File(file) => read_exact_at(file, buffer, offset),
+            Self::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let wanted = bytes
+                    .get(start..)
+                    .and_then(|rest| rest.get(..buffer.len()))
+                    .ok_or(io::ErrorKind::UnexpectedEof)?;
+                buffer.copy_from_slice(wanted);
+                Ok(())
+            }
+        }
     }
 }
 

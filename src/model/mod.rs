@@ -8,10 +8,12 @@ can be read without further checks. What the bytes mean is `codec/`'s to say.
 mod checkpoint;
 mod error;
 mod file;
+mod gguf;
+pub mod imatrix;
 mod safetensors;
 mod tensor;
 
-pub use checkpoint::open;
+pub use checkpoint::{from_bytes, open};
 pub use error::{ModelError, ReadError};
-pub use file::SourceFile;
+pub use file::{SourceFile, hex};
 pub use tensor::{Extent, Format, Model, Plane, Scratch, Storage, Tensor, Weight};

@@ -11,16 +11,22 @@ use std::fmt;
 
 use safetensors::Dtype;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::tensor::{Extent, Storage, Tensor};
+use super::tensor::{Extent, Storage, Tensor, checked_numel};
 use super::{ModelError, SourceFile};
 use crate::codec::TensorType;
 
 /// The format's own limit for a header.
 const MAX_HEADER: u64 = 100_000_000;
+/// Longest tensor name that is accepted, in bytes; as in GGUF.
+const MAX_NAME: usize = 0xFFFF;
+/// Most dimensions that are accepted, as many as torch and numpy have.
+const MAX_RANK: usize = 64;
+/// Most `__metadata__` keys that are accepted, far above any real file's.
+const MAX_KEYS: usize = 1 << 16;
 
 /// Tensors and `__metadata__` of one file; `file` is its index in the model.
 pub struct Contents {
@@ -68,6 +74,7 @@ fn read_header(source: &mut SourceFile) -> Result<(Vec<u8>, u64), ModelError> {
         );
         return Err(ModelError::new(&source.path, problem).at(0));
     }
+    source.check_range(8, length, "the safetensors header")?;
     let start = source.read_range(8, length.min(64), "the safetensors header")?;
     if start.trim_ascii_start().first() != Some(&b'{') {
         let problem = "is not a safetensors file: its header does not begin with `{`";
@@ -110,7 +117,7 @@ fn check_layout(
             );
             return Err(error(name, problem).at(data_start.saturating_add(begin)));
         }
-        let numel = entry.numel().ok_or_else(|| {
+        let numel = checked_numel(&entry.shape).ok_or_else(|| {
             error(name, format!("the product of its shape {:?} overflows", entry.shape))
         })?;
         let Some(bits) = entry.bits() else { continue };
@@ -159,7 +166,7 @@ fn tensor(
     let [begin, end] = entry.data_offsets;
     let at = Extent { file, offset: data_start + begin, len: end - begin };
     let storage = match TensorType::from_safetensors(&entry.dtype) {
-        Some(ty) => match entry.numel().and_then(|numel| ty.bytes_for(numel)) {
+        Some(ty) => match checked_numel(&entry.shape).and_then(|numel| ty.bytes_for(numel)) {
             Some(bytes) if bytes == at.len => Storage::Plain { ty, at },
             _ => {
                 let problem = format!("its shape {:?} is not whole {ty} blocks", entry.shape);
@@ -186,19 +193,35 @@ struct Header {
 #[serde(deny_unknown_fields)]
 struct Entry {
     dtype: String,
+    #[serde(deserialize_with = "shape")]
     shape: Vec<u64>,
     data_offsets: [u64; 2],
 }
 
-impl Entry {
-    fn numel(&self) -> Option<u64> {
-        // A zero anywhere makes the tensor empty, whatever the other extents are.
-        if self.shape.contains(&0) {
-            return Some(0);
+/// Extents, of which there are never many.
+fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    struct ShapeVisitor;
+    impl<'de> Visitor<'de> for ShapeVisitor {
+        type Value = Vec<u64>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of extents")
         }
-        self.shape.iter().try_fold(1u64, |n, &extent| n.checked_mul(extent))
+        fn visit_seq<A: SeqAccess<'de>>(self, mut extents: A) -> Result<Vec<u64>, A::Error> {
+            let mut shape = Vec::new();
+            while let Some(extent) = extents.next_element()? {
+                if shape.len() == MAX_RANK {
+                    let problem = format_args!("has more than {MAX_RANK} dimensions");
+                    return Err(de::Error::custom(problem));
+                }
+                shape.push(extent);
+            }
+            Ok(shape)
+        }
     }
+    deserializer.deserialize_seq(ShapeVisitor)
+}
 
+impl Entry {
     /// Bits of an element, by the safetensors crate; `None` for a type that it does not know.
     fn bits(&self) -> Option<u64> {
         let dtype = Dtype::deserialize(Value::String(self.dtype.clone())).ok()?;
@@ -225,6 +248,10 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let mut header = Header { tensors: Vec::new(), metadata: Vec::new() };
         let mut seen = std::collections::HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
+            if name.len() > MAX_NAME {
+                let problem = format_args!("a tensor's name is {} bytes long", name.len());
+                return Err(de::Error::custom(problem));
+            }
             if !seen.insert(name.clone()) {
                 return Err(de::Error::custom(format_args!("tensor {name:?} is there twice")));
             }
@@ -257,7 +284,16 @@ impl<'de> Deserialize<'de> for Strings {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
                 let mut strings = Vec::new();
+                let mut seen = std::collections::HashSet::new();
                 while let Some(key) = map.next_key::<String>()? {
+                    if !seen.insert(key.clone()) {
+                        let problem = format_args!("__metadata__ key {key:?} is there twice");
+                        return Err(de::Error::custom(problem));
+                    }
+                    if strings.len() == MAX_KEYS {
+                        let problem = format_args!("__metadata__ has more than {MAX_KEYS} keys");
+                        return Err(de::Error::custom(problem));
+                    }
                     strings.push((key, map.next_value::<String>()?));
                 }
                 Ok(Strings(strings))

@@ -47,6 +47,14 @@ fn numel(shape: &[u64]) -> u64 {
     if shape.contains(&0) { 0 } else { shape.iter().product() }
 }
 
+/// Number of elements of a shape that a file claims. `None` if the product of its extents, zeros
+/// left out, reaches 2^63: no part of such a product can overflow afterwards, in whatever order
+/// it is computed, and no element count is negative in a signed number.
+pub(super) fn checked_numel(shape: &[u64]) -> Option<u64> {
+    let product = shape.iter().try_fold(1u64, |n, &extent| n.checked_mul(extent.max(1)))?;
+    i64::try_from(product).is_ok().then(|| numel(shape))
+}
+
 /// One stored tensor, as the container lists it.
 #[derive(Clone, Debug)]
 pub struct Plane {
@@ -64,6 +72,17 @@ impl Plane {
     /// Number of elements.
     pub fn numel(&self) -> u64 {
         numel(&self.shape)
+    }
+
+    /// Decodes the elements of `range`, in row-major order, into `values`.
+    pub fn decode(
+        &self,
+        files: &[SourceFile],
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError> {
+        decode_plain(self.ty, self.at, files, range, scratch, values)
     }
 }
 
@@ -242,7 +261,9 @@ pub struct Model {
     pub files: Vec<SourceFile>,
     /// Its tensors, sorted by name.
     pub tensors: Vec<Tensor>,
-    /// Key/value metadata of the container, each value in its JSON form.
+    /// Key/value metadata of the container, each value in its JSON form. Long GGUF arrays and
+    /// strings are described by length and SHA-256 (see `gguf/metadata.rs`), so that equal JSON
+    /// means equal values. A split model's `split.*` keys are left out.
     pub metadata: Vec<(String, Value)>,
     /// What is odd but no error, for people to read.
     pub notes: Vec<String>,

@@ -1,0 +1,214 @@
+/*!
+The run on standard output, in libtest's words: pretty, terse, and JSON events.
+*/
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::json;
+
+use super::run_args::{Color, Format};
+use crate::report;
+use crate::suite::Listener;
+use crate::suite::record::{Contract, Summary, TestOutcome, TestRecord};
+
+/// Tests that a line of terse output holds, as libtest's.
+const TERSE_WIDTH: u64 = 88;
+
+/// Prints the events of a run.
+pub struct Console<W> {
+    out: W,
+    format: Format,
+    color: bool,
+    show_output: bool,
+    tests: u64,
+    done: u64,
+    /// The first write that failed; printed events are not worth stopping the run for.
+    failed: Option<io::Error>,
+}
+
+/// Should standard output be coloured? `NO_COLOR` and its kin decide where the flag does not.
+pub fn wants_color(flag: Color) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let says = |name: &str, value: &str| std::env::var(name).is_ok_and(|it| it == value);
+    match flag {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto if set("NO_COLOR") || says("CARGO_TERM_COLOR", "never") => false,
+        Color::Auto if set("CLICOLOR_FORCE") && !says("CLICOLOR_FORCE", "0") => true,
+        Color::Auto if says("CARGO_TERM_COLOR", "always") => true,
+        Color::Auto => {
+            io::stdout().is_terminal() && !says("CLICOLOR", "0") && !says("TERM", "dumb")
+        }
+    }
+}
+
+impl<W: Write> Console<W> {
+    /// Prints to `out`.
+    pub fn new(out: W, format: Format, color: bool, show_output: bool) -> Self {
+        Self { out, format, color, show_output, tests: 0, done: 0, failed: None }
+    }
+
+    /// The run begins.
+    pub fn begin(&mut self, tests: u64) {
+        self.tests = tests;
+        if self.format == Format::Json {
+            self.event(&json!({"type": "suite", "event": "started", "test_count": tests}));
+        } else {
+            let plural = if tests == 1 { "" } else { "s" };
+            self.print(format_args!("\nrunning {tests} test{plural}\n"));
+        }
+    }
+
+    /// The run is over.
+    pub fn end(&mut self, contract: &Contract, seconds: f64) -> io::Result<()> {
+        let summary = contract.summary;
+        let bad = summary.failed + summary.errors;
+        if self.format == Format::Json {
+            self.event(&json!({
+                "type": "suite",
+                "event": if bad == 0 { "ok" } else { "failed" },
+                "passed": summary.passed,
+                "failed": bad,
+                "ignored": summary.ignored,
+                "measured": 0,
+                "filtered_out": summary.filtered_out,
+                "exec_time": seconds,
+            }));
+        } else {
+            self.close(contract, summary, seconds);
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.out.flush()
+    }
+
+    fn close(&mut self, contract: &Contract, summary: Summary, seconds: f64) {
+        if self.format == Format::Terse && !self.done.is_multiple_of(TERSE_WIDTH) {
+            self.print(format_args!("\n"));
+        }
+        let tests = || contract.specs.iter().flat_map(|spec| &spec.pairs).flat_map(|p| &p.tests);
+        if self.show_output {
+            self.section("successes", tests().filter(|test| test.outcome == TestOutcome::Passed));
+        }
+        let bad =
+            |test: &&TestRecord| matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error);
+        self.section("failures", tests().filter(bad));
+        let failed = summary.failed + summary.errors;
+        let (word, style) = if failed == 0 { ("ok", "32") } else { ("FAILED", "31") };
+        let word = self.paint(word, style);
+        self.print(format_args!(
+            "\ntest result: {word}. {} passed; {failed} failed; {} ignored; 0 measured; {} filtered \
+             out; finished in {seconds:.2}s\n\n",
+            summary.passed, summary.ignored, summary.filtered_out
+        ));
+    }
+
+    /// `failures:` with the details of each test, and once more with their names alone.
+    fn section<'a>(&mut self, title: &str, tests: impl Iterator<Item = &'a TestRecord>) {
+        let tests: Vec<&TestRecord> = tests.collect();
+        if tests.is_empty() {
+            return;
+        }
+        self.print(format_args!("\n{title}:\n\n"));
+        for test in &tests {
+            self.print(format_args!("---- {} ----\n", one_line(&test.id)));
+            for line in report::failure_lines(test) {
+                self.print(format_args!("{line}\n"));
+            }
+            self.print(format_args!("\n"));
+        }
+        self.print(format_args!("\n{title}:\n"));
+        for test in &tests {
+            self.print(format_args!("    {}\n", one_line(&test.id)));
+        }
+    }
+
+    fn pretty(&mut self, test: &TestRecord) {
+        let id = one_line(&test.id);
+        let (word, style) = word(test);
+        let word = self.paint(word, style);
+        match (&test.reason, test.outcome) {
+            (Some(reason), TestOutcome::Ignored) => {
+                self.print(format_args!("test {id} ... {word}, {}\n", one_line(reason)));
+            }
+            _ => self.print(format_args!("test {id} ... {word}\n")),
+        }
+    }
+
+    fn terse(&mut self, test: &TestRecord) {
+        let (mark, style) = match test.outcome {
+            TestOutcome::Passed => (".", "32"),
+            TestOutcome::Ignored => ("i", "33"),
+            TestOutcome::Failed | TestOutcome::Error => ("F", "31"),
+        };
+        let mark = self.paint(mark, style);
+        self.print(format_args!("{mark}"));
+        if self.done.is_multiple_of(TERSE_WIDTH) {
+            let (done, tests) = (self.done, self.tests);
+            self.print(format_args!(" {done}/{tests}\n"));
+        }
+    }
+
+    fn json(&mut self, test: &TestRecord) {
+        self.event(&json!({"type": "test", "event": "started", "name": test.id}));
+        let event = match test.outcome {
+            TestOutcome::Passed => "ok",
+            TestOutcome::Ignored => "ignored",
+            TestOutcome::Failed | TestOutcome::Error => "failed",
+        };
+        let mut line = json!({"type": "test", "name": test.id, "event": event});
+        match (&test.reason, test.outcome) {
+            (Some(reason), TestOutcome::Ignored) => line["message"] = json!(reason),
+            (_, TestOutcome::Failed | TestOutcome::Error) => {
+                line["stdout"] = json!(report::failure_lines(test).join("\n") + "\n");
+            }
+            _ => {}
+        }
+        self.event(&line);
+    }
+
+    fn event(&mut self, event: &serde_json::Value) {
+        self.print(format_args!("{event}\n"));
+    }
+
+    fn paint(&self, text: &str, style: &str) -> String {
+        if self.color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn print(&mut self, text: std::fmt::Arguments) {
+        if let Err(error) = self.out.write_fmt(text) {
+            self.failed.get_or_insert(error);
+        }
+    }
+}
+
+impl<W: Write> Listener for Console<W> {
+    fn test(&mut self, test: &TestRecord) {
+        self.done += 1;
+        match self.format {
+            Format::Pretty => self.pretty(test),
+            Format::Terse => self.terse(test),
+            Format::Json => self.json(test),
+        }
+    }
+}
+
+fn word(test: &TestRecord) -> (&'static str, &'static str) {
+    match test.outcome {
+        TestOutcome::Passed => ("ok", "32"),
+        TestOutcome::Ignored => ("ignored", "33"),
+        TestOutcome::Failed | TestOutcome::Error => ("FAILED", "31"),
+    }
+}
+
+/// A name as one line: what would break the line, or drive a terminal, is escaped.
+pub fn one_line(text: &str) -> String {
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+            .collect()
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,36 @@
+/*! What ends a command early: a message, and the exit code that goes with it. */
+
+use std::fmt::Display;
+
+use crate::model::ModelError;
+use crate::suite::exit::Exit;
+
+/// An error that ends the command.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The process's exit code.
+    pub exit: Exit,
+    /// For people; may span lines.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with this exit code.
+    pub fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self::new(Exit::InputError, error)
+    }
+}
+
+/// Standard output is gone (`qualm … | head`), or the disk is full.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Internal, format_args!("cannot write the output: {error}"))
+    }
+}

@@ -1,0 +1,191 @@
+/*!
+The arguments of `qualm run`: libtest's, to the letter, and qualm's own.
+
+`cargo test -- ARGS` hands the same arguments to every test binary of a workspace, so that nothing
+that libtest takes may be refused here.
+*/
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::args::threads;
+use crate::suite::select::{Ignored, Selection, Shard};
+
+/// Arguments of `qualm run`, and of a test binary that qualm is the harness of.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Run only tests whose id contains one of these
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Filters and --skip name whole ids
+    #[arg(long)]
+    pub exact: bool,
+    /// Leave out tests whose id contains this; may be given several times
+    #[arg(long, value_name = "FILTER")]
+    pub skip: Vec<String>,
+    /// List the tests and benchmarks instead of running them
+    #[arg(long)]
+    pub list: bool,
+    /// Run only the tests that a spec skips
+    #[arg(long, conflicts_with = "include_ignored")]
+    pub ignored: bool,
+    /// Run the tests that a spec skips like the others
+    #[arg(long)]
+    pub include_ignored: bool,
+    /// Threads to read and measure with [default: one per core]
+    #[arg(long, value_name = "N", env = "RUST_TEST_THREADS", value_parser = threads)]
+    pub test_threads: Option<usize>,
+    /// One character a test instead of one line; the same as --format terse
+    #[arg(short, long, conflicts_with = "format")]
+    pub quiet: bool,
+    /// How to print the progress of the run
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// When to colour the output
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Print what passing tests found, too
+    #[arg(long)]
+    pub show_output: bool,
+    /// Accepted: the output of tests is never captured
+    #[arg(long, alias = "nocapture")]
+    pub no_capture: bool,
+    /// Stop after the first failure; the same as --max-fail 1
+    #[arg(long)]
+    pub fail_fast: bool,
+
+    /// A spec file or a directory of specs; may be given several times [default: specs]
+    #[arg(long, value_name = "PATH", help_heading = "qualm")]
+    pub spec: Vec<PathBuf>,
+    /// Run only pairs with this tag; may be given several times
+    #[arg(long, value_name = "TAG", help_heading = "qualm")]
+    pub tag: Vec<String>,
+    /// Apply this profile of the specs
+    #[arg(long, value_name = "NAME", env = "QUALM_PROFILE", help_heading = "qualm")]
+    pub profile: Option<String>,
+    /// Run only one part of the suite: slice:M/N, hash:M/N or size:M/N
+    #[arg(long, value_name = "MODE:M/N", help_heading = "qualm")]
+    pub partition: Option<Shard>,
+    /// Where reports are written
+    #[arg(long, value_name = "DIR", default_value = "target/qualm", help_heading = "qualm")]
+    pub out_dir: PathBuf,
+    /// Where the snapshots of the baselines are
+    #[arg(long, value_name = "DIR", default_value = "snapshots", help_heading = "qualm")]
+    pub snapshots: PathBuf,
+    /// Leave the baselines alone
+    #[arg(long, help_heading = "qualm")]
+    pub no_baseline: bool,
+    /// What makes a test fail: a violated `fail` bound, or a violated `warn` bound, too
+    #[arg(long, value_name = "LEVEL", default_value = "error", help_heading = "qualm")]
+    pub fail_level: FailLevel,
+    /// Stop after so many failures
+    #[arg(long, value_name = "N", help_heading = "qualm")]
+    pub max_fail: Option<u64>,
+    /// What to do if no test is selected
+    #[arg(long, value_name = "ACTION", default_value = "fail", help_heading = "qualm")]
+    pub no_tests: NoTests,
+
+    /// Taken for libtest's sake
+    #[command(flatten)]
+    pub compatible: Compatible,
+}
+
+/// libtest's arguments that mean nothing here.
+#[derive(Debug, Default, Args)]
+pub struct Compatible {
+    #[arg(short = 'Z', hide = true, value_name = "FLAG")]
+    unstable: Vec<String>,
+    #[arg(long, hide = true)]
+    test: bool,
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub logfile: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    shuffle: bool,
+    #[arg(long, hide = true, value_name = "SEED")]
+    shuffle_seed: Option<u64>,
+    #[arg(long, hide = true)]
+    report_time: bool,
+    #[arg(long, hide = true)]
+    ensure_time: bool,
+    #[arg(long, hide = true)]
+    exclude_should_panic: bool,
+    #[arg(long, hide = true)]
+    force_run_in_process: bool,
+}
+
+/// How the progress of a run is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One line a test.
+    #[default]
+    Pretty,
+    /// One character a test.
+    Terse,
+    /// One JSON object an event, as libtest's.
+    Json,
+}
+
+/// When output is coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// If standard output is a terminal.
+    #[default]
+    Auto,
+    /// Even if it is not.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// What makes a test fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FailLevel {
+    /// A violated `warn` bound.
+    Warn,
+    /// A violated `fail` bound.
+    #[default]
+    Error,
+}
+
+/// What to do if no test is selected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum NoTests {
+    /// Nothing.
+    Pass,
+    /// Say so.
+    Warn,
+    /// Exit with code 4.
+    #[default]
+    Fail,
+}
+
+impl RunArgs {
+    /// libtest's filters.
+    pub fn selection(&self) -> Selection {
+        Selection {
+            filters: self.filters.clone(),
+            exact: self.exact,
+            skip: self.skip.clone(),
+            ignored: if self.ignored {
+                Ignored::Only
+            } else if self.include_ignored {
+                Ignored::Included
+            } else {
+                Ignored::Reported
+            },
+        }
+    }
+
+    /// The format to print in.
+    pub fn format(&self) -> Format {
+        self.format.unwrap_or(if self.quiet { Format::Terse } else { Format::Pretty })
+    }
+
+    /// After how many failures to stop.
+    pub fn most_failures(&self) -> Option<u64> {
+        if self.fail_fast { Some(1) } else { self.max_fail }
+    }
+}

@@ -1,0 +1,9 @@
+/*!
+Bounds, rules and waivers against measured values: outcomes with their reasons.
+*/
+
+mod check;
+mod metrics;
+
+pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
+pub use metrics::{check_metric, value_of};

@@ -1,0 +1,220 @@
+/*!
+The kernel for AVX-512: a lane group is two vectors of eight f64, elements `0..8` and `8..16` of it.
+*/
+
+use std::arch::x86_64::*;
+
+use super::Values;
+use crate::metrics::{LANES, PIECE, Sums};
+
+/// True if this machine has what the kernel needs.
+pub fn is_supported() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// Loads sixteen stored values as f32; lanes whose bit in `mask` is clear become zero, and their
+/// memory is not touched.
+trait Load {
+    const BYTES: usize;
+    unsafe fn all(from: *const u8) -> __m512;
+    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512;
+}
+
+struct F32;
+struct F16;
+struct BF16;
+
+impl Load for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn all(from: *const u8) -> __m512 {
+        unsafe { _mm512_loadu_ps(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }
+    }
+}
+
+impl Load for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn all(from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from.cast())) }
+    }
+}
+
+impl Load for BF16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn all(from: *const u8) -> __m512 {
+        unsafe { widen(_mm256_loadu_si256(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
+        unsafe { widen(_mm256_maskz_loadu_epi16(mask, from.cast())) }
+    }
+}
+
+/// bfloat16 is the upper half of an f32.
+#[inline(always)]
+unsafe fn widen(halves: __m256i) -> __m512 {
+    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves))) }
+}
+
+/// Sums up rows; see [`super::Kernel::sum_rows`].
+///
+/// # Safety
+///
+/// The machine has the instruction set, both sides hold at least `len` values, and `pieces` has
+/// room for one [`Sums`] a piece.
+pub unsafe fn sum_rows(r: Values, q: Values, len: usize, row_len: usize, pieces: *mut Sums) -> f64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match r {
+            Values::Decoded(r) => with::<F32>(r.as_ptr().cast(), q, len, row_len, pieces),
+            Values::F32(r) => with::<F32>(r.as_ptr(), q, len, row_len, pieces),
+            Values::F16(r) => with::<F16>(r.as_ptr(), q, len, row_len, pieces),
+            Values::BF16(r) => with::<BF16>(r.as_ptr(), q, len, row_len, pieces),
+        }
+    }
+}
+
+unsafe fn with<R: Load>(
+    r: *const u8,
+    q: Values,
+    len: usize,
+    row_len: usize,
+    pieces: *mut Sums,
+) -> f64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match q {
+            Values::Decoded(q) => rows::<R, F32>(r, q.as_ptr().cast(), len, row_len, pieces),
+            Values::F32(q) => rows::<R, F32>(r, q.as_ptr(), len, row_len, pieces),
+            Values::F16(q) => rows::<R, F16>(r, q.as_ptr(), len, row_len, pieces),
+            Values::BF16(q) => rows::<R, BF16>(r, q.as_ptr(), len, row_len, pieces),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn rows<R: Load, Q: Load>(
+    mut r: *const u8,
+    mut q: *const u8,
+    mut len: usize,
+    row_len: usize,
+    mut pieces: *mut Sums,
+) -> f64 {
+    let mut max = [_mm512_setzero_pd(); 2];
+    while len > 0 {
+        let mut row = row_len.min(len);
+        len -= row;
+        while row > 0 {
+            let n = row.min(PIECE);
+            row -= n;
+            // SAFETY: the values and the place for their sums are there by the caller's promise.
+            unsafe {
+                let sums = piece::<R, Q>(r, q, n, &mut max);
+                _mm512_store_pd(pieces.cast(), sums);
+                r = r.add(n * R::BYTES);
+                q = q.add(n * Q::BYTES);
+                pieces = pieces.add(1);
+            }
+        }
+    }
+    _mm512_reduce_max_pd(_mm512_max_pd(max[0], max[1]))
+}
+
+/// The lanes of each sum.
+struct Lanes {
+    rr: [__m512d; 2],
+    r4: [__m512d; 2],
+    qq: [__m512d; 2],
+    ee: [__m512d; 2],
+    rq: [__m512d; 2],
+    e: [__m512d; 2],
+}
+
+#[inline(always)]
+unsafe fn piece<R: Load, Q: Load>(
+    r: *const u8,
+    q: *const u8,
+    n: usize,
+    max: &mut [__m512d; 2],
+) -> __m512d {
+    // SAFETY: the callers run with the instruction set enabled and hold n values on each side.
+    unsafe {
+        let zero = [_mm512_setzero_pd(); 2];
+        let mut lanes = Lanes { rr: zero, r4: zero, qq: zero, ee: zero, rq: zero, e: zero };
+        for group in 0..n / LANES {
+            let (r, q) = (r.add(group * LANES * R::BYTES), q.add(group * LANES * Q::BYTES));
+            add(&mut lanes, max, R::all(r), Q::all(q));
+        }
+        let rest = n % LANES;
+        if rest > 0 {
+            // Zeros on both sides leave every sum as it is.
+            let mask = (1 << rest) - 1;
+            let (r, q) = (r.add((n - rest) * R::BYTES), q.add((n - rest) * Q::BYTES));
+            add(&mut lanes, max, R::some(r, mask), Q::some(q, mask));
+        }
+        fold(&lanes)
+    }
+}
+
+#[inline(always)]
+unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: __m512, q: __m512) {
+    // SAFETY: the callers run with the instruction set enabled.
+    unsafe {
+        let r = [
+            _mm512_cvtps_pd(_mm512_castps512_ps256(r)),
+            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(r)),
+        ];
+        let q = [
+            _mm512_cvtps_pd(_mm512_castps512_ps256(q)),
+            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(q)),
+        ];
+        for half in 0..2 {
+            let (r, q) = (r[half], q[half]);
+            let e = _mm512_sub_pd(q, r);
+            let square = _mm512_mul_pd(r, r);
+            lanes.rr[half] = _mm512_add_pd(lanes.rr[half], square);
+            lanes.r4[half] = _mm512_fmadd_pd(square, square, lanes.r4[half]);
+            lanes.qq[half] = _mm512_fmadd_pd(q, q, lanes.qq[half]);
+            lanes.ee[half] = _mm512_fmadd_pd(e, e, lanes.ee[half]);
+            lanes.rq[half] = _mm512_fmadd_pd(r, q, lanes.rq[half]);
+            lanes.e[half] = _mm512_add_pd(lanes.e[half], e);
+            // The second operand is the result if one is NaN.
+            max[half] = _mm512_max_pd(_mm512_abs_pd(e), max[half]);
+        }
+    }
+}
+
+/// Folds the lanes of all sums at once, in halves, into the order of [`Sums`].
+#[inline(always)]
+unsafe fn fold(lanes: &Lanes) -> __m512d {
+    // SAFETY: the callers run with the instruction set enabled.
+    unsafe {
+        let eight = |sum: [__m512d; 2]| _mm512_add_pd(sum[0], sum[1]);
+        // 4 + 4 lanes of a and of b side by side.
+        let four = |a, b| {
+            _mm512_add_pd(_mm512_shuffle_f64x2::<0x44>(a, b), _mm512_shuffle_f64x2::<0xEE>(a, b))
+        };
+        let two = |a, b| {
+            _mm512_add_pd(_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xDD>(a, b))
+        };
+        let rr_qq = four(eight(lanes.rr), eight(lanes.qq));
+        let ee_rq = four(eight(lanes.ee), eight(lanes.rq));
+        let e_r4 = four(eight(lanes.e), eight(lanes.r4));
+        let even = two(rr_qq, ee_rq);
+        let odd = two(e_r4, _mm512_setzero_pd());
+        _mm512_add_pd(_mm512_unpacklo_pd(even, odd), _mm512_unpackhi_pd(even, odd))
+    }
+}

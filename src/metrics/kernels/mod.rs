@@ -1,0 +1,241 @@
+/*!
+Sums of pieces, fast: one kernel an instruction set, straight from stored floats where it can.
+
+[`piece_sums`](super::piece_sums) is the definition; every kernel gives its bits. This file knows
+which kernels there are, not what the machine has.
+*/
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use super::{PIECE, Sums, piece_sums};
+
+/// A run of values as a kernel takes them.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// Decoded.
+    Decoded(&'a [f32]),
+    /// Stored little-endian f32.
+    F32(&'a [u8]),
+    /// Stored little-endian IEEE binary16.
+    F16(&'a [u8]),
+    /// Stored little-endian bfloat16.
+    BF16(&'a [u8]),
+}
+
+impl<'a> Values<'a> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Decoded(values) => values.len(),
+            Self::F32(bytes) => bytes.len() / 4,
+            Self::F16(bytes) | Self::BF16(bytes) => bytes.len() / 2,
+        }
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values of a range, which must lie within the run.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Decoded(values) => Self::Decoded(&values[range]),
+            Self::F32(bytes) => Self::F32(&bytes[range.start * 4..range.end * 4]),
+            Self::F16(bytes) => Self::F16(&bytes[range.start * 2..range.end * 2]),
+            Self::BF16(bytes) => Self::BF16(&bytes[range.start * 2..range.end * 2]),
+        }
+    }
+
+    /// Each value in turn.
+    pub fn iter(self) -> impl Iterator<Item = f32> + 'a {
+        (0..self.len()).map(move |index| self.at(index))
+    }
+
+    /// The value at `index`, which must be below the length.
+    #[inline]
+    fn at(&self, index: usize) -> f32 {
+        match self {
+            Self::Decoded(values) => values[index],
+            Self::F32(bytes) => f32::from_le_bytes(bytes.as_chunks().0[index]),
+            Self::F16(bytes) => f16::from_le_bytes(bytes.as_chunks().0[index]).to_f32(),
+            Self::BF16(bytes) => bf16::from_le_bytes(bytes.as_chunks().0[index]).to_f32(),
+        }
+    }
+}
+
+/// An instruction set that has a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// The definition.
+    Scalar,
+    /// 256-bit vectors with FMA and F16C.
+    Avx2,
+    /// 512-bit vectors (F, BW, DQ, VL).
+    Avx512,
+}
+
+impl Kernel {
+    /// Every kernel, slowest first.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+
+    /// True if this machine can run it.
+    pub fn is_supported(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::is_supported(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::is_supported(),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The fastest one that this machine can run.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().rev().find(|kernel| kernel.is_supported()).unwrap_or(Self::Scalar)
+    }
+
+    /// Sums up every piece of rows of `row_len` values that begin with the first value; the last
+    /// row may be shorter. Appends one [`Sums`] a piece to `pieces` and returns max |e|, NaN passed
+    /// over.
+    ///
+    /// Takes as many values as the shorter side has.
+    pub fn sum_rows(self, r: Values, q: Values, row_len: usize, pieces: &mut Vec<Sums>) -> f64 {
+        let len = r.len().min(q.len());
+        let row_len = row_len.max(1);
+        let count = len / row_len * row_len.div_ceil(PIECE) + (len % row_len).div_ceil(PIECE);
+        pieces.reserve(count);
+        match self {
+            // SAFETY: the instruction set is there, both sides hold `len` values, and there is
+            // room for `count` more pieces, which the kernel writes.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 if avx512::is_supported() => unsafe {
+                let max_abs = avx512::sum_rows(r, q, len, row_len, end_of(pieces));
+                pieces.set_len(pieces.len() + count);
+                max_abs
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 if avx2::is_supported() => unsafe {
+                let max_abs = avx2::sum_rows(r, q, len, row_len, end_of(pieces));
+                pieces.set_len(pieces.len() + count);
+                max_abs
+            },
+            _ => sum_rows_scalar(r, q, len, row_len, pieces),
+        }
+    }
+}
+
+/// Where the next piece goes.
+#[cfg(target_arch = "x86_64")]
+fn end_of(pieces: &mut Vec<Sums>) -> *mut Sums {
+    pieces.spare_capacity_mut().as_mut_ptr().cast()
+}
+
+fn sum_rows_scalar(
+    r: Values,
+    q: Values,
+    len: usize,
+    row_len: usize,
+    pieces: &mut Vec<Sums>,
+) -> f64 {
+    let mut max_abs = 0f64;
+    for row in (0..len).step_by(row_len) {
+        let row_end = (row + row_len).min(len);
+        for start in (row..row_end).step_by(PIECE) {
+            let range = start..(start + PIECE).min(row_end);
+            let (sums, max) = piece_sums(range.map(|index| (r.at(index), q.at(index))));
+            pieces.push(sums);
+            max_abs = max_abs.max(max);
+        }
+    }
+    max_abs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Stored little-endian values of one side, in each form that a kernel takes.
+    fn forms(values: &[f32]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+        let f32s = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let f16s = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+        let bf16s = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
+        (f32s, f16s, bf16s)
+    }
+
+    fn sides<'a>(values: &'a [f32], stored: &'a (Vec<u8>, Vec<u8>, Vec<u8>)) -> [Values<'a>; 4] {
+        let (f32s, f16s, bf16s) = stored;
+        [Values::Decoded(values), Values::F32(f32s), Values::F16(f16s), Values::BF16(bf16s)]
+    }
+
+    /// Bits of everything a kernel gives; every NaN is the same NaN.
+    fn bits(kernel: Kernel, r: Values, q: Values, row_len: usize) -> (Vec<u64>, u64) {
+        let bits = |x: f64| if x.is_nan() { u64::MAX } else { x.to_bits() };
+        let mut pieces = Vec::new();
+        let max_abs = kernel.sum_rows(r, q, row_len, &mut pieces);
+        (pieces.iter().flat_map(|sums| sums.0.map(bits)).collect(), bits(max_abs))
+    }
+
+    fn value() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            8 => -1f32..1.0,
+            1 => any::<u32>().prop_map(f32::from_bits),
+            1 => prop_oneof![Just(0.0), Just(-0.0), Just(f32::INFINITY), Just(f32::NAN),
+                Just(f32::MAX), Just(f32::MIN_POSITIVE), Just(f32::from_bits(1)), Just(65504.0)],
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..<_>::default() })]
+
+        #[test]
+        fn every_kernel_gives_the_bits_of_the_definition(
+            pairs in prop::collection::vec((value(), value()), 0..1500),
+            row_len in prop_oneof![1usize..40, 200usize..600, Just(2000)],
+        ) {
+            let (r, q): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            let (stored_r, stored_q) = (forms(&r), forms(&q));
+            for r in sides(&r, &stored_r) {
+                for q in sides(&q, &stored_q) {
+                    let expected = bits(Kernel::Scalar, r, q, row_len);
+                    for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_supported()) {
+                        prop_assert_eq!(&bits(kernel, r, q, row_len), &expected, "{:?}", kernel);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_into_pieces_from_their_start() {
+        let ones = vec![1.0; 1000];
+        for (row_len, expected) in [
+            (1000, vec![256.0, 256.0, 256.0, 232.0]),
+            (300, vec![256.0, 44.0, 256.0, 44.0, 256.0, 44.0, 100.0]),
+            (500, vec![256.0, 244.0, 256.0, 244.0]),
+        ] {
+            for kernel in Kernel::ALL {
+                let mut pieces = Vec::new();
+                kernel.sum_rows(
+                    Values::Decoded(&ones),
+                    Values::Decoded(&ones),
+                    row_len,
+                    &mut pieces,
+                );
+                let counts: Vec<f64> = pieces.iter().map(Sums::rq).collect();
+                assert_eq!(counts, expected, "{kernel:?}, rows of {row_len}");
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+/*!
+From facts to the outcome of each test of a pair.
+*/
+
+use std::collections::HashMap;
+
+use super::plan::PlannedTest;
+use super::record::{GlobalRow, TensorRow, TestKind, TestOutcome, TestRecord};
+use crate::codec::Class;
+use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
+use crate::measure::Pairing;
+use crate::metrics::{Metric, Metrics};
+use crate::model::Model;
+use crate::spec::{Diagnostic, Effective, Resolver};
+
+/// Check name of what is wrong with the spec itself, as the models show.
+pub const SPEC_CHECK: &str = "spec";
+
+/// What is known of a pair when its tests are judged.
+pub struct Facts<'a> {
+    pub resolver: &'a Resolver<'a>,
+    /// Globs of the spec that match nothing.
+    pub unmatched: &'a [Diagnostic],
+    pub reference: &'a Model,
+    pub quantized: &'a Model,
+    pub pairing: &'a Pairing,
+    pub rows: &'a [TensorRow],
+    /// Index into `rows` by tensor.
+    pub row_of: &'a HashMap<&'a str, usize>,
+    pub global: Option<&'a GlobalRow>,
+}
+
+impl Facts<'_> {
+    /// One tensor: readable, finite, equal where that is asked, and within its bounds.
+    pub fn tensor(&self, test: &PlannedTest) -> TestRecord {
+        let Some(row) = self.row_of.get(test.part.as_str()).map(|&at| &self.rows[at]) else {
+            return self.unmatched(test);
+        };
+        if let Some(reason) = &row.error {
+            return error(test, reason);
+        }
+        let subject = format!("{}, {}", row.tensor, row.qtype);
+        let mut checks = Vec::new();
+        if let Some(sums) = &row.sums {
+            let (r, q) = (sums.reference_nonfinite, sums.quantized_nonfinite);
+            let message = if row.nonfinite == 0 {
+                format!("all values are finite ({subject})")
+            } else {
+                format!(
+                    "{r} NaN or infinite values in the reference, {q} in the quantized tensor ({subject})"
+                )
+            };
+            checks.push(fact("finite", row.nonfinite == 0, message));
+            if let Some(metrics) = row.metrics() {
+                let tensor = self.resolver.tensor(&row.tensor);
+                self.metric_checks(tensor.bounds(), &metrics, &subject, &mut checks);
+            }
+        } else {
+            let message = match row.first_difference {
+                None => format!("equal bit for bit ({subject})"),
+                Some(at) => format!("element {at} differs ({subject})"),
+            };
+            checks.push(fact("exact", row.first_difference.is_none(), message));
+        }
+        conclude(test, checks)
+    }
+
+    /// A tensor of the reference that could not be matched.
+    fn unmatched(&self, test: &PlannedTest) -> TestRecord {
+        let finding = self.pairing.findings.iter().find(|finding| finding.tensor == test.part);
+        match finding {
+            Some(finding) if finding.allowed => ignored(test, &finding.message),
+            Some(finding) => {
+                let message = format!("{}: {}", test.part, finding.message);
+                conclude(test, vec![fact(finding.kind.name(), false, message)])
+            }
+            None => error(test, "the tensor is not in the reference any more"),
+        }
+    }
+
+    /// The tensor sets, shapes and types of the two models.
+    pub fn structure(&self, test: &PlannedTest) -> TestRecord {
+        let mut checks: Vec<CheckRecord> = self
+            .pairing
+            .findings
+            .iter()
+            .map(|finding| {
+                let message = match finding.tensor.as_str() {
+                    "" => finding.message.clone(),
+                    tensor => format!("{tensor}: {}", finding.message),
+                };
+                fact(finding.kind.name(), finding.allowed, message)
+            })
+            .collect();
+        checks.push(self.something_quantized());
+        checks.extend(self.unmatched.iter().map(|diagnostic| CheckRecord {
+            source: Some(Source::from(&diagnostic.location)),
+            ..fact(SPEC_CHECK, false, diagnostic.message.clone())
+        }));
+        conclude(test, checks)
+    }
+
+    /// A "quantized" model of which every tensor is stored in the reference's own float type holds
+    /// nothing that a test of quantization could be about.
+    fn something_quantized(&self) -> CheckRecord {
+        let mut floats = 0;
+        let mut changed = 0;
+        for matched in &self.pairing.matched {
+            let r = &self.reference.tensors[matched.reference];
+            let q = &self.quantized.tensors[matched.quantized];
+            if r.class() != Class::Exact {
+                floats += 1;
+                let same = r.qtype() == q.qtype() && q.class() == Class::Float;
+                changed += u64::from(!same);
+            }
+        }
+        let holds = changed > 0 || floats == 0 && !self.pairing.matched.is_empty();
+        let message = if holds {
+            format!(
+                "{changed} of {floats} float tensors are stored in another type than the reference's"
+            )
+        } else {
+            "nothing was quantized: every tensor is stored in the reference's own float type"
+                .to_owned()
+        };
+        fact("quantized", holds, message)
+    }
+
+    /// All float tensors as one vector.
+    pub fn global(&self, test: &PlannedTest) -> TestRecord {
+        if let Some(row) = self.rows.iter().find(|row| row.error.is_some()) {
+            let reason = format!("{} could not be read, so that there is no whole", row.tensor);
+            return error(test, &reason);
+        }
+        let Some(global) = self.global else {
+            let message = "no float tensor was measured".to_owned();
+            let bounded = self.global_bounds().next().is_some();
+            return conclude(test, vec![fact("measured", !bounded, message)]);
+        };
+        let subject = format!("{} tensors, {} elements", global.tensors, global.numel);
+        let message = format!("{} NaN or infinite values ({subject})", global.nonfinite);
+        let mut checks = vec![fact("finite", global.nonfinite == 0, message)];
+        if let Some(metrics) = global.metrics() {
+            self.metric_checks(self.global_bounds(), &metrics, &subject, &mut checks);
+        }
+        conclude(test, checks)
+    }
+
+    fn global_bounds(&self) -> impl Iterator<Item = Effective<'_>> {
+        Metric::ALL.into_iter().filter_map(|metric| self.resolver.global_bound(metric))
+    }
+
+    fn metric_checks<'b>(
+        &self,
+        bounds: impl Iterator<Item = Effective<'b>>,
+        metrics: &Metrics,
+        subject: &str,
+        checks: &mut Vec<CheckRecord>,
+    ) {
+        for effective in bounds {
+            let value = gate::value_of(metrics, effective.metric);
+            gate::check_metric(&effective, self.resolver.pair(), value, subject, checks);
+        }
+    }
+}
+
+/// A check that is about a fact, not a number.
+pub fn fact(check: &str, holds: bool, message: String) -> CheckRecord {
+    CheckRecord {
+        check: check.to_owned(),
+        outcome: if holds { CheckOutcome::Held } else { CheckOutcome::Violated },
+        level: Level::Fail,
+        value: None,
+        bound: None,
+        message,
+        source: None,
+        reason: None,
+        movement: None,
+    }
+}
+
+/// A test passes if no failing check is violated; its reason is the first that is.
+pub fn conclude(test: &PlannedTest, checks: Vec<CheckRecord>) -> TestRecord {
+    let failing = |check: &&CheckRecord| {
+        check.outcome == CheckOutcome::Violated && check.level == Level::Fail
+    };
+    let reason = checks.iter().find(failing).map(|check| check.message.clone());
+    let outcome = if reason.is_some() { TestOutcome::Failed } else { TestOutcome::Passed };
+    TestRecord { id: test.id.clone(), kind: test.kind, outcome, reason, checks }
+}
+
+/// A test that was not run.
+pub fn ignored(test: &PlannedTest, why: &str) -> TestRecord {
+    without_checks(test, TestOutcome::Ignored, why)
+}
+
+/// A test that could not be judged.
+pub fn error(test: &PlannedTest, reason: &str) -> TestRecord {
+    without_checks(test, TestOutcome::Error, reason)
+}
+
+fn without_checks(test: &PlannedTest, outcome: TestOutcome, reason: &str) -> TestRecord {
+    TestRecord {
+        id: test.id.clone(),
+        kind: test.kind,
+        outcome,
+        reason: Some(reason.to_owned()),
+        checks: Vec::new(),
+    }
+}
+
+/// Under `--fail-level warn`, a violated warning fails its test.
+pub fn fail_on_warnings(tests: &mut [TestRecord]) {
+    for test in tests {
+        let warning = test.checks.iter().find(|check| check.outcome == CheckOutcome::Violated);
+        if let (TestOutcome::Passed, Some(check)) = (test.outcome, warning) {
+            test.outcome = TestOutcome::Failed;
+            test.reason = Some(check.message.clone());
+        }
+    }
+}
+
+/// Is this test about the pair's snapshot?
+pub fn is_baseline(test: &TestRecord) -> bool {
+    test.kind == TestKind::Baseline
+}

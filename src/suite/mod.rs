@@ -1,0 +1,17 @@
+/*!
+The run: ids, selection, the loop over pairs, and the record of what came out.
+*/
+
+pub mod baseline;
+pub mod exit;
+mod judge;
+pub mod obligations;
+pub mod plan;
+pub mod record;
+mod rows;
+mod run;
+pub mod select;
+mod verdict;
+
+pub use rows::{finding_record, global_row, model_record, sort_rows, tensor_row};
+pub use run::{Listener, Options, run};

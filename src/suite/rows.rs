@@ -1,0 +1,131 @@
+/*!
+From measurements to the rows of the record.
+*/
+
+use super::record::{FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow};
+use crate::codec::Class;
+use crate::measure::{Finding, Measured};
+use crate::metrics::{Metrics, Moments, verdict};
+use crate::model::{Model, Tensor};
+
+/// The row of one matched tensor.
+pub fn tensor_row(reference: &Tensor, quantized: &Tensor, measured: &Measured) -> TensorRow {
+    let mut row = TensorRow {
+        tensor: reference.name.clone(),
+        qtype: quantized.qtype().to_owned(),
+        numel: reference.numel(),
+        rmse: Number(f64::NAN),
+        cosine: Number(f64::NAN),
+        max_abs: Number(f64::NAN),
+        verdict: verdict(f64::NAN).to_owned(),
+        reference_qtype: reference.qtype().to_owned(),
+        shape: reference.shape.clone(),
+        sqnr_db: Number(f64::NAN),
+        rel_rmse: Number(f64::NAN),
+        gain: Number(f64::NAN),
+        mean_error: Number(f64::NAN),
+        bits_per_weight: Number(quantized.bits_per_weight().unwrap_or(f64::NAN)),
+        stored_bytes: quantized.stored_bytes(),
+        nonfinite: 0,
+        first_difference: None,
+        error: None,
+        sums: None,
+    };
+    match measured {
+        Measured::Values { sums: moments, .. } => {
+            row.nonfinite = moments.nonfinite();
+            row.sums = Some(Sums::from(moments));
+            row.set_metrics(Metrics::from_moments(moments).unwrap_or(Metrics::PERFECT));
+        }
+        Measured::Exact { first_difference: None } => row.set_metrics(Metrics::PERFECT),
+        Measured::Exact { first_difference } => row.first_difference = *first_difference,
+        Measured::Unreadable { reason } => row.error = Some(reason.clone()),
+    }
+    row
+}
+
+impl TensorRow {
+    fn set_metrics(&mut self, metrics: Metrics) {
+        self.rmse = Number(metrics.rmse);
+        self.cosine = Number(metrics.cosine);
+        self.max_abs = Number(metrics.max_abs);
+        self.sqnr_db = Number(metrics.sqnr_db);
+        self.rel_rmse = Number(metrics.rel_rmse);
+        self.gain = Number(metrics.gain);
+        self.mean_error = Number(metrics.mean_error);
+        verdict(metrics.cosine).clone_into(&mut self.verdict);
+    }
+}
+
+/// Sorts rows as the contract asks: by RMSE, descending; a row without one is the worst of all.
+pub fn sort_rows(rows: &mut [TensorRow]) {
+    rows.sort_by(|a, b| {
+        b.rmse.0.abs().total_cmp(&a.rmse.0.abs()).then_with(|| a.tensor.cmp(&b.tensor))
+    });
+}
+
+/// All float rows as one vector, folded in the order of their names; `None` if there is none.
+pub fn global_row(rows: &[TensorRow]) -> Option<GlobalRow> {
+    let mut parts: Vec<(&str, Moments)> = rows
+        .iter()
+        .filter_map(|row| Some((row.tensor.as_str(), Moments::from(row.sums.as_ref()?))))
+        .collect();
+    parts.sort_by(|a, b| a.0.cmp(b.0));
+    let mut total = Moments::default();
+    for (_, part) in &parts {
+        total.add(part);
+    }
+    let metrics = Metrics::from_moments(&total)?;
+    Some(GlobalRow {
+        tensors: parts.len() as u64,
+        numel: total.n,
+        rmse: Number(metrics.rmse),
+        cosine: Number(metrics.cosine),
+        max_abs: Number(metrics.max_abs),
+        sqnr_db: Number(metrics.sqnr_db),
+        rel_rmse: Number(metrics.rel_rmse),
+        gain: Number(metrics.gain),
+        mean_error: Number(metrics.mean_error),
+        nonfinite: total.nonfinite(),
+        sums: Sums::from(&total),
+    })
+}
+
+/// The facts of a model.
+pub fn model_record(model: &Model, path: &str) -> ModelRecord {
+    let weights = model.tensors.iter().filter(|tensor| tensor.class() != Class::Exact);
+    let (elements, bytes) = weights.fold((0u64, 0u64), |(elements, bytes), tensor| {
+        (elements.saturating_add(tensor.numel()), bytes.saturating_add(tensor.stored_bytes()))
+    });
+    ModelRecord {
+        path: path.to_owned(),
+        format: model.format.name().to_owned(),
+        files: model
+            .files
+            .iter()
+            .map(|file| FileRecord {
+                name: file
+                    .path
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+                size: file.len,
+                header_sha256: file.header_sha256.clone(),
+            })
+            .collect(),
+        tensors: model.tensors.len() as u64,
+        parameters: model.tensors.iter().fold(0u64, |n, tensor| n.saturating_add(tensor.numel())),
+        bytes: model.tensors.iter().fold(0u64, |n, tensor| n.saturating_add(tensor.stored_bytes())),
+        bits_per_weight: Number(bytes as f64 * 8.0 / elements as f64),
+    }
+}
+
+/// A structure finding as the record holds it.
+pub fn finding_record(finding: &Finding) -> FindingRecord {
+    FindingRecord {
+        kind: finding.kind.name().to_owned(),
+        tensor: finding.tensor.clone(),
+        message: finding.message.clone(),
+        allowed: finding.allowed,
+    }
+}

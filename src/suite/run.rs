@@ -1,0 +1,315 @@
+/*!
+The run loop: one pair after the other is opened, matched, measured, gated and compared with its
+baseline. It tells a listener what happens and knows no report.
+*/
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use super::baseline::{self, Baselines};
+use super::judge;
+use super::plan::{Plan, PlannedPair, PlannedTest};
+use super::record::{
+    BaselineRecord, Contract, Harness, PairRecord, SCHEMA, Source, SpecRecord, TestKind,
+    TestOutcome, TestRecord,
+};
+use super::rows::{finding_record, global_row, model_record, sort_rows, tensor_row};
+use super::{obligations, verdict};
+use crate::measure::{self, Measured, Pairing, Policy, Progress};
+use crate::model::{self, Model, ModelError};
+use crate::spec::{Pair, Quantized, Resolver, SpecErrors, Usage};
+
+/// Hears what happens, in the order of the plan.
+pub trait Listener {
+    /// A pair's turn has come.
+    fn pair(&mut self, _pair: &PlannedPair) {}
+    /// A test is done.
+    fn test(&mut self, _test: &TestRecord) {}
+}
+
+/// How to run.
+#[derive(Debug)]
+pub struct Options {
+    /// Threads to measure with.
+    pub threads: usize,
+    /// The baselines, unless they are left alone.
+    pub baselines: Option<Baselines>,
+    /// Stop after so many failures.
+    pub max_fail: Option<u64>,
+    /// A warning fails its test.
+    pub warnings_fail: bool,
+}
+
+/// Runs a plan and records what came out.
+pub fn run(plan: &Plan, options: &Options, listener: &mut dyn Listener) -> Contract {
+    let started = Instant::now();
+    let mut specs: Vec<SpecRecord> = Vec::new();
+    let mut failures = 0;
+    for planned in &plan.pairs {
+        if options.max_fail.is_some_and(|most| failures >= most) {
+            break;
+        }
+        listener.pair(planned);
+        let pair = run_pair(planned, options, listener);
+        failures += pair
+            .tests
+            .iter()
+            .filter(|test| matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error))
+            .count() as u64;
+        if specs.last().is_none_or(|spec| spec.name != planned.spec.name) {
+            specs.push(spec_record(planned));
+        }
+        if let Some(spec) = specs.last_mut() {
+            spec.pairs.push(pair);
+        }
+    }
+    let pairs: Vec<&PairRecord> = specs.iter().flat_map(|spec| &spec.pairs).collect();
+    let summary = verdict::summary(&pairs, plan.filtered_out);
+    let exit = verdict::exit(&pairs);
+    Contract {
+        schema: SCHEMA,
+        harness: Harness {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        time: verdict::time(started),
+        partition: None,
+        verdict: verdict::of(exit),
+        exit_code: exit.code(),
+        summary,
+        obligations: obligations::judge(&pairs),
+        specs,
+    }
+}
+
+fn spec_record(planned: &PlannedPair) -> SpecRecord {
+    let spec = planned.spec;
+    SpecRecord {
+        name: spec.name.clone(),
+        path: spec.path.to_string_lossy().into_owned(),
+        sha256: spec.sha256.clone(),
+        description: spec.description.clone(),
+        tags: spec.tags.clone(),
+        pairs: Vec::new(),
+    }
+}
+
+/// Runs one pair; whatever goes wrong becomes the outcome of its tests.
+fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listener) -> PairRecord {
+    let mut record = empty_record(planned);
+    match open(planned) {
+        Ok(opened) => {
+            let (reference, quantized) = (&opened.reference, &opened.quantized);
+            let (of_reference, of_quantized) = written(planned.pair);
+            record.reference = Some(model_record(reference, of_reference));
+            record.quantized = Some(model_record(quantized, of_quantized));
+            record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
+            record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
+            compare(planned, options, &opened.resolver, (reference, quantized), &mut record);
+        }
+        Err(error) => {
+            let reason = error.to_string();
+            record.tests = planned
+                .tests
+                .iter()
+                .map(|test| match &test.ignored {
+                    Some(why) => judge::ignored(test, why),
+                    None => judge::error(test, &reason),
+                })
+                .collect();
+            record.error = Some(reason);
+        }
+    }
+    if options.warnings_fail {
+        judge::fail_on_warnings(&mut record.tests);
+    }
+    for test in &record.tests {
+        listener.test(test);
+    }
+    record
+}
+
+fn empty_record(planned: &PlannedPair) -> PairRecord {
+    PairRecord {
+        id: planned.id.clone(),
+        name: planned.pair.name.clone(),
+        description: planned.pair.description.clone(),
+        tags: planned.pair.tags.clone(),
+        source: Source::from(&planned.pair.at),
+        reference: None,
+        quantized: None,
+        roundtrip: match &planned.pair.quantized {
+            Quantized::Roundtrip { ty, .. } => Some(ty.name().to_owned()),
+            Quantized::File(_) => None,
+        },
+        error: None,
+        global: None,
+        findings: Vec::new(),
+        tensors: Vec::new(),
+        tests: Vec::new(),
+        baseline: BaselineRecord::default(),
+        notes: Vec::new(),
+    }
+}
+
+/// The paths of both models as the spec writes them.
+fn written(pair: &Pair) -> (&str, &str) {
+    let reference = pair.reference.written.as_str();
+    match &pair.quantized {
+        Quantized::File(path) => (reference, &path.written),
+        Quantized::Roundtrip { .. } => (reference, reference),
+    }
+}
+
+/// Why a pair cannot be judged.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Spec(#[from] SpecErrors),
+}
+
+/// A pair, ready to be measured.
+struct Opened<'a> {
+    reference: Model,
+    quantized: Model,
+    resolver: Resolver<'a>,
+}
+
+fn open<'a>(planned: &PlannedPair<'a>) -> Result<Opened<'a>, OpenError> {
+    let pair = planned.pair;
+    let reference = model::open(&pair.reference.path)?;
+    let quantized = match &pair.quantized {
+        Quantized::File(path) => model::open(&path.path)?,
+        Quantized::Roundtrip { ty, .. } => {
+            let mut model = model::open(&pair.reference.path)?;
+            measure::round_trip(&mut model, *ty);
+            model
+        }
+    };
+    Ok(Opened { reference, quantized, resolver: planned.spec.resolver(pair)? })
+}
+
+/// Which of the pair's globs match something.
+fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
+    fn names(model: &Model) -> impl Iterator<Item = &str> {
+        model.tensors.iter().map(|tensor| tensor.name.as_str())
+    }
+    let keys = reference.metadata.iter().chain(&quantized.metadata);
+    resolver.usage(names(reference), names(quantized), keys.map(|(key, _)| key.as_str()))
+}
+
+/// Matches, measures and judges.
+fn compare(
+    planned: &PlannedPair,
+    options: &Options,
+    resolver: &Resolver,
+    (reference, quantized): (&Model, &Model),
+    record: &mut PairRecord,
+) {
+    let policy = Policy {
+        allow_missing: &|name| resolver.allows_missing(name),
+        allow_extra: &|name| resolver.allows_extra(name),
+        rename: &|name| resolver.rename(name),
+    };
+    let mut pairing = measure::pair_up(reference, quantized, &policy);
+    keep_needed(planned, resolver, reference, &mut pairing);
+    let progress = Progress::default();
+    let measured = measure::measure(reference, quantized, &pairing, options.threads, &progress);
+    record.findings = pairing.findings.iter().map(finding_record).collect();
+    record.tensors = rows(reference, quantized, &pairing, &measured);
+    record.global = global_row(&record.tensors);
+    let mut tests = judge_facts(planned, resolver, (reference, quantized), &pairing, record);
+    if let Some(test) = planned.tests.iter().find(|test| test.kind == TestKind::Baseline) {
+        let outcome = baseline_test(planned, test, options, record, &mut tests);
+        tests.push(outcome);
+    }
+    record.tests = tests;
+    sort_rows(&mut record.tensors);
+}
+
+/// Judges every test of a pair but the one against the snapshot, which comes last.
+fn judge_facts(
+    planned: &PlannedPair,
+    resolver: &Resolver,
+    (reference, quantized): (&Model, &Model),
+    pairing: &Pairing,
+    record: &PairRecord,
+) -> Vec<TestRecord> {
+    let usage = usage(resolver, reference, quantized);
+    let unmatched = resolver.unmatched(&usage);
+    let row_of: HashMap<&str, usize> =
+        record.tensors.iter().enumerate().map(|(at, row)| (row.tensor.as_str(), at)).collect();
+    let facts = judge::Facts {
+        resolver,
+        unmatched: &unmatched,
+        reference,
+        quantized,
+        pairing,
+        rows: &record.tensors,
+        row_of: &row_of,
+        global: record.global.as_ref(),
+    };
+    let judge = |test: &PlannedTest| match (&test.ignored, test.kind) {
+        (Some(why), _) => Some(judge::ignored(test, why)),
+        (None, TestKind::Tensor) => Some(facts.tensor(test)),
+        (None, TestKind::Structure) => Some(facts.structure(test)),
+        (None, TestKind::Global) => Some(facts.global(test)),
+        (None, TestKind::Baseline) => None,
+    };
+    planned.tests.iter().filter_map(judge).collect()
+}
+
+/// Leaves only the tensors whose values a selected test needs.
+fn keep_needed(
+    planned: &PlannedPair,
+    resolver: &Resolver,
+    reference: &Model,
+    pairing: &mut Pairing,
+) {
+    let all = planned.tests.iter().any(|test| {
+        matches!(test.kind, TestKind::Global | TestKind::Baseline | TestKind::Structure)
+    });
+    let wanted: HashSet<&str> = planned
+        .tests
+        .iter()
+        .filter(|test| test.ignored.is_none())
+        .map(|test| test.part.as_str())
+        .collect();
+    pairing.matched.retain(|matched| {
+        let name = reference.tensors[matched.reference].name.as_str();
+        wanted.contains(name) || all && resolver.tensor(name).skip().is_none()
+    });
+}
+
+fn rows(
+    reference: &Model,
+    quantized: &Model,
+    pairing: &Pairing,
+    measured: &[Measured],
+) -> Vec<super::record::TensorRow> {
+    pairing
+        .matched
+        .iter()
+        .zip(measured)
+        .map(|(matched, measured)| {
+            let r = &reference.tensors[matched.reference];
+            tensor_row(r, &quantized.tensors[matched.quantized], measured)
+        })
+        .collect()
+}
+
+/// Compares the pair with its snapshot, and marks the tensors' checks with how they moved.
+fn baseline_test(
+    planned: &PlannedPair,
+    test: &PlannedTest,
+    options: &Options,
+    record: &mut PairRecord,
+    tests: &mut [TestRecord],
+) -> TestRecord {
+    match &options.baselines {
+        Some(baselines) => baseline::judge(baselines, planned, test, record, tests),
+        None => judge::ignored(test, "--no-baseline"),
+    }
+}
