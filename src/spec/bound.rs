@@ -28,12 +28,11 @@ impl Bounds {
 
     /// Sets the bound of a metric, in place of an earlier one.
     pub fn set(&mut self, metric: Metric, bound: Bound) {
-        match self.0.iter_mut().find(|(of, _)| *of == metric) {
-            Some((_, old)) => *old = bound,
-            None => {
-                let place = self.0.partition_point(|(of, _)| *of < metric);
-                self.0.insert(place, (metric, bound));
-            }
+        if let Some((_, old)) = self.0.iter_mut().find(|(of, _)| *of == metric) {
+            *old = bound;
+        } else {
+            let place = self.0.partition_point(|(of, _)| *of < metric);
+            self.0.insert(place, (metric, bound));
         }
     }
 

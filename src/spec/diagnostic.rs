@@ -157,22 +157,16 @@ impl SpecErrors {
     const SHOWN: usize = 100;
 
     pub(super) fn new(mut diagnostics: Vec<Diagnostic>) -> Self {
-        diagnostics.sort_by(|a, b| a.location.start.cmp(&b.location.start));
+        diagnostics.sort_by_key(|it| it.location.start);
         Self { diagnostics }
     }
 
     /// All findings as people read them, an empty line after each.
     pub fn render(&self, colour: bool) -> String {
-        let mut text = String::new();
-        for diagnostic in self.diagnostics.iter().take(Self::SHOWN) {
-            text += &diagnostic.render(colour);
-            text += "\n\n";
-        }
-        match self.diagnostics.len().checked_sub(Self::SHOWN) {
-            Some(more) if more > 0 => text += &format!("… and {more} more\n\n"),
-            _ => {}
-        }
-        text
+        let shown = self.diagnostics.iter().take(Self::SHOWN).map(|it| it.render(colour));
+        let more = self.diagnostics.len().saturating_sub(Self::SHOWN);
+        let more = (more > 0).then(|| format!("… and {more} more"));
+        shown.chain(more).flat_map(|text| [text, "\n\n".to_owned()]).collect()
     }
 }
 

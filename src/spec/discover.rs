@@ -105,7 +105,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["a-b", "a/z", "b"], "'-' sorts before '/'");
         let single = root.path().join("b.toml");
-        assert_eq!(discover(&single).unwrap(), [single.clone()]);
+        assert_eq!(discover(&single).unwrap(), vec![single.clone()]);
         assert_eq!(spec_name(&single, &single).unwrap(), "b");
         assert!(discover(&root.path().join("absent")).is_err());
     }

@@ -9,7 +9,9 @@ mod bound;
 mod date;
 mod diagnostic;
 mod discover;
+mod file;
 mod integrity;
+mod judge;
 mod keys;
 mod load;
 mod location;
@@ -21,15 +23,20 @@ mod read_parts;
 mod read_rules;
 mod resolve;
 mod schema;
-mod spec;
 mod table;
 mod template;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod values;
 
 pub use bound::{Bound, Bounds, Thresholds};
 pub use date::Date;
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
 pub use discover::{DiscoverError, discover};
+pub use file::{Granularity, LoadOptions, Spec, Tolerance};
 pub use integrity::{Gate, Integrity, Setting};
+pub use judge::{Effective, Judgement, Origin};
 pub use load::{load, parse};
 pub use location::{Located, Location, Source};
 pub use pair::{
@@ -37,6 +44,6 @@ pub use pair::{
     Scheme, Skip, Transform, Waiver,
 };
 pub use pattern::{GlobError, Globs, Pattern, glob_to_regex};
-pub use resolve::{Effective, Judgement, Origin, Resolver, Tensor, Usage};
+pub use resolve::{Resolver, Tensor};
 pub use schema::{SCHEMA, schema};
-pub use spec::{Granularity, LoadOptions, Spec, Tolerance};
+pub use usage::Usage;

@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue};
 use super::keys::SPEC;
 use super::read_pair::read_pair;
 use super::read_parts::{Shared, read_shared, thresholds, tolerance};
-use super::table::{Findings, Table, Text, Value, in_words, integer_value, nearest, quoted};
+use super::table::{Findings, Table, Value, in_words, nearest, quoted};
 use super::template::Axis;
+use super::values::{Text, integer_value};
 use super::{Granularity, LoadOptions, Location, Pair, Spec, Thresholds, Tolerance};
 
 /// A tolerance of which a part may be left to an outer level.

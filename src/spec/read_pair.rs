@@ -7,9 +7,10 @@ use std::path::Path;
 use super::read::File;
 use super::read_parts::{Shared, read_shared};
 use super::read_rules::{Demands, read_demands};
-use super::table::{Findings, Table, Text, nearest, quoted};
+use super::table::{Findings, Table, nearest, quoted};
 use super::template::{Assignment, Axis, MAX_ASSIGNMENTS, Part};
 use super::template::{assignments, fill, fill_loosely, parse, used_axes};
+use super::values::Text;
 use super::{ModelPath, Pair, QtypeRule, Quantized};
 use crate::codec::{TYPES, TensorType};
 
@@ -161,7 +162,7 @@ fn merge(mut own: Shared, file: &Shared) -> Shared {
     own.skip.extend_from_slice(&file.skip);
     own.metadata_equal.extend_from_slice(&file.metadata_equal);
     own.nonzero.extend_from_slice(&file.nonzero);
-    Shared { thresholds, integrity, tags, rename, ..own }
+    Shared { tags, thresholds, integrity, rename, ..own }
 }
 
 /// Warns of waivers for metrics that nothing bounds.

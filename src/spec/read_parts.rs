@@ -6,7 +6,8 @@ use regex::Regex;
 use toml::de::DeValue;
 
 use super::read::PartialTolerance;
-use super::table::{Findings, Table, Text, nearest, quoted};
+use super::table::{Findings, Table, nearest, quoted};
+use super::values::Text;
 use super::{
     Bounds, Diagnostic, Gate, Globs, Integrity, Pattern, Rename, Setting, Skip, Thresholds,
 };
@@ -103,7 +104,7 @@ fn setting(
     gate: Gate,
     reason: Option<&str>,
 ) -> Option<Setting> {
-    let (key, value) = findings.raw(table, gate.name())?;
+    let (key, value) = table.get(gate.name())?;
     let at = findings.at(value.span());
     match value.get_ref() {
         DeValue::String(text) if text == "on" => Some(Setting::On { at }),
@@ -116,15 +117,9 @@ fn setting(
             };
             Some(Setting::Off { reason: reason.to_owned(), at })
         }
-        DeValue::String(_) | DeValue::Boolean(_) => {
-            findings.wrong(key, value);
-            None
-        }
+        DeValue::String(_) | DeValue::Boolean(_) => findings.wrong_type(key, value),
         _ => match gate.least_bound() {
-            None => {
-                findings.wrong(key, value);
-                None
-            }
+            None => findings.wrong_type(key, value),
             Some(least) => {
                 findings.bound_of(key, value, least, f64::MAX, |a, b| a <= b).map(Setting::Bound)
             }
@@ -179,14 +174,15 @@ fn bad_replacement(findings: &Findings, to: &Text, regex: &Regex) -> Option<Diag
             rest = escaped;
             continue;
         }
-        let (name, braced) = match after.strip_prefix('{').and_then(|it| it.split_once('}')) {
-            Some((name, _)) => (name, true),
-            None => {
+        let braced = after.strip_prefix('{').and_then(|it| it.split_once('}'));
+        let name = braced.map_or_else(
+            || {
                 let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                let end = after.find(|c| !word(c)).unwrap_or(after.len());
-                (&after[..end], false)
-            }
-        };
+                &after[..after.find(|c| !word(c)).unwrap_or(after.len())]
+            },
+            |(name, _)| name,
+        );
+        let braced = braced.is_some();
         rest = after;
         if name.is_empty() && !braced {
             continue; // A dollar that begins no group stands for itself.

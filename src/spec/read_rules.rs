@@ -3,7 +3,8 @@ What only a pair can demand: rules, waivers, groups, types, transformations, sch
 */
 
 use super::read_parts::{bounds, integrity};
-use super::table::{Findings, Table, Text, nearest, quoted};
+use super::table::{Findings, Table, nearest, quoted};
+use super::values::Text;
 use super::{
     Apply, BitsPerWeight, Bounds, Companions, Group, LoadOptions, Located, QtypeRule, Rule, Scheme,
     Transform, Waiver,
