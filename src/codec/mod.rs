@@ -3,8 +3,13 @@ Stored bytes to values and back: one table of types ([`types`]), one file a fami
 
 Every decoder has a scalar definition; a faster path must give the same bits.
 */
+// A kernel and what it calls must be one function for the instruction set that it is compiled for.
+#![allow(clippy::inline_always)]
 
 mod float;
+pub mod ggml;
+mod isa;
+mod simd;
 pub mod types;
 
 pub use types::{Class, TYPES, TensorType, TypeInfo};

@@ -9,6 +9,7 @@ This table is vocabulary: every room may know it.
 use std::fmt;
 
 use super::float;
+use super::ggml::{iq, k, legacy, micro, ternary};
 
 /// How the values of a type are to be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,33 +110,33 @@ types! {
     U64 "U64" None, None, Some("U64"), Exact, 1 / 8, None, None, None;
     I64 "I64" Some("i64"), Some(27), Some("I64"), Exact, 1 / 8, None, None, None;
     C64 "C64" None, None, Some("C64"), Exact, 1 / 8, None, None, None;
-    Q4_0 "Q4_0" Some("q4_0"), Some(2), None, Quantized, 32 / 18, None, None, None;
-    Q4_1 "Q4_1" Some("q4_1"), Some(3), None, Quantized, 32 / 20, None, None, None;
-    Q5_0 "Q5_0" Some("q5_0"), Some(6), None, Quantized, 32 / 22, None, None, None;
-    Q5_1 "Q5_1" Some("q5_1"), Some(7), None, Quantized, 32 / 24, None, None, None;
-    Q8_0 "Q8_0" Some("q8_0"), Some(8), None, Quantized, 32 / 34, None, None, None;
-    Q8_1 "Q8_1" Some("q8_1"), Some(9), None, Quantized, 32 / 36, None, None, None;
-    Q2_K "Q2_K" Some("q2_K"), Some(10), None, Quantized, 256 / 84, None, None, None;
-    Q3_K "Q3_K" Some("q3_K"), Some(11), None, Quantized, 256 / 110, None, None, None;
-    Q4_K "Q4_K" Some("q4_K"), Some(12), None, Quantized, 256 / 144, None, None, None;
-    Q5_K "Q5_K" Some("q5_K"), Some(13), None, Quantized, 256 / 176, None, None, None;
-    Q6_K "Q6_K" Some("q6_K"), Some(14), None, Quantized, 256 / 210, None, None, None;
-    Q8_K "Q8_K" Some("q8_K"), Some(15), None, Quantized, 256 / 292, None, None, None;
-    IQ2_XXS "IQ2_XXS" Some("iq2_xxs"), Some(16), None, Quantized, 256 / 66, None, None, None;
-    IQ2_XS "IQ2_XS" Some("iq2_xs"), Some(17), None, Quantized, 256 / 74, None, None, None;
-    IQ3_XXS "IQ3_XXS" Some("iq3_xxs"), Some(18), None, Quantized, 256 / 98, None, None, None;
-    IQ1_S "IQ1_S" Some("iq1_s"), Some(19), None, Quantized, 256 / 50, None, None, None;
-    IQ4_NL "IQ4_NL" Some("iq4_nl"), Some(20), None, Quantized, 32 / 18, None, None, None;
-    IQ3_S "IQ3_S" Some("iq3_s"), Some(21), None, Quantized, 256 / 110, None, None, None;
-    IQ2_S "IQ2_S" Some("iq2_s"), Some(22), None, Quantized, 256 / 82, None, None, None;
-    IQ4_XS "IQ4_XS" Some("iq4_xs"), Some(23), None, Quantized, 256 / 136, None, None, None;
-    IQ1_M "IQ1_M" Some("iq1_m"), Some(29), None, Quantized, 256 / 56, None, None, None;
-    TQ1_0 "TQ1_0" Some("tq1_0"), Some(34), None, Quantized, 256 / 54, None, None, None;
-    TQ2_0 "TQ2_0" Some("tq2_0"), Some(35), None, Quantized, 256 / 66, None, None, None;
-    MXFP4 "MXFP4" Some("mxfp4"), Some(39), None, Quantized, 32 / 17, None, None, None;
-    NVFP4 "NVFP4" Some("nvfp4"), Some(40), None, Quantized, 64 / 36, None, None, None;
-    Q1_0 "Q1_0" Some("q1_0"), Some(41), None, Quantized, 128 / 18, None, None, None;
-    Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, None, None, None;
+    Q4_0 "Q4_0" Some("q4_0"), Some(2), None, Quantized, 32 / 18, Some(legacy::q4_0), None, None;
+    Q4_1 "Q4_1" Some("q4_1"), Some(3), None, Quantized, 32 / 20, Some(legacy::q4_1), None, None;
+    Q5_0 "Q5_0" Some("q5_0"), Some(6), None, Quantized, 32 / 22, Some(legacy::q5_0), None, None;
+    Q5_1 "Q5_1" Some("q5_1"), Some(7), None, Quantized, 32 / 24, Some(legacy::q5_1), None, None;
+    Q8_0 "Q8_0" Some("q8_0"), Some(8), None, Quantized, 32 / 34, Some(legacy::q8_0), None, None;
+    Q8_1 "Q8_1" Some("q8_1"), Some(9), None, Quantized, 32 / 36, Some(legacy::q8_1), None, None;
+    Q2_K "Q2_K" Some("q2_K"), Some(10), None, Quantized, 256 / 84, Some(k::q2_k), None, None;
+    Q3_K "Q3_K" Some("q3_K"), Some(11), None, Quantized, 256 / 110, Some(k::q3_k), None, None;
+    Q4_K "Q4_K" Some("q4_K"), Some(12), None, Quantized, 256 / 144, Some(k::q4_k), None, None;
+    Q5_K "Q5_K" Some("q5_K"), Some(13), None, Quantized, 256 / 176, Some(k::q5_k), None, None;
+    Q6_K "Q6_K" Some("q6_K"), Some(14), None, Quantized, 256 / 210, Some(k::q6_k), None, None;
+    Q8_K "Q8_K" Some("q8_K"), Some(15), None, Quantized, 256 / 292, Some(k::q8_k), None, None;
+    IQ2_XXS "IQ2_XXS" Some("iq2_xxs"), Some(16), None, Quantized, 256 / 66, Some(iq::iq2_xxs), None, None;
+    IQ2_XS "IQ2_XS" Some("iq2_xs"), Some(17), None, Quantized, 256 / 74, Some(iq::iq2_xs), None, None;
+    IQ3_XXS "IQ3_XXS" Some("iq3_xxs"), Some(18), None, Quantized, 256 / 98, Some(iq::iq3_xxs), None, None;
+    IQ1_S "IQ1_S" Some("iq1_s"), Some(19), None, Quantized, 256 / 50, Some(iq::iq1_s), None, None;
+    IQ4_NL "IQ4_NL" Some("iq4_nl"), Some(20), None, Quantized, 32 / 18, Some(legacy::iq4_nl), None, None;
+    IQ3_S "IQ3_S" Some("iq3_s"), Some(21), None, Quantized, 256 / 110, Some(iq::iq3_s), None, None;
+    IQ2_S "IQ2_S" Some("iq2_s"), Some(22), None, Quantized, 256 / 82, Some(iq::iq2_s), None, None;
+    IQ4_XS "IQ4_XS" Some("iq4_xs"), Some(23), None, Quantized, 256 / 136, Some(iq::iq4_xs), None, None;
+    IQ1_M "IQ1_M" Some("iq1_m"), Some(29), None, Quantized, 256 / 56, Some(iq::iq1_m), None, None;
+    TQ1_0 "TQ1_0" Some("tq1_0"), Some(34), None, Quantized, 256 / 54, Some(ternary::tq1_0), None, None;
+    TQ2_0 "TQ2_0" Some("tq2_0"), Some(35), None, Quantized, 256 / 66, Some(ternary::tq2_0), None, None;
+    MXFP4 "MXFP4" Some("mxfp4"), Some(39), None, Quantized, 32 / 17, Some(micro::mxfp4), None, None;
+    NVFP4 "NVFP4" Some("nvfp4"), Some(40), None, Quantized, 64 / 36, Some(micro::nvfp4), None, None;
+    Q1_0 "Q1_0" Some("q1_0"), Some(41), None, Quantized, 128 / 18, Some(ternary::q1_0), None, None;
+    Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, Some(ternary::q2_0), None, None;
 }
 
 impl TensorType {

@@ -1,0 +1,58 @@
+/*! Fields of a block at fixed offsets, and the last step of every decoder: codes times scales. */
+
+use crate::codec::isa::Isa;
+
+/// The `N` bytes of a block that start at `AT`.
+#[inline(always)]
+pub(super) fn field<const AT: usize, const N: usize, const BYTES: usize>(
+    block: &[u8; BYTES],
+) -> &[u8; N] {
+    const { assert!(AT + N <= BYTES, "a field lies inside its block") };
+    match block[AT..].first_chunk() {
+        Some(field) => field,
+        None => unreachable!(),
+    }
+}
+
+/// The u16 at `AT`.
+#[inline(always)]
+pub(super) fn u16_at<const AT: usize, const BYTES: usize>(block: &[u8; BYTES]) -> u16 {
+    u16::from_le_bytes(*field::<AT, 2, BYTES>(block))
+}
+
+/// The f16 at `AT`, widened.
+#[inline(always)]
+pub(super) fn f16_at<const AT: usize, const BYTES: usize>(
+    isa: impl Isa,
+    block: &[u8; BYTES],
+) -> f32 {
+    isa.f16(u16_at::<AT, BYTES>(block))
+}
+
+/// Sixteen bytes to 32 codes: the low nibbles, then the high ones.
+#[inline(always)]
+pub(super) fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
+    let mut codes = [0; 32];
+    for (i, &byte) in packed.iter().enumerate() {
+        codes[i] = byte & 15;
+        codes[i + 16] = byte >> 4;
+    }
+    codes
+}
+
+/// `d * code`.
+#[inline(always)]
+pub(super) fn scale<const N: usize>(codes: &[i8; N], d: f32, values: &mut [f32; N]) {
+    for (value, &code) in values.iter_mut().zip(codes) {
+        *value = d * f32::from(code);
+    }
+}
+
+/// `d * code`, with one scale for each sixteen codes.
+#[inline(always)]
+pub(super) fn scale_halves(codes: &[i8; 32], d: [f32; 2], values: &mut [f32; 32]) {
+    let codes = codes.as_chunks::<16>().0;
+    for ((values, codes), d) in values.as_chunks_mut::<16>().0.iter_mut().zip(codes).zip(d) {
+        scale(codes, d, values);
+    }
+}

@@ -1,0 +1,16 @@
+/*!
+The block types of ggml (llama.cpp): one file a family, the codebooks in [`grids`].
+
+A block is a few scales followed by packed codes; layouts are little-endian and have no padding.
+In the formulas `d` is the block's scale, `m` its offset, `q` a code. Decoders give the bits that
+ggml's own give: each product is exact in f32 and at most one addition rounds, but the order of
+operations is kept all the same, because non-finite scales make it visible.
+*/
+
+mod bytes;
+pub mod grids;
+pub mod iq;
+pub mod k;
+pub mod legacy;
+pub mod micro;
+pub mod ternary;
