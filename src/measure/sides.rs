@@ -66,7 +66,7 @@ impl Sides<'_> {
             let q = q_source.values(run, &mut q_values);
             pieces.clear();
             let max_abs = kernel.sum_rows(r, q, layout.row_len as usize, pieces);
-            if part.take(pieces, len as u64, max_abs) {
+            if part.take(kernel, pieces, len as u64, max_abs) {
                 for (index, (r, q)) in (at..).zip(r.iter().zip(q.iter())) {
                     part.nonfinite(index, !r.is_finite(), !q.is_finite());
                 }

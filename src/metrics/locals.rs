@@ -9,7 +9,7 @@ kept. Rows, slices and blocks that hold a NaN or an infinity are passed over; th
 
 use std::ops::Range;
 
-use super::{Moments, PIECE, Sums, Total};
+use super::{Kernel, Moments, PIECE, Sums, Total};
 
 /// What the pass found out about the parts of one tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -353,7 +353,12 @@ impl Part {
     ///
     /// Returns true if one of them is NaN or infinite; the caller counts them then, through
     /// [`Part::nonfinite`].
-    pub fn take(&mut self, mut pieces: &[Sums], len: u64, max_abs: f64) -> bool {
+    pub fn take(&mut self, kernel: Kernel, pieces: &[Sums], len: u64, max_abs: f64) -> bool {
+        kernel.with_vectors(|| self.take_pieces(pieces, len, max_abs))
+    }
+
+    #[inline(always)]
+    fn take_pieces(&mut self, mut pieces: &[Sums], len: u64, max_abs: f64) -> bool {
         self.counts.max_abs = self.counts.max_abs.max(max_abs);
         let row_len = self.layout.row_len;
         let stop = self.at + len;
@@ -453,7 +458,7 @@ impl Default for BlockRecords {
 }
 
 impl Blocks {
-    #[inline]
+    #[inline(always)]
     fn take(
         &mut self,
         row: u64,

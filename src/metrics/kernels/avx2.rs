@@ -53,6 +53,16 @@ impl Load for BF16 {
     }
 }
 
+/// Runs code compiled for this instruction set.
+///
+/// # Safety
+///
+/// The machine has it.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn with_vectors<T>(code: impl FnOnce() -> T) -> T {
+    code()
+}
+
 /// Sums up rows; see [`super::Kernel::sum_rows`].
 ///
 /// # Safety
@@ -145,27 +155,36 @@ unsafe fn piece<R: Load, Q: Load>(
         let rest = n - whole;
         r.add(whole * R::BYTES).copy_to_nonoverlapping(r_rest.as_mut_ptr(), rest * R::BYTES);
         q.add(whole * Q::BYTES).copy_to_nonoverlapping(q_rest.as_mut_ptr(), rest * Q::BYTES);
-        let [low, high] = [0, LANES / 2].map(|half| {
-            let zero = [_mm256_setzero_pd(); 2];
-            let mut lanes = Lanes { rr: zero, r4: zero, qq: zero, ee: zero, rq: zero, e: zero };
-            let mut at = half;
-            while at < whole {
-                add(
-                    &mut lanes,
-                    max,
-                    R::eight(r.add(at * R::BYTES)),
-                    Q::eight(q.add(at * Q::BYTES)),
-                );
-                at += LANES;
-            }
-            if rest > half {
-                let r = R::eight(r_rest.as_ptr().add(half * R::BYTES));
-                let q = Q::eight(q_rest.as_ptr().add(half * Q::BYTES));
-                add(&mut lanes, max, r, q);
-            }
-            lanes
-        });
+        let (r_rest, q_rest) = (r_rest.as_ptr(), q_rest.as_ptr());
+        let low = half_piece::<R, Q>(r, q, whole, r_rest, q_rest, max);
+        let half = LANES / 2;
+        let (r, q) = (r.add(half * R::BYTES), q.add(half * Q::BYTES));
+        let (r_rest, q_rest) = (r_rest.add(half * R::BYTES), q_rest.add(half * Q::BYTES));
+        let high = half_piece::<R, Q>(r, q, whole, r_rest, q_rest, max);
         fold(&low, &high, sums);
+    }
+}
+
+/// One half of the lanes of every group: `whole` elements, and those of a last group.
+#[inline(always)]
+unsafe fn half_piece<R: Load, Q: Load>(
+    r: *const u8,
+    q: *const u8,
+    whole: usize,
+    r_rest: *const u8,
+    q_rest: *const u8,
+    max: &mut [__m256d; 2],
+) -> Lanes {
+    // SAFETY: as for `piece`.
+    unsafe {
+        let zero = [_mm256_setzero_pd(); 2];
+        let mut lanes = Lanes { rr: zero, r4: zero, qq: zero, ee: zero, rq: zero, e: zero };
+        for at in (0..whole).step_by(LANES) {
+            let (r, q) = (R::eight(r.add(at * R::BYTES)), Q::eight(q.add(at * Q::BYTES)));
+            add(&mut lanes, max, r, q);
+        }
+        add(&mut lanes, max, R::eight(r_rest), Q::eight(q_rest));
+        lanes
     }
 }
 
@@ -203,20 +222,30 @@ unsafe fn add(lanes: &mut Lanes, max: &mut [__m256d; 2], r: __m256, q: __m256) {
 unsafe fn fold(low: &Lanes, high: &Lanes, sums: *mut f64) {
     // SAFETY: the callers run with the instruction set enabled; `sums` has room for eight values.
     unsafe {
-        let four = |low: [__m256d; 2], high: [__m256d; 2]| {
-            _mm256_add_pd(_mm256_add_pd(low[0], high[0]), _mm256_add_pd(low[1], high[1]))
-        };
-        let two = |a, b| {
-            _mm256_add_pd(
-                _mm256_permute2f128_pd::<0x20>(a, b),
-                _mm256_permute2f128_pd::<0x31>(a, b),
-            )
-        };
-        let one = |a, b| _mm256_add_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
         let rr_qq = two(four(low.rr, high.rr), four(low.qq, high.qq));
         let e_r4 = two(four(low.e, high.e), four(low.r4, high.r4));
         let ee_rq = two(four(low.ee, high.ee), four(low.rq, high.rq));
         _mm256_store_pd(sums, one(rr_qq, e_r4));
         _mm256_store_pd(sums.add(4), one(ee_rq, _mm256_setzero_pd()));
     }
+}
+
+/// 8 + 8 and 4 + 4 lanes.
+#[inline(always)]
+unsafe fn four(low: [__m256d; 2], high: [__m256d; 2]) -> __m256d {
+    unsafe { _mm256_add_pd(_mm256_add_pd(low[0], high[0]), _mm256_add_pd(low[1], high[1])) }
+}
+
+/// 2 + 2 lanes of a and of b, side by side.
+#[inline(always)]
+unsafe fn two(a: __m256d, b: __m256d) -> __m256d {
+    unsafe {
+        _mm256_add_pd(_mm256_permute2f128_pd::<0x20>(a, b), _mm256_permute2f128_pd::<0x31>(a, b))
+    }
+}
+
+/// 1 + 1 lanes of a and of b, in turn.
+#[inline(always)]
+unsafe fn one(a: __m256d, b: __m256d) -> __m256d {
+    unsafe { _mm256_add_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b)) }
 }

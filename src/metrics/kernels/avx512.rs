@@ -15,58 +15,99 @@ pub fn is_supported() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
-/// Loads sixteen stored values as f32; lanes whose bit in `mask` is clear become zero, and their
-/// memory is not touched.
+/// Loads sixteen stored values as two vectors of f64. With a `mask`, lanes whose bit is clear become
+/// zero, and their memory is not touched.
 trait Load {
     const BYTES: usize;
-    unsafe fn all(from: *const u8) -> __m512;
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512;
+    unsafe fn all(from: *const u8) -> [__m512d; 2];
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2];
 }
 
 struct F32;
 struct F16;
 struct BF16;
 
+// SAFETY of all below: the callers run with the instruction set enabled, and the values are there.
 impl Load for F32 {
     const BYTES: usize = 4;
     #[inline(always)]
-    unsafe fn all(from: *const u8) -> __m512 {
-        unsafe { _mm512_loadu_ps(from.cast()) }
+    unsafe fn all(from: *const u8) -> [__m512d; 2] {
+        unsafe {
+            let from: *const f32 = from.cast();
+            [
+                _mm512_cvtps_pd(_mm256_loadu_ps(from)),
+                _mm512_cvtps_pd(_mm256_loadu_ps(from.add(LANES / 2))),
+            ]
+        }
     }
     #[inline(always)]
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
-        unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2] {
+        unsafe {
+            let from: *const f32 = from.cast();
+            let low = _mm256_maskz_loadu_ps(mask as __mmask8, from);
+            let high = _mm256_maskz_loadu_ps((mask >> 8) as __mmask8, from.wrapping_add(LANES / 2));
+            [_mm512_cvtps_pd(low), _mm512_cvtps_pd(high)]
+        }
     }
 }
 
 impl Load for F16 {
     const BYTES: usize = 2;
     #[inline(always)]
-    unsafe fn all(from: *const u8) -> __m512 {
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    unsafe fn all(from: *const u8) -> [__m512d; 2] {
+        unsafe {
+            let halves: *const __m128i = from.cast();
+            [
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(halves))),
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(halves.add(1)))),
+            ]
+        }
     }
     #[inline(always)]
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
-        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from.cast())) }
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2] {
+        unsafe {
+            let halves = _mm256_maskz_loadu_epi16(mask as __mmask16, from.cast());
+            [
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm256_castsi256_si128(halves))),
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves))),
+            ]
+        }
     }
 }
 
 impl Load for BF16 {
     const BYTES: usize = 2;
     #[inline(always)]
-    unsafe fn all(from: *const u8) -> __m512 {
+    unsafe fn all(from: *const u8) -> [__m512d; 2] {
         unsafe { widen(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
-        unsafe { widen(_mm256_maskz_loadu_epi16(mask, from.cast())) }
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2] {
+        unsafe { widen(_mm256_maskz_loadu_epi16(mask as __mmask16, from.cast())) }
     }
 }
 
-/// bfloat16 is the upper half of an f32.
+/// bfloat16 is the upper half of an f32: each goes where an upper half is, beside a zero.
 #[inline(always)]
-unsafe fn widen(halves: __m256i) -> __m512 {
-    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves))) }
+unsafe fn widen(halves: __m256i) -> [__m512d; 2] {
+    unsafe {
+        let low = _mm256_set_epi16(7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
+        let high = _mm256_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0);
+        [low, high].map(|places| {
+            let upper = _mm256_maskz_permutexvar_epi16(0xAAAA, places, halves);
+            _mm512_cvtps_pd(_mm256_castsi256_ps(upper))
+        })
+    }
+}
+
+/// Runs code compiled for this instruction set.
+///
+/// # Safety
+///
+/// The machine has it.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub unsafe fn with_vectors<T>(code: impl FnOnce() -> T) -> T {
+    code()
 }
 
 /// Sums up rows; see [`super::Kernel::sum_rows`].
@@ -170,17 +211,9 @@ unsafe fn piece<R: Load, Q: Load>(
 }
 
 #[inline(always)]
-unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: __m512, q: __m512) {
+unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: [__m512d; 2], q: [__m512d; 2]) {
     // SAFETY: the callers run with the instruction set enabled.
     unsafe {
-        let r = [
-            _mm512_cvtps_pd(_mm512_castps512_ps256(r)),
-            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(r)),
-        ];
-        let q = [
-            _mm512_cvtps_pd(_mm512_castps512_ps256(q)),
-            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(q)),
-        ];
         for half in 0..2 {
             let (r, q) = (r[half], q[half]);
             let e = _mm512_sub_pd(q, r);
@@ -191,8 +224,8 @@ unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: __m512, q: __m512) {
             lanes.ee[half] = _mm512_fmadd_pd(e, e, lanes.ee[half]);
             lanes.rq[half] = _mm512_fmadd_pd(r, q, lanes.rq[half]);
             lanes.e[half] = _mm512_add_pd(lanes.e[half], e);
-            // The second operand is the result if one is NaN.
-            max[half] = _mm512_max_pd(_mm512_abs_pd(e), max[half]);
+            // The larger magnitude; the other operand if one is NaN.
+            max[half] = _mm512_range_pd::<0b1011>(e, max[half]);
         }
     }
 }

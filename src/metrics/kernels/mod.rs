@@ -133,6 +133,21 @@ impl Kernel {
             _ => sum_rows_scalar(r, q, len, row_len, pieces),
         }
     }
+
+    /// Runs plain code compiled for this instruction set, so that the compiler may use its vectors;
+    /// what the code computes does not change.
+    #[inline]
+    pub fn with_vectors<T>(self, code: impl FnOnce() -> T) -> T {
+        match self {
+            // SAFETY: the instruction set is there.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 if avx512::is_supported() => unsafe { avx512::with_vectors(code) },
+            // SAFETY: the instruction set is there.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 if avx2::is_supported() => unsafe { avx2::with_vectors(code) },
+            _ => code(),
+        }
+    }
 }
 
 /// Where the next piece goes.
