@@ -5,7 +5,7 @@ follows from its shape. Also the two U8 layouts of signed integers that have no 
 */
 
 use super::codes::{Codes, Order, Packing};
-use super::grid::{Factor, Grid, Source, Table, is_number};
+use super::grid::{Grid, Source, Table, is_number};
 use super::group::{Context, Found, Group, Match, Trouble};
 use super::joined::{Dims, Joined, Role};
 use super::layout::{self, Spread, block, spread};
@@ -78,8 +78,8 @@ impl Recipe<'_> {
         let (ty, role) = self.scale_as.or_else(|| scale_type(scale)).ok_or_else(|| {
             misfit(self.scale, format!("is {}, which is no type for scales", scale.ty))
         })?;
-        let spread =
-            spread(shape, &scale.shape, self.block).map_err(|message| misfit(self.scale, message))?;
+        let spread = spread(shape, &scale.shape, self.block)
+            .map_err(|message| misfit(self.scale, message))?;
         let Spread { matrices, rows, cols, .. } = spread;
         let row_bytes = cols.checked_mul(u64::from(bits)).filter(|bits| bits % 8 == 0);
         let row_bytes = row_bytes.ok_or_else(|| {
@@ -242,11 +242,6 @@ pub fn build_gemma(group: &Group, context: &Context) -> Match {
     }
     .join(group)?;
     Ok(Some(Found::new(shape, weight)))
-}
-
-/// A factor that multiplies the scales.
-pub fn times(factors: Vec<f32>) -> Factor {
-    Factor::Times(factors)
 }
 
 /// A finding about a plane that is missing although the weight can be decoded.

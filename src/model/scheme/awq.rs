@@ -24,7 +24,10 @@ pub fn build(group: &Group, context: &Context) -> Match {
     if codes.ty == TensorType::I16 {
         let reason = "AWQ in the gemv_fast (llm-awq) layout is interleaved for its kernel and not \
                       decoded; export it with version gemm";
-        return Err(Trouble::Refused { scheme: "AWQ (gemv_fast)".to_owned(), reason: reason.into() });
+        return Err(Trouble::Refused {
+            scheme: "AWQ (gemv_fast)".to_owned(),
+            reason: reason.into(),
+        });
     }
     let (&[rows, words], &[scale_rows, scale_cols]) = (&codes.shape[..], &scale.shape[..]) else {
         return Ok(None);
@@ -107,7 +110,9 @@ impl Transposed<'_> {
             .map_err(|message| misfit(suffix, message))?;
         let size = block(rows, groups, context.config.group_size())
             .or((rows == 0).then_some(1))
-            .ok_or_else(|| misfit(scale_suffix, format!("has {groups} groups of {rows} columns")))?;
+            .ok_or_else(|| {
+                misfit(scale_suffix, format!("has {groups} groups of {rows} columns"))
+            })?;
         let dims = Dims { matrices: 1, rows, cols: out, transposed: true };
         let mut weight = Joined::new(scheme, dims, packed, self.table.clone());
         weight.add(codes, Role::Codes);
@@ -133,9 +138,7 @@ impl Transposed<'_> {
                 Zero::Before(Grid::new(source, (groups, out), (size, 1)))
             }
             (None, Some(0.0)) => Zero::None,
-            (None, Some(value)) if zero_point == Some(false) => {
-                Zero::Before(Grid::constant(value))
-            }
+            (None, Some(value)) if zero_point == Some(false) => Zero::Before(Grid::constant(value)),
             (None, _) => return group.need(scheme, zero).map(|_| None),
         };
         Ok(Some(Found::new(vec![out, rows], weight)))

@@ -128,7 +128,13 @@ fn absmax_source(
             }
             weight.add(scales, Role::Scale);
             weight.add(map, Role::Codes);
-            Ok(Source::Nested { at: absmax.at, map: table(&values), scales: scales.at, block, offset })
+            Ok(Source::Nested {
+                at: absmax.at,
+                map: table(&values),
+                scales: scales.at,
+                block,
+                offset,
+            })
         }
         _ => Err(unfit()),
     }

@@ -77,8 +77,10 @@ fn judge(plane: &Plane, role: Role, count: &Count) -> Option<PlaneFinding> {
     let finding = |fault, message| PlaneFinding { plane: plane.name.clone(), fault, message };
     let numel = plane.numel();
     if let Some(first) = count.first_non_finite {
-        let message =
-            format!("has {} values of {numel} that are not finite, the first at {first}", count.non_finite);
+        let message = format!(
+            "has {} values of {numel} that are not finite, the first at {first}",
+            count.non_finite
+        );
         return Some(finding(PlaneFault::NonFinite, message));
     }
     if count.zero < numel {

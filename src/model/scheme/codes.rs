@@ -287,7 +287,8 @@ fn read_window(
         return Ok(stride as usize);
     }
     bytes.resize((rows * width) as usize + 8, 0);
-    for (row, bytes) in bytes[..(rows * width) as usize].chunks_exact_mut(width as usize).enumerate()
+    for (row, bytes) in
+        bytes[..(rows * width) as usize].chunks_exact_mut(width as usize).enumerate()
     {
         file.read_at(at + row as u64 * stride, bytes)?;
     }
@@ -359,7 +360,9 @@ fn unpack(bytes: &[u8], bits: u32, order: Order, codes: &mut [u8]) {
         }
         (Order::Loose | Order::LowFirst, _) => {
             let mask = (1u32 << bits) - 1;
-            for (codes, word) in codes.chunks_mut((32 / bits) as usize).zip(bytes.as_chunks::<4>().0) {
+            for (codes, word) in
+                codes.chunks_mut((32 / bits) as usize).zip(bytes.as_chunks::<4>().0)
+            {
                 let word = u32::from_le_bytes(*word);
                 for (i, code) in codes.iter_mut().enumerate() {
                     *code = ((word >> (i as u32 * bits)) & mask) as u8;

@@ -47,11 +47,13 @@ impl Config {
         let Some(directory) = directory else { return config };
         let main = config.file(&directory.join("config.json"));
         let nested = ["text_config", "llm_config"].map(|key| &main[key]["quantization_config"]);
-        let places = [&main["quantization_config"], nested[0], nested[1], &main["compression_config"]];
+        let places =
+            [&main["quantization_config"], nested[0], nested[1], &main["compression_config"]];
         config.quantization =
             places.into_iter().find(|value| value.is_object()).cloned().unwrap_or_default();
         config.mlx = main["quantization"].clone();
-        config.model_opt = config.file(&directory.join("hf_quant_config.json"))["quantization"].take();
+        config.model_opt =
+            config.file(&directory.join("hf_quant_config.json"))["quantization"].take();
         for name in ["quantize_config.json", "quant_config.json", "quantization_config.json"] {
             if config.quantization.is_object() {
                 break;

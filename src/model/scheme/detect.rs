@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::config::Config;
+use super::fp8;
 use super::group::{Context, Found, Group, Trouble};
 use super::joined::Role;
 use super::table::{ACTIVATION_SUFFIXES, SCHEMES};
-use super::fp8;
 use crate::codec::Class;
 use crate::model::{Model, ModelFinding, Plane, PlaneFault, Storage, Tensor};
 
@@ -75,7 +75,8 @@ pub fn join(model: &mut Model, directory: Option<&Path>) {
     }
     lonely_fp8(model, &config, &groups, &mut outcome);
     compare_siblings(&groups, &mut outcome);
-    if !outcome.joined.is_empty() || !config.method().is_empty() || !config.quant_algo().is_empty() {
+    if !outcome.joined.is_empty() || !config.method().is_empty() || !config.quant_algo().is_empty()
+    {
         drop_activations(&model.tensors, &mut outcome);
     }
     model.tensors.retain(|tensor| !outcome.consumed.contains(&tensor.name));
@@ -126,10 +127,9 @@ fn group(tensors: &[Tensor]) -> BTreeMap<String, Group> {
 }
 
 fn add(groups: &mut BTreeMap<String, Group>, base: &str, suffix: &'static str, plane: Plane) {
-    let group = groups.entry(base.to_owned()).or_insert_with(|| Group {
-        base: base.to_owned(),
-        ..Group::default()
-    });
+    let group = groups
+        .entry(base.to_owned())
+        .or_insert_with(|| Group { base: base.to_owned(), ..Group::default() });
     group.planes.push((suffix, plane));
 }
 
@@ -235,9 +235,8 @@ impl Outcome {
 
     fn undecodable(&mut self, group: &Group, tensor: String, what: String, reason: String) {
         let codes = group.planes.iter().max_by_key(|(_, plane)| plane.at.len);
-        let (shape, at) = codes.map_or((Vec::new(), None), |(_, plane)| {
-            (plane.shape.clone(), Some(plane.at))
-        });
+        let (shape, at) =
+            codes.map_or((Vec::new(), None), |(_, plane)| (plane.shape.clone(), Some(plane.at)));
         self.consumed.extend(group.planes.iter().map(|(_, plane)| plane.name.clone()));
         self.schemes.insert(group.base.clone(), what.clone());
         let storage = Storage::Undecodable { what, reason, at };

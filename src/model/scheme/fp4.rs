@@ -90,8 +90,7 @@ pub fn build_nvfp4(group: &Group, context: &Context) -> Match {
 pub fn build_mx(group: &Group, context: &Context) -> Match {
     let Some((codes, plane)) = packed(group) else { return Ok(None) };
     let mut suffixes = [".weight_scale", ".scale"].into_iter();
-    let Some((suffix, scale)) =
-        suffixes.find_map(|suffix| Some((suffix, group.get(suffix)?)))
+    let Some((suffix, scale)) = suffixes.find_map(|suffix| Some((suffix, group.get(suffix)?)))
     else {
         return Ok(None);
     };
@@ -100,9 +99,8 @@ pub fn build_mx(group: &Group, context: &Context) -> Match {
         return Ok(None);
     };
     // Four bits if a group of 32 takes 16 bytes, six if it takes 24; the last group may be short.
-    let fits = |bits: u64| {
-        unpacked(&[bytes], bits).is_some_and(|shape| shape[0].div_ceil(32) == groups)
-    };
+    let fits =
+        |bits: u64| unpacked(&[bytes], bits).is_some_and(|shape| shape[0].div_ceil(32) == groups);
     let six_bits = || match context.config.quark_weight()["dtype"].as_str() {
         Some("fp6_e3m2") => &E3M2,
         _ => &E2M3,

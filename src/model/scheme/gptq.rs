@@ -134,9 +134,16 @@ fn width(
         None => by_zeros().or(configured.filter(fits)),
     };
     let bits = bits.or_else(by_zeros).ok_or_else(|| {
-        let inputs = index.map_or_else(String::new, |index| format!(" for {} inputs", index.numel()));
-        group.fault(SCHEME, ".qweight", format!("has {words} words a column{inputs}: no width from \
-                                                 1 to 8 bits fits"))
+        let inputs =
+            index.map_or_else(String::new, |index| format!(" for {} inputs", index.numel()));
+        group.fault(
+            SCHEME,
+            ".qweight",
+            format!(
+                "has {words} words a column{inputs}: no width from \
+                                                 1 to 8 bits fits"
+            ),
+        )
     })?;
     Ok(bits as u32)
 }
@@ -171,7 +178,8 @@ fn zero_points(
         return Err(misfit(message));
     }
     let packing = Packing::Across { bits, order };
-    let codes = Codes::new(zeros.at, packing, 1, (rows, words * 4), (groups, out)).map_err(misfit)?;
+    let codes =
+        Codes::new(zeros.at, packing, 1, (rows, words * 4), (groups, out)).map_err(misfit)?;
     if format != GptqFormat::V1 {
         return Ok(Source::Codes(codes, unsigned()));
     }

@@ -168,13 +168,6 @@ impl Grid {
         self
     }
 
-    /// Combines every cell with a scalar.
-    #[must_use]
-    pub fn with(mut self, factor: Factor) -> Self {
-        self.factor = factor;
-        self
-    }
-
     /// Reads the cells that the elements of a rectangle need.
     pub fn load(
         &self,
@@ -330,7 +323,8 @@ pub fn numbers(
     if let Some(decode) = row.decode {
         decode(&bytes, values);
     } else {
-        let signed = matches!(ty, TensorType::I8 | TensorType::I16 | TensorType::I32 | TensorType::I64);
+        let signed =
+            matches!(ty, TensorType::I8 | TensorType::I16 | TensorType::I32 | TensorType::I64);
         for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(width)) {
             *value = little_endian(bytes, signed) as f32;
         }

@@ -40,14 +40,12 @@ pub struct Found {
     pub findings: Vec<PlaneFinding>,
     /// What is odd.
     pub notes: Vec<String>,
-    /// Name of the logical weight below the base, if it is not `weight`.
-    pub parameter: Option<String>,
 }
 
 impl Found {
     /// A weight without faults.
     pub fn new(shape: Vec<u64>, weight: Joined) -> Self {
-        Self { shape, weight, findings: Vec::new(), notes: Vec::new(), parameter: None }
+        Self { shape, weight, findings: Vec::new(), notes: Vec::new() }
     }
 }
 
@@ -110,10 +108,9 @@ impl Group {
     pub fn fault(&self, scheme: &str, suffix: &str, message: impl Into<String>) -> Trouble {
         Trouble::Fault {
             scheme: scheme.to_owned(),
-            plane: self.get(suffix).map_or_else(
-                || format!("{}{suffix}", self.base),
-                |plane| plane.name.clone(),
-            ),
+            plane: self
+                .get(suffix)
+                .map_or_else(|| format!("{}{suffix}", self.base), |plane| plane.name.clone()),
             fault: PlaneFault::Shape,
             message: message.into(),
         }

@@ -52,7 +52,10 @@ pub fn build(group: &Group, context: &Context) -> Match {
     if truth(".quant_scale")? || truth(".quant_zero")? {
         let reason = "HQQ with quantized scales or zero points is not decoded; quantize with \
                       quant_scale and quant_zero off";
-        return Err(Trouble::Refused { scheme: "HQQ (quantized meta)".into(), reason: reason.into() });
+        return Err(Trouble::Refused {
+            scheme: "HQQ (quantized meta)".into(),
+            reason: reason.into(),
+        });
     }
     let integer = |suffix: &str| -> Result<Option<i64>, Trouble> {
         let Some(plane) = group.get(suffix) else { return Ok(None) };

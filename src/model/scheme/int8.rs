@@ -10,13 +10,8 @@ use super::joined::{Dims, Joined, Role, Zero};
 use crate::codec::TensorType;
 
 /// Every suffix of the family.
-pub const SUFFIXES: &[&str] = &[
-    ".weight",
-    ".weight_scale",
-    ".weight_zero_point",
-    ".pre_quant_scale",
-    ".weight_shape",
-];
+pub const SUFFIXES: &[&str] =
+    &[".weight", ".weight_scale", ".weight_zero_point", ".pre_quant_scale", ".weight_shape"];
 
 /// Joins an I8 weight with its scale and zero point: (q - zero) * scale.
 pub fn build(group: &Group, context: &Context) -> Match {

@@ -175,7 +175,7 @@ impl Joined {
         if let Some(zeros) = zeros {
             zeros.give_back(scratch);
         }
-        spread.map(|buffer| scratch.give_floats(buffer));
+        spread.into_iter().for_each(|buffer| scratch.give_floats(buffer));
         Ok(())
     }
 

@@ -40,7 +40,8 @@ pub fn spread(
     scales: &[u64],
     configured: Option<(u64, u64)>,
 ) -> Result<Spread, String> {
-    let misfit = || format!("has shape {scales:?}, which does not fit a weight of shape {weight:?}");
+    let misfit =
+        || format!("has shape {scales:?}, which does not fit a weight of shape {weight:?}");
     let size = |extents: &[u64]| product(extents).ok_or_else(misfit);
     let (&cols, outer) = weight.split_last().unwrap_or((&1, &[]));
     if scales.contains(&0) && !weight.contains(&0) {

@@ -118,8 +118,7 @@ fn float_mode(group: &Group, context: &Context, words: u64, groups: u64) -> Matc
     .join(group)?;
     if let Some(plane) = group.get(".global_scale") {
         // The largest magnitude of the tensor, where other producers store it divided.
-        let mut factors =
-            tensor_scales(group, context, scheme, ".global_scale", spread.matrices)?;
+        let mut factors = tensor_scales(group, context, scheme, ".global_scale", spread.matrices)?;
         factors.iter_mut().for_each(|factor| *factor /= 448.0 * 6.0);
         weight.scale.factor = Factor::Times(factors);
         weight.add(plane, Role::Scale);

@@ -41,7 +41,8 @@ pub fn build(group: &Group, context: &Context) -> Match {
         return Err(Trouble::Refused { scheme: "compressed-tensors transform".to_owned(), reason });
     }
     let scale = group.need(SCHEME, ".weight_scale")?;
-    let Plan { matrices, rows, cols, words, bits, order, notes } = plan(group, context, codes, scale)?;
+    let Plan { matrices, rows, cols, words, bits, order, notes } =
+        plan(group, context, codes, scale)?;
     let scheme = format!("INT{bits}");
     let misfit = |suffix, message: String| group.fault(&scheme, suffix, message);
     let packing = Packing::Across { bits, order };
@@ -112,12 +113,7 @@ struct Plan {
 }
 
 /// Finds the width and packing of the codes from the number of words and columns.
-fn plan(
-    group: &Group,
-    context: &Context,
-    codes: &Plane,
-    scale: &Plane,
-) -> Result<Plan, Trouble> {
+fn plan(group: &Group, context: &Context, codes: &Plane, scale: &Plane) -> Result<Plan, Trouble> {
     let misfit = |suffix, message: String| group.fault(SCHEME, suffix, message);
     let (stack, matrix) = codes.shape.split_at(codes.shape.len() - 2);
     let (rows, words) = (matrix[0], matrix[1]);
@@ -147,14 +143,12 @@ fn plan(
     let configured = context.config.num_bits().filter(|bits| (1..=8).contains(bits));
     let candidates = || configured.into_iter().chain([4, 8, 2, 3, 6, 5, 7, 1]);
     // A width that divides a word is packed alike by both.
-    let bits = candidates()
-        .find(|bits| dense(bits) || loose(bits))
-        .ok_or_else(|| {
-            let message = format!(
-                "has {words} words a row, which no width from 1 to 8 bits gives for {cols} columns"
-            );
-            misfit(".weight_packed", message)
-        })?;
+    let bits = candidates().find(|bits| dense(bits) || loose(bits)).ok_or_else(|| {
+        let message = format!(
+            "has {words} words a row, which no width from 1 to 8 bits gives for {cols} columns"
+        );
+        misfit(".weight_packed", message)
+    })?;
     let (dense, loose) = (dense(&bits), loose(&bits));
     let prefers_dense = context.config.dense_packing();
     let mut notes = Vec::new();

@@ -15,8 +15,13 @@ use crate::codec::TensorType;
 use crate::model::Plane;
 
 /// Every suffix of the scheme.
-pub const SUFFIXES: &[&str] =
-    &[".weight._data", ".weight._data._data", ".weight._scale", ".weight._shift", ".weight._data._scale"];
+pub const SUFFIXES: &[&str] = &[
+    ".weight._data",
+    ".weight._data._data",
+    ".weight._scale",
+    ".weight._shift",
+    ".weight._data._scale",
+];
 
 /// Joins a quanto weight.
 pub fn build(group: &Group, context: &Context) -> Match {

@@ -133,7 +133,8 @@ fn int4(group: &Group) -> Match {
 /// OCP and NVIDIA microscaling, if the scales are in row order.
 fn micro(group: &Group, context: &Context, class: &str, settings: &Value) -> Match {
     if settings["_data"]["is_swizzled_scales"].as_bool() == Some(true) {
-        let reason = format!("torchao's {class} with swizzled scales is not decoded; save it unswizzled");
+        let reason =
+            format!("torchao's {class} with swizzled scales is not decoded; save it unswizzled");
         return Err(Trouble::Refused { scheme: format!("torchao {class} (swizzled)"), reason });
     }
     let codes = group.need("torchao", CODES)?;
