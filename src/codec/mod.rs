@@ -9,7 +9,9 @@ Every decoder has a scalar definition; a faster path must give the same bits.
 mod float;
 pub mod ggml;
 mod isa;
+mod quantize;
 mod simd;
 pub mod types;
 
+pub use quantize::QuantizeError;
 pub use types::{Class, TYPES, TensorType, TypeInfo};
