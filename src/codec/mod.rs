@@ -9,7 +9,9 @@ Every decoder has a scalar definition; a faster path must give the same bits.
 pub(crate) mod float;
 pub mod ggml;
 pub mod isa;
+mod quantize;
 pub mod simd;
 pub mod types;
 
+pub use quantize::QuantizeError;
 pub use types::{Class, TYPES, TensorType, TypeInfo};

@@ -76,13 +76,13 @@ pub(super) fn f16_round_trip(bits: u16) -> f32 {
     f16::from_bits(bits).to_f32()
 }
 
-/// The mean of squares times `factor`, in ggml's order: sum, then times the factor, then divided.
-pub(super) fn mean_square(values: &[f32], factor: f32) -> f32 {
+/// The sum of squares, in element order.
+pub(super) fn sum_of_squares(values: &[f32]) -> f32 {
     let mut sum = 0.0;
     for &x in values {
         sum += x * x;
     }
-    factor * sum / values.len() as f32
+    sum
 }
 
 #[cfg(test)]

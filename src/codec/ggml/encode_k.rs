@@ -9,7 +9,7 @@ use super::c_arithmetic::{
     self as c, GROUP_MAX_EPS, f16_bits, f16_round_trip, nearest_int,
 };
 use super::encode_blocks as walk;
-use super::encode_fit::{AffineSearch, affine, positive, symmetric, symmetric_by_descent};
+use super::encode_fit::{AffineSearch, affine, extreme, positive, symmetric, symmetric_by_descent};
 use super::encode_lanes::{Lanes, encoder, gather, scatter};
 
 const LEN: usize = 256;
@@ -81,13 +81,6 @@ fn pack_two_bits(levels: &[u8; LEN], bytes: &mut [u8]) {
 /// The largest of the first `count` values, at least 0; NaN is passed over.
 fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |largest, &x| if x > largest { x } else { largest })
-}
-
-/// The value of largest magnitude and that magnitude.
-fn extreme(values: &[f32]) -> (f32, f32) {
-    values.iter().fold((0.0, 0.0), |(extreme, magnitude): (f32, f32), &x| {
-        if x.abs() > magnitude { (x, x.abs()) } else { (extreme, magnitude) }
-    })
 }
 
 // ---- Q2_K
@@ -165,9 +158,9 @@ fn q2_k_weighted_lanes<V: Lanes>(values: &[f32], column_weights: &[f32], blocks:
     let mut groups = Groups::new();
     let mut weights = [0.0; LEN];
     walk::each_weighted(values, column_weights, blocks, |x, columns, block| {
-        walk::importance(x, columns, c::mean_square(x, 1.0), &mut weights);
+        walk::importance(x, columns, c::sum_of_squares(x) / 256.0, &mut weights);
         groups.fit::<V, 16>(x, |x, at, levels| {
-            affine(weighted_search(3), x, &gather(&weights[at..]), levels)
+            affine(weighted_search(3), x, &gather::<V, 16>(&weights[at..]), levels)
         });
         let sums = group_sums::<16>(&weights);
         let (mut scales, mut mins) = ([0; 16], [0; 16]);
@@ -232,9 +225,9 @@ fn q3_k_weighted_lanes<V: Lanes>(values: &[f32], column_weights: &[f32], blocks:
     let mut groups = Groups::new();
     let mut weights = [0.0; LEN];
     walk::each_weighted(values, column_weights, blocks, |x, columns, block| {
-        walk::importance(x, columns, c::mean_square(x, 2.0), &mut weights);
+        walk::importance(x, columns, 2.0 * c::sum_of_squares(x) / 256.0, &mut weights);
         groups.fit::<V, 16>(x, |x, at, levels| {
-            (symmetric(4, x, &gather(&weights[at..]), levels), V::splat(0.0))
+            (symmetric(4, x, &gather::<V, 16>(&weights[at..]), levels), V::splat(0.0))
         });
         let sums = group_sums::<16>(&weights);
         let mut scales = [0.0; 16];
@@ -369,9 +362,9 @@ fn with_minima_weighted<V: Lanes, const BYTES: usize>(
     let mut groups = Groups::new();
     let mut weights = [0.0; LEN];
     walk::each_weighted(values, column_weights, blocks, |x, columns, block: &mut [u8; BYTES]| {
-        walk::importance(x, columns, c::mean_square(x, 2.0), &mut weights);
+        walk::importance(x, columns, 2.0 * c::sum_of_squares(x) / 256.0, &mut weights);
         groups.fit::<V, 32>(x, |x, at, levels| {
-            affine(weighted_search(top), x, &gather(&weights[at..]), levels)
+            affine(weighted_search(top), x, &gather::<V, 32>(&weights[at..]), levels)
         });
         let sums = group_sums::<32>(&weights);
         let (mut scales, mut mins) = ([0; 8], [0; 8]);
@@ -457,7 +450,7 @@ fn q6_k_weighted_lanes<V: Lanes>(values: &[f32], column_weights: &[f32], blocks:
     let mut groups = Groups::new();
     walk::each_weighted(values, column_weights, blocks, |x, columns: &[f32; LEN], block| {
         groups.fit::<V, 16>(x, |x, at, levels| {
-            (symmetric(32, x, &gather(&columns[at..]), levels), V::splat(0.0))
+            (symmetric(32, x, &gather::<V, 16>(&columns[at..]), levels), V::splat(0.0))
         });
         write_q6_k(x, &mut groups, block);
     });

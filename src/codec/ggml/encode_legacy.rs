@@ -184,8 +184,9 @@ fn weighted<V: Lanes, const BYTES: usize>(
 ) {
     let mut fits = Fits { scale: [0.0; 16], min: [0.0; 16], levels: [[0; LEN]; 16] };
     let mut importance = [0.0; 16 * LEN];
-    walk::each_row(values, column_weights.len(), blocks, |row, blocks| {
-        let sigma2 = c::mean_square(row.as_flattened(), 1.0);
+    walk::each_row(values, column_weights.len(), blocks, |row: &[[f32; LEN]], blocks| {
+        let row_values = row.as_flattened();
+        let sigma2 = c::sum_of_squares(row_values) / row_values.len() as f32;
         let batches = row.chunks(V::COUNT).zip(blocks.chunks_mut(V::COUNT));
         for ((x, blocks), columns) in batches.zip(column_weights.chunks(V::COUNT * LEN)) {
             let x = x.as_flattened();

@@ -6,17 +6,14 @@ No search, and importance matrices are ignored.
 
 use super::c_arithmetic::truncate;
 use super::encode_blocks as walk;
-
-/// Twice the values of E2M1; the scales are halved to match. Code 8 is negative zero.
-const DOUBLED: [f32; 16] =
-    [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
+use super::grids::E2M1_DOUBLED;
 
 /// The code whose value lies nearest to `x`; the lower code of a tie.
 #[inline(always)]
 fn nearest_code(x: f32, half_scale: f32) -> u8 {
-    let (mut best, mut best_error) = (0, (DOUBLED[0] * half_scale - x).abs());
-    for (code, value) in DOUBLED.iter().enumerate().skip(1) {
-        let error = (value * half_scale - x).abs();
+    let (mut best, mut best_error) = (0, x.abs());
+    for (code, &value) in E2M1_DOUBLED.iter().enumerate().skip(1) {
+        let error = (f32::from(value) * half_scale - x).abs();
         if error < best_error {
             (best, best_error) = (code as u8, error);
         }
