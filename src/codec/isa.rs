@@ -50,7 +50,7 @@ pub struct Avx2(());
 impl Avx2 {
     /// The token, for a function that is compiled for these features.
     #[target_feature(enable = "avx2,f16c,bmi1,bmi2,popcnt")]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(())
     }
 }
@@ -121,7 +121,7 @@ pub struct Avx512(Avx2);
 impl Avx512 {
     /// The token, for a function that is compiled for these features.
     #[target_feature(enable = "avx2,f16c,bmi1,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Avx2::new())
     }
 }

@@ -6,7 +6,7 @@ Every decoder has a scalar definition; a faster path must give the same bits.
 // A kernel and what it calls must be one function for the instruction set that it is compiled for.
 #![allow(clippy::inline_always)]
 
-pub(crate) mod float;
+pub mod float;
 pub mod ggml;
 pub mod isa;
 mod quantize;
