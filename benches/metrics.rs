@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
-use qualm::metrics::{Kernel, Layout, Part, Sums, Values};
+use qualm::metrics::{Kernel, Layout, Part, Sheet, Values};
 
 /// Elements of a side.
 const LEN: usize = 65536;
@@ -69,22 +69,21 @@ fn aligned(bytes: Vec<u8>) -> &'static [u8] {
 fn speed(kernel: Kernel, r: Values, q: Values, row_len: usize, locals: bool) -> f64 {
     let layout = Layout { row_len: row_len as u64, slice_len: 0 };
     let run = RUN / row_len * row_len;
-    let mut pieces: Vec<Sums> = Vec::new();
+    let mut sheet = Sheet::default();
     let mut best = Duration::MAX;
     for _ in 0..200 {
         let begun = Instant::now();
         let end = LEN / row_len * row_len;
         let mut part = Part::new(layout, &(0..end as u64));
+        sheet.reset();
         for start in (0..end).step_by(run) {
             let range = start..(start + run).min(end);
             let len = range.len() as u64;
-            pieces.clear();
-            let max_abs =
-                kernel.sum_rows(r.slice(range.clone()), q.slice(range), row_len, &mut pieces);
+            kernel.sum_rows(r.slice(range.clone()), q.slice(range), row_len, &mut sheet);
             if locals {
-                part.take(kernel, &pieces, len, max_abs);
+                part.take(&mut sheet, len);
             }
-            black_box(&pieces);
+            black_box(&sheet);
         }
         black_box(part.finish());
         best = best.min(begun.elapsed());

@@ -117,8 +117,8 @@ impl Sums {
 /// Sums of many pieces: each beside what its additions have lost to rounding.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Total {
-    sums: Sums,
-    lost: Sums,
+    pub(super) sums: Sums,
+    pub(super) lost: Sums,
 }
 
 impl Total {

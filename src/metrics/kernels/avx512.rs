@@ -4,8 +4,8 @@ The kernel for AVX-512: a lane group is two vectors of eight f64, elements `0..8
 
 use std::arch::x86_64::*;
 
-use super::Values;
-use crate::metrics::{LANES, PIECE, Sums};
+use super::{Sheet, Values};
+use crate::metrics::{LANES, PIECE};
 
 /// True if this machine has what the kernel needs.
 pub fn is_supported() -> bool {
@@ -100,48 +100,33 @@ unsafe fn widen(halves: __m256i) -> [__m512d; 2] {
     }
 }
 
-/// Runs code compiled for this instruction set.
-///
-/// # Safety
-///
-/// The machine has it.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub unsafe fn with_vectors<T>(code: impl FnOnce() -> T) -> T {
-    code()
-}
-
 /// Sums up rows; see [`super::Kernel::sum_rows`].
 ///
 /// # Safety
 ///
-/// The machine has the instruction set, both sides hold at least `len` values, and `pieces` has
-/// room for one [`Sums`] a piece.
-pub unsafe fn sum_rows(r: Values, q: Values, len: usize, row_len: usize, pieces: *mut Sums) -> f64 {
+/// The machine has the instruction set, both sides hold at least `len` values, and the vectors of
+/// `sheet` are empty and have room for every row and piece. They are written, their lengths are not
+/// set.
+pub unsafe fn sum_rows(r: Values, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
     // SAFETY: the caller's promise.
     unsafe {
         match r {
-            Values::Decoded(r) => with::<F32>(r.as_ptr().cast(), q, len, row_len, pieces),
-            Values::F32(r) => with::<F32>(r.as_ptr(), q, len, row_len, pieces),
-            Values::F16(r) => with::<F16>(r.as_ptr(), q, len, row_len, pieces),
-            Values::BF16(r) => with::<BF16>(r.as_ptr(), q, len, row_len, pieces),
+            Values::Decoded(r) => with::<F32>(r.as_ptr().cast(), q, len, row_len, sheet),
+            Values::F32(r) => with::<F32>(r.as_ptr(), q, len, row_len, sheet),
+            Values::F16(r) => with::<F16>(r.as_ptr(), q, len, row_len, sheet),
+            Values::BF16(r) => with::<BF16>(r.as_ptr(), q, len, row_len, sheet),
         }
     }
 }
 
-unsafe fn with<R: Load>(
-    r: *const u8,
-    q: Values,
-    len: usize,
-    row_len: usize,
-    pieces: *mut Sums,
-) -> f64 {
+unsafe fn with<R: Load>(r: *const u8, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
     // SAFETY: the caller's promise.
     unsafe {
         match q {
-            Values::Decoded(q) => rows::<R, F32>(r, q.as_ptr().cast(), len, row_len, pieces),
-            Values::F32(q) => rows::<R, F32>(r, q.as_ptr(), len, row_len, pieces),
-            Values::F16(q) => rows::<R, F16>(r, q.as_ptr(), len, row_len, pieces),
-            Values::BF16(q) => rows::<R, BF16>(r, q.as_ptr(), len, row_len, pieces),
+            Values::Decoded(q) => rows::<R, F32>(r, q.as_ptr().cast(), len, row_len, sheet),
+            Values::F32(q) => rows::<R, F32>(r, q.as_ptr(), len, row_len, sheet),
+            Values::F16(q) => rows::<R, F16>(r, q.as_ptr(), len, row_len, sheet),
+            Values::BF16(q) => rows::<R, BF16>(r, q.as_ptr(), len, row_len, sheet),
         }
     }
 }
@@ -152,26 +137,54 @@ unsafe fn rows<R: Load, Q: Load>(
     mut q: *const u8,
     mut len: usize,
     row_len: usize,
-    mut pieces: *mut Sums,
-) -> f64 {
-    let mut max = [_mm512_setzero_pd(); 2];
-    while len > 0 {
-        let mut row = row_len.min(len);
-        len -= row;
-        while row > 0 {
-            let n = row.min(PIECE);
-            row -= n;
-            // SAFETY: the values and the place for their sums are there by the caller's promise.
-            unsafe {
+    sheet: &mut Sheet,
+) {
+    // SAFETY: the values and the places for their sums are there by the caller's promise; `Sums` is
+    // eight f64 on a cache line of its own.
+    unsafe {
+        let mut pieces: *mut f64 = sheet.pieces.as_mut_ptr().cast();
+        let mut rows: *mut f64 = sheet.rows.as_mut_ptr().cast();
+        let mut row = _mm512_load_pd(sheet.row.0.as_ptr());
+        let mut total = _mm512_load_pd(sheet.total.sums.0.as_ptr());
+        let mut lost = _mm512_load_pd(sheet.total.lost.0.as_ptr());
+        let mut max = [_mm512_setzero_pd(); 2];
+        while len > 0 {
+            let mut left = row_len.min(len);
+            len -= left;
+            while left > 0 {
+                let n = left.min(PIECE);
+                left -= n;
                 let sums = piece::<R, Q>(r, q, n, &mut max);
-                _mm512_store_pd(pieces.cast(), sums);
+                _mm512_store_pd(pieces, sums);
+                row = _mm512_add_pd(row, sums);
+                let rest;
+                (total, rest) = two_sum(total, sums);
+                lost = _mm512_add_pd(lost, rest);
                 r = r.add(n * R::BYTES);
                 q = q.add(n * Q::BYTES);
-                pieces = pieces.add(1);
+                pieces = pieces.add(8);
             }
+            _mm512_store_pd(rows, row);
+            row = _mm512_setzero_pd();
+            rows = rows.add(8);
         }
+        _mm512_store_pd(sheet.total.sums.0.as_mut_ptr(), total);
+        _mm512_store_pd(sheet.total.lost.0.as_mut_ptr(), lost);
+        let max = _mm512_reduce_max_pd(_mm512_max_pd(max[0], max[1]));
+        sheet.max_abs = sheet.max_abs.max(max);
     }
-    _mm512_reduce_max_pd(_mm512_max_pd(max[0], max[1]))
+}
+
+/// The rounded sum, and the exact rest.
+#[inline(always)]
+unsafe fn two_sum(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
+    unsafe {
+        let sum = _mm512_add_pd(a, b);
+        let b_rounded = _mm512_sub_pd(sum, a);
+        let a_rounded = _mm512_sub_pd(sum, b_rounded);
+        let rest = _mm512_add_pd(_mm512_sub_pd(a, a_rounded), _mm512_sub_pd(b, b_rounded));
+        (sum, rest)
+    }
 }
 
 /// The lanes of each sum.
