@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use regex::Regex;
 
 use super::run_args::RunArgs;
 use crate::suite::exit::Exit;
@@ -34,6 +35,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
     Diff(DiffArgs),
+    /// Quantize a float model in memory and print the errors, as llama-quantize-stats does
+    Stats(StatsArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
     Inspect(InspectArgs),
 }
@@ -80,6 +83,31 @@ pub struct InspectArgs {
     #[arg(long)]
     pub digest: bool,
     /// Threads to read with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+}
+
+/// Arguments of `qualm stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// The float model: a file, a directory, or an index of shards
+    pub model: PathBuf,
+    /// Types to quantize to, separated by commas, or `all`
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', default_value = "all")]
+    pub types: Vec<String>,
+    /// Only tensors whose name matches this regular expression; may be given several times
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<Regex>,
+    /// Leave out tensors whose name matches this regular expression; may be given several times
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<Regex>,
+    /// Print the distribution of the errors, too
+    #[arg(long)]
+    pub histogram: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Threads to quantize with [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
 }

@@ -9,6 +9,7 @@ mod error;
 mod inspect;
 mod run;
 mod run_args;
+mod stats;
 
 pub use args::{Cli, Command};
 pub use error::Failure;
@@ -20,6 +21,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Stats(args)) => stats::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         None => run::run(&cli.run),
     }
