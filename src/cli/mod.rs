@@ -3,9 +3,12 @@ The command line: arguments, and one file a command. What a command does stands 
 */
 
 mod args;
+mod baselines;
 mod console;
 mod diff;
 mod error;
+mod explain;
+mod generate;
 mod inspect;
 mod run;
 mod run_args;
@@ -23,6 +26,15 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Stats(args)) => stats::run(&args),
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Pending(args)) => baselines::pending(&args),
+        Some(Command::Review(args)) => baselines::review(&args),
+        Some(Command::Accept(args)) => baselines::accept(&args),
+        Some(Command::Reject(args)) => baselines::reject(&args),
+        Some(Command::Prune(args)) => baselines::prune(&args),
+        Some(Command::Schema(args)) => generate::schema(&args),
+        Some(Command::Completions(args)) => generate::completions(&args),
+        Some(Command::Man(args)) => generate::man(&args),
         None => run::run(&cli.run),
     }
 }

@@ -25,7 +25,7 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.compatible.logfile.is_some() {
         eprintln!("warning: --logfile is deprecated and does nothing; see --out-dir");
     }
-    let specs = load_specs(args)?;
+    let specs = load_specs(&SpecArgs { spec: &args.spec, profile: args.profile.as_deref() })?;
     let choice = Choice {
         selection: args.selection(),
         tags: args.tag.clone(),
@@ -42,11 +42,20 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
     execute(&plan, args)
 }
 
+/// Which specs to load, and how.
+pub struct SpecArgs<'a> {
+    /// Files and directories; none stands for [`DEFAULT_ROOT`].
+    pub spec: &'a [PathBuf],
+    /// The profile to apply.
+    pub profile: Option<&'a str>,
+}
+
 /// Loads every spec; all problems of all files are reported before giving up.
-pub fn load_specs(args: &RunArgs) -> Result<Vec<Spec>, Failure> {
-    let options = LoadOptions { profile: args.profile.clone(), ..LoadOptions::default() };
+pub fn load_specs(args: &SpecArgs) -> Result<Vec<Spec>, Failure> {
+    let profile = args.profile.map(str::to_owned);
+    let options = LoadOptions { profile, ..LoadOptions::default() };
     let roots: Vec<PathBuf> =
-        if args.spec.is_empty() { vec![DEFAULT_ROOT.into()] } else { args.spec.clone() };
+        if args.spec.is_empty() { vec![DEFAULT_ROOT.into()] } else { args.spec.to_vec() };
     let (mut specs, mut problems) = (Vec::new(), Vec::new());
     for root in &roots {
         for path in discover(root)? {
