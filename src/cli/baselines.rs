@@ -48,20 +48,19 @@ pub fn pending(args: &PendingArgs) -> Result<Exit, Failure> {
 /// Shows each pending snapshot and asks; without a terminal it says how to act.
 pub fn review(args: &ReviewArgs) -> Result<Exit, Failure> {
     let found = baseline::select(places(&args.places)?.pending()?, &args.filters)?;
+    let mut output = io::stdout().lock();
     if found.is_empty() {
-        println!("nothing is pending");
+        writeln!(output, "nothing is pending")?;
         return Ok(Exit::Ok);
     }
-    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        for one in &found {
-            if let Ok(reviewed) = baseline::Reviewed::open(one) {
-                println!("{}", reviewed.describe());
-            }
+    if !(io::stdin().is_terminal() && output.is_terminal()) {
+        for reviewed in found.iter().flat_map(baseline::Reviewed::open) {
+            writeln!(output, "{}", reviewed.describe())?;
         }
-        print!("{}", baseline::how_to_act(&found));
+        write!(output, "{}", baseline::how_to_act(&found))?;
         return Ok(Exit::BaselinesPending);
     }
-    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let mut input = io::stdin().lock();
     baseline::review(&found, &Accept::default(), &mut input, &mut output)?;
     let left = places(&args.places)?.pending()?;
     Ok(if left.is_empty() { Exit::Ok } else { Exit::BaselinesPending })
