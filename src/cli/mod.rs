@@ -9,6 +9,7 @@ mod diff;
 mod error;
 mod explain;
 mod generate;
+pub mod harness;
 mod inspect;
 mod run;
 mod run_args;
@@ -17,6 +18,7 @@ mod stats;
 pub use args::{Cli, Command};
 pub use error::Failure;
 
+use crate::spec::Granularity;
 use crate::suite::exit::Exit;
 
 /// Runs the command that the arguments ask for.
@@ -25,7 +27,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Stats(args)) => stats::run(&args),
-        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Run(args)) => run::run(&args, Granularity::Tensor),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Pending(args)) => baselines::pending(&args),
         Some(Command::Review(args)) => baselines::review(&args),
@@ -35,6 +37,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Schema(args)) => generate::schema(&args),
         Some(Command::Completions(args)) => generate::completions(&args),
         Some(Command::Man(args)) => generate::man(&args),
-        None => run::run(&cli.run),
+        None => run::run(&cli.run, Granularity::Tensor),
     }
 }
