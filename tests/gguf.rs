@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use forge::gguf::{Gguf, array, f32s, id, string};
 use qualm::codec::TensorType;
-use qualm::model::{self, Extent, Format, Model, Scratch, Storage, Tensor};
+use qualm::model::{self, Extent, Format, Model, PlaneFault, Scratch, Storage, Tensor};
 use serde_json::{Value, json};
 
 fn data(name: &str) -> PathBuf {
@@ -226,7 +226,6 @@ fn nvfp4(scales: &[f32]) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "NVFP4 does not decode yet"]
 fn nvfp4_weights_take_their_factors() {
     let blocks = |file: Gguf, name: &str, shape: &[u64], scales: &[f32]| {
         file.tensor(name, shape, id::TENSOR_NVFP4, nvfp4(scales))
@@ -242,7 +241,7 @@ fn nvfp4_weights_take_their_factors() {
         ("the other name", base().f32("x.weight.scale", &[1], &[0.5]), &["x.weight"], 76, [0.5, 1.0], None),
         ("one for each expert", experts().f32("x.scale", &[2], &[0.5, -2.0]), &["x.weight"], 80, [0.5, -6.0], None),
         ("one for all experts", experts().f32("x.scale", &[1], &[0.5]), &["x.weight"], 76, [0.5, 1.5], None),
-        ("activations have a scale too", base().f32("x.input_scale", &[1], &[9.0]), &["x.weight"], 72, [1.0, 2.0], Some("1 input_scale tensors")),
+        ("activations have a scale too", base().f32("x.input_scale", &[1], &[9.0]), &["x.weight"], 72, [1.0, 2.0], None),
         ("a factor for each row is something else", base().f32("x.scale", &[2], &[0.5, 0.5]), &["x.scale", "x.weight"], 72, [1.0, 2.0], Some("\"x.scale\" is not an F32 factor")),
         ("an F16 factor is something else", base().tensor("x.scale", &[1], id::TENSOR_F16, vec![0; 2]), &["x.scale", "x.weight"], 72, [1.0, 2.0], Some("is not an F32 factor")),
     ];
@@ -265,6 +264,15 @@ fn nvfp4_weights_take_their_factors() {
             model.notes
         );
     }
+    // Scales that are zero or not finite, of the weight or of its activations.
+    let zero = base().f32("x.scale", &[1], &[0.0]).f32("x.input_scale", &[1], &[f32::INFINITY]);
+    let model = read(&zero);
+    let Storage::Joined(weight) = &tensor(&model, "x.weight").storage else { panic!("joined") };
+    let found = weight.check_planes(&model.files, &mut Scratch::default()).expect("readable");
+    let faults: Vec<_> = found.iter().map(|f| (f.plane.as_str(), f.fault)).collect();
+    let expected = [("x.scale", PlaneFault::Zero), ("x.input_scale", PlaneFault::NonFinite)];
+    assert_eq!(faults, expected);
+    assert_eq!(weight.activation_planes()[0].name, "x.input_scale");
     let other = Gguf::new().tensor("x.weight", &[32], id::TENSOR_Q8_0, vec![0; 34]);
     let model = read(&other.f32("x.scale", &[1], &[0.5]).f32("x.input_scale", &[1], &[0.5]));
     assert_eq!(model.tensors.len(), 3, "beside another type it is an ordinary tensor");

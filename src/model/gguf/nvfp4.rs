@@ -3,7 +3,7 @@ NVFP4 weights in GGUF: the blocks of `<base>.weight` times the factor in `<base>
 
 The blocks alone are not the weight: llama.cpp multiplies by an F32 tensor with one value, or one
 for each expert, that lies beside them; where it is absent the factor is 1. `<base>.input_scale`
-scales activations and is no part of any weight. A `.scale` beside a weight of another type is an
+scales activations: it belongs to the weight's module and not to its values. A `.scale` beside a weight of another type is an
 ordinary tensor.
 */
 
@@ -11,31 +11,30 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::TensorType;
-use crate::model::tensor::{Plane, Scratch, Storage, Tensor, Weight};
-use crate::model::{ReadError, SourceFile};
+use crate::model::scheme::check_scales;
+use crate::model::{Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight};
 
 /// Blocks and their factors.
 #[derive(Debug)]
 struct Nvfp4 {
-    /// The blocks, then the factors.
-    planes: [Plane; 2],
+    /// The blocks, then the factors, if there are any.
+    planes: Vec<Plane>,
     /// Elements that share a factor.
     elements_per_factor: u64,
+    activations: Vec<Plane>,
 }
 
-impl Nvfp4 {
-    /// Joins blocks with factors: one, or one for each slice of the outermost dimension.
-    fn new(blocks: Plane, factors: Plane) -> Option<Self> {
-        let experts = match blocks.shape.as_slice() {
-            [experts, _, _, ..] => *experts,
-            _ => 1,
-        };
-        let elements_per_factor = match factors.numel() {
-            1 => blocks.numel(),
-            count if count == experts && count > 0 => blocks.numel() / experts,
-            _ => return None,
-        };
-        Some(Self { planes: [blocks, factors], elements_per_factor })
+/// How many elements of the weight share a factor; `None` if the factors do not fit: there must be
+/// one, or one for each slice of the outermost dimension of three.
+fn elements_per_factor(blocks: &Plane, factors: &Plane) -> Option<u64> {
+    let experts = match blocks.shape.as_slice() {
+        [experts, _, _, ..] => *experts,
+        _ => 1,
+    };
+    match factors.numel() {
+        1 => Some(blocks.numel()),
+        count if count == experts && count > 0 => Some(blocks.numel() / experts),
+        _ => None,
     }
 }
 
@@ -48,6 +47,10 @@ impl Weight for Nvfp4 {
         &self.planes
     }
 
+    fn activation_planes(&self) -> &[Plane] {
+        &self.activations
+    }
+
     /// value = block value × factor, in f32.
     fn decode(
         &self,
@@ -56,8 +59,8 @@ impl Weight for Nvfp4 {
         scratch: &mut Scratch,
         values: &mut [f32],
     ) -> Result<(), ReadError> {
-        let [blocks, factors] = &self.planes;
-        blocks.decode(files, range.clone(), scratch, values)?;
+        self.planes[0].decode(files, range.clone(), scratch, values)?;
+        let Some(factors) = self.planes.get(1) else { return Ok(()) };
         let mut position = range.start;
         let mut rest = values;
         while !rest.is_empty() {
@@ -74,39 +77,58 @@ impl Weight for Nvfp4 {
         }
         Ok(())
     }
+
+    fn check_planes(
+        &self,
+        files: &[SourceFile],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<PlaneFinding>, ReadError> {
+        let mut findings = Vec::new();
+        for plane in self.planes[1..].iter().chain(&self.activations) {
+            findings.extend(check_scales(plane, files, scratch)?);
+        }
+        Ok(findings)
+    }
 }
 
-/// Joins every NVFP4 weight with its factor and leaves activation scales out; `tensors` is sorted
+/// Joins every NVFP4 weight with its factor and the scale of its activations; `tensors` is sorted
 /// by name before and after.
 pub fn join(tensors: &mut Vec<Tensor>, notes: &mut Vec<String>) {
     let mut taken = Vec::new();
-    let mut activation_scales = 0;
     for index in 0..tensors.len() {
-        let Some(blocks) = nvfp4_plane(&tensors[index]) else { continue };
+        let Some(blocks) = plane_of(&tensors[index], TensorType::NVFP4) else { continue };
         let Some(base) = blocks.name.strip_suffix(".weight").map(str::to_owned) else { continue };
-        if let Ok(found) = find(tensors, &format!("{base}.input_scale")) {
-            activation_scales += 1;
-            taken.push(found);
+        let mut weight = Nvfp4 {
+            elements_per_factor: blocks.numel(),
+            planes: vec![blocks],
+            activations: Vec::new(),
+        };
+        let found = |suffix: &str| {
+            let found = find(tensors, &format!("{base}{suffix}")).ok()?;
+            Some((found, plane_of(&tensors[found], TensorType::F32)))
+        };
+        if let Some((scale, Some(plane))) = found(".input_scale") {
+            weight.activations.push(plane);
+            taken.push(scale);
         }
-        let names = [format!("{base}.scale"), format!("{base}.weight.scale")];
-        let Some(found) = names.iter().find_map(|name| find(tensors, name).ok()) else { continue };
-        let joined = f32_plane(&tensors[found]).and_then(|factors| Nvfp4::new(blocks, factors));
-        match joined {
-            Some(weight) => {
-                tensors[index].storage = Storage::Joined(Arc::new(weight));
-                taken.push(found);
+        if let Some((scale, plane)) = found(".scale").or_else(|| found(".weight.scale")) {
+            let fitting = plane
+                .and_then(|plane| Some((elements_per_factor(&weight.planes[0], &plane)?, plane)));
+            if let Some((elements, plane)) = fitting {
+                weight.elements_per_factor = elements;
+                weight.planes.push(plane);
+                taken.push(scale);
+            } else {
+                notes.push(format!(
+                    "{:?} is not an F32 factor of {:?} (one value, or one for each expert) and is \
+                     read as a tensor of its own",
+                    tensors[scale].name, tensors[index].name
+                ));
             }
-            None => notes.push(format!(
-                "{:?} is not an F32 factor of {:?} (one value, or one for each expert) and is \
-                 read as a tensor of its own",
-                tensors[found].name, tensors[index].name
-            )),
         }
-    }
-    if activation_scales > 0 {
-        notes.push(format!(
-            "{activation_scales} input_scale tensors scale activations and are left out"
-        ));
+        if weight.planes.len() > 1 || !weight.activations.is_empty() {
+            tensors[index].storage = Storage::Joined(Arc::new(weight));
+        }
     }
     taken.sort_unstable();
     let mut index = 0;
@@ -128,12 +150,4 @@ fn plane_of(tensor: &Tensor, wanted: TensorType) -> Option<Plane> {
         }
         _ => None,
     }
-}
-
-fn nvfp4_plane(tensor: &Tensor) -> Option<Plane> {
-    plane_of(tensor, TensorType::NVFP4)
-}
-
-fn f32_plane(tensor: &Tensor) -> Option<Plane> {
-    plane_of(tensor, TensorType::F32)
 }

@@ -36,6 +36,19 @@ pub fn planes(
     Ok(findings)
 }
 
+/// Reads a plane of scales once.
+pub fn scales(
+    plane: &Plane,
+    files: &[SourceFile],
+    scratch: &mut Scratch,
+) -> Result<Option<PlaneFinding>, ReadError> {
+    if plane.numel() == 0 {
+        return Ok(None);
+    }
+    let count = count(plane, plane.ty, files, scratch)?;
+    Ok(judge(plane, Role::Scale, &count))
+}
+
 #[derive(Default)]
 struct Count {
     zero: u64,

@@ -32,6 +32,7 @@ mod table;
 mod ternary;
 mod torchao;
 
+pub(super) use check::scales as check_scales;
 pub use detect::join;
 pub(super) use joined::Tile;
 pub use table::{SCHEMES, Scheme, markdown_table};
