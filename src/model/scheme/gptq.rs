@@ -150,7 +150,7 @@ fn width(
 
 /// The format of the zero points and the order of the codes.
 ///
-/// GPTQModel stores widths of 5, 6 and 7 bits in planes, AutoRound in one stream; AutoRound writes no
+/// `GPTQModel` stores widths of 5, 6 and 7 bits in planes, `AutoRound` in one stream; `AutoRound` writes no
 /// `g_idx`.
 fn format(context: &Context, bits: u32, has_index: bool) -> (GptqFormat, Order) {
     let config = context.config;

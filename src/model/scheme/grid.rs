@@ -217,11 +217,15 @@ impl Grid {
             Factor::One => {}
             Factor::Times(factors) => {
                 let factor = of(factors);
-                values.iter_mut().for_each(|value| *value *= factor);
+                for value in values.iter_mut() {
+                    *value *= factor;
+                }
             }
             Factor::Over(factors) => {
                 let factor = of(factors);
-                values.iter_mut().for_each(|value| *value /= factor);
+                for value in values.iter_mut() {
+                    *value /= factor;
+                }
             }
         }
     }

@@ -154,7 +154,9 @@ impl Joined {
             }
         };
         let mut spread = [scratch.take_floats(), scratch.take_floats()];
-        spread.iter_mut().for_each(|buffer| buffer.resize(width, 0.0));
+        for buffer in &mut spread {
+            buffer.resize(width, 0.0);
+        }
         let lines = codes.chunks_exact(width).zip(values.chunks_exact_mut(width));
         for (row, (codes, values)) in rows.clone().zip(lines) {
             self.line(row, cols.start, codes, &scales, zeros.as_ref(), &mut spread, values);
@@ -168,14 +170,18 @@ impl Joined {
             factors.give_back(scratch);
         }
         if let Some(factor) = self.last_factor {
-            values.iter_mut().for_each(|value| *value *= factor);
+            for value in values.iter_mut() {
+                *value *= factor;
+            }
         }
         scratch.give_bytes(codes);
         scales.give_back(scratch);
         if let Some(zeros) = zeros {
             zeros.give_back(scratch);
         }
-        spread.into_iter().for_each(|buffer| scratch.give_floats(buffer));
+        for buffer in spread {
+            scratch.give_floats(buffer);
+        }
         Ok(())
     }
 
