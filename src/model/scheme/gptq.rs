@@ -155,7 +155,8 @@ fn width(
 fn format(context: &Context, bits: u32, has_index: bool) -> (GptqFormat, Order) {
     let config = context.config;
     let format = config.gptq_format().unwrap_or(GptqFormat::V1);
-    let gptq_model = !config.auto_round() && (has_index || !config.method().is_empty());
+    let by_auto_round = config.auto_round() && !config.word("packing_format").contains("gptqmodel");
+    let gptq_model = !by_auto_round && (has_index || !config.method().is_empty());
     let planes = format == GptqFormat::Planar || (matches!(bits, 5..=7) && gptq_model);
     (format, if planes { Order::Planes } else { Order::LowFirst })
 }
