@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use qualm::model::{self, Model, Scratch, Storage, Tensor, hex};
+use qualm::model::{self, Model, PlaneFault, Scratch, Storage, Tensor, hex, scheme};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+mod forge;
 
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/schemes");
@@ -92,4 +94,534 @@ fn every_case_decodes_to_the_published_values() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A pseudo-random sequence, the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) % end.max(1)
+    }
+}
+
+#[test]
+fn every_range_decodes_to_its_part_of_the_whole() {
+    let mut random = Random(7);
+    for case in cases() {
+        let model = model::open(&case).unwrap();
+        // One scratch for all, as a thread has: tiles and buffers of one weight must not leak into
+        // another.
+        let mut scratch = Scratch::default();
+        for tensor in model.tensors.iter().filter(|t| matches!(t.storage, Storage::Joined(_))) {
+            let numel = tensor.numel();
+            let whole = decode(&model, tensor, 0..numel, &mut Scratch::default());
+            let mut ranges = Vec::new();
+            let mut start = 0;
+            while start < numel {
+                let longest = [1, 40, 700, 5000][random.below(4) as usize];
+                let end = (start + 1 + random.below(longest)).min(numel);
+                ranges.push(start..end);
+                start = end;
+            }
+            // In order, as the engine asks, and then some out of order.
+            for _ in 0..20 {
+                let start = random.below(numel);
+                ranges.push(start..start + random.below(numel - start) + 1);
+            }
+            for range in ranges {
+                let part = decode(&model, tensor, range.clone(), &mut scratch);
+                let expected = &whole[range.start as usize..range.end as usize];
+                let same = part.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{}: {} {range:?}", case.display(), tensor.name);
+            }
+        }
+    }
+}
+
+/// A checkpoint's own description of a tensor, with its bytes.
+#[derive(Clone, Debug)]
+struct Stored {
+    name: String,
+    dtype: String,
+    shape: Vec<u64>,
+    data: Vec<u8>,
+}
+
+fn stored(file: &Path) -> Vec<Stored> {
+    let bytes = std::fs::read(file).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: BTreeMap<String, Value> = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let data = &bytes[8 + length..];
+    header
+        .into_iter()
+        .filter(|(name, _)| name != "__metadata__")
+        .map(|(name, entry)| {
+            let [begin, end]: [usize; 2] =
+                serde_json::from_value(entry["data_offsets"].clone()).unwrap();
+            Stored {
+                name,
+                dtype: entry["dtype"].as_str().unwrap().to_owned(),
+                shape: serde_json::from_value(entry["shape"].clone()).unwrap(),
+                data: data[begin..end].to_vec(),
+            }
+        })
+        .collect()
+}
+
+fn write(tensors: &[Stored]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for tensor in tensors {
+        let begin = data.len();
+        data.extend(&tensor.data);
+        let offsets = [begin, data.len()];
+        let entry = serde_json::json!({
+            "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets,
+        });
+        header.insert(tensor.name.clone(), entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    forge::safetensors_raw(header.len() as u64, &header, &data)
+}
+
+const DTYPES: &[(&str, u64)] = &[
+    ("U8", 1),
+    ("I8", 1),
+    ("I32", 4),
+    ("U32", 4),
+    ("I64", 8),
+    ("F32", 4),
+    ("F16", 2),
+    ("BF16", 2),
+    ("F8_E4M3", 1),
+    ("F8_E8M0", 1),
+    ("BOOL", 1),
+];
+
+/// Puts one fault into one plane: it stays a well-formed safetensors file.
+fn damage(tensors: &mut Vec<Stored>, random: &mut Random) {
+    let index = random.below(tensors.len() as u64) as usize;
+    let tensor = &mut tensors[index];
+    let dimension = random.below(tensor.shape.len() as u64) as usize;
+    match random.below(6) {
+        0 => {
+            tensors.remove(index);
+            return;
+        }
+        1 => tensor.dtype = DTYPES[random.below(DTYPES.len() as u64) as usize].0.to_owned(),
+        2 => tensor.shape.insert(dimension, [0, 1, 2, 7][random.below(4) as usize]),
+        3 if !tensor.shape.is_empty() => {
+            tensor.shape.remove(dimension);
+        }
+        _ if !tensor.shape.is_empty() => {
+            let extent = tensor.shape[dimension];
+            let options = [0, 1, extent / 2, extent.saturating_sub(1), extent + 1, extent * 2];
+            tensor.shape[dimension] = options[random.below(6) as usize];
+        }
+        _ => {}
+    }
+    let width =
+        DTYPES.iter().find(|(name, _)| *name == tensor.dtype).map_or(1, |(_, width)| *width);
+    let len = tensor.shape.iter().product::<u64>() * width;
+    let fill = [0, 0xFF, random.below(256) as u8][random.below(3) as usize];
+    if random.below(2) == 0 {
+        tensor.data = vec![fill; len as usize];
+    }
+    tensor.data.resize(len as usize, fill);
+}
+
+#[test]
+fn damaged_planes_are_errors_or_findings_and_never_a_panic() {
+    let mut random = Random(11);
+    let mut faults = 0;
+    for case in cases() {
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(&case).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
+        let original: Vec<Stored> = files.iter().flat_map(|file| stored(file)).collect();
+        let directory = tempfile::tempdir().unwrap();
+        if random.below(2) == 0 && case.join("config.json").exists() {
+            let to = directory.path().join("config.json");
+            std::fs::copy(case.join("config.json"), to).unwrap();
+        }
+        for _ in 0..40 {
+            let mut tensors = original.clone();
+            for _ in 0..=random.below(2) {
+                damage(&mut tensors, &mut random);
+            }
+            let path = directory.path().join("model.safetensors");
+            std::fs::write(&path, write(&tensors)).unwrap();
+            let model = model::open(&path).unwrap();
+            let mut scratch = Scratch::default();
+            faults += model.findings.len();
+            for tensor in &model.tensors {
+                let numel = tensor.numel().min(100_000);
+                let mut values = vec![0.0; numel as usize];
+                let start = random.below(numel);
+                let range = start..numel;
+                let part = &mut values[start as usize..];
+                let _ = tensor.decode(&model.files, range, &mut scratch, part);
+                if let Storage::Joined(weight) = &tensor.storage {
+                    let _ = weight.check_planes(&model.files, &mut scratch);
+                }
+            }
+        }
+    }
+    assert!(faults > 500, "{faults}");
+}
+
+#[test]
+fn a_header_length_that_looks_like_a_pickle_is_none() {
+    let header = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    let header = format!("{header}{}", " ".repeat(640 - header.len()));
+    let model = model::from_bytes(Path::new("model"), forge::safetensors(&header, 1)).unwrap();
+    assert_eq!(model.tensors.len(), 1);
+}
+
+/// A model of the given planes: name, dtype, shape, bytes.
+fn forged(planes: &[(&str, &str, &[u64], Vec<u8>)]) -> Model {
+    let tensors: Vec<Stored> = planes
+        .iter()
+        .map(|(name, dtype, shape, data)| Stored {
+            name: (*name).to_owned(),
+            dtype: (*dtype).to_owned(),
+            shape: shape.to_vec(),
+            data: data.clone(),
+        })
+        .collect();
+    model::from_bytes(Path::new("forged"), write(&tensors)).unwrap()
+}
+
+fn f32s(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn i32s(values: &[i32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[test]
+fn layouts_without_a_published_case_follow_their_formula() {
+    let one = |planes: &[(&str, &str, &[u64], Vec<u8>)]| {
+        let model = forged(planes);
+        assert_eq!(model.findings, [], "{}", planes[0].0);
+        assert_eq!(model.tensors.len(), 1, "{:?}", model.tensors);
+        let tensor = &model.tensors[0];
+        let values = decode(&model, tensor, 0..tensor.numel(), &mut Scratch::default());
+        (tensor.name.clone(), tensor.qtype().to_owned(), tensor.shape.clone(), values)
+    };
+    let expected = |name: &str, qtype: &str, shape: &[u64], values: &[f32]| {
+        (name.to_owned(), qtype.to_owned(), shape.to_vec(), values.to_vec())
+    };
+    assert_eq!(
+        one(&[
+            ("x.experts.down_proj", "F8_E4M3", &[2, 1, 2], vec![0x38, 0x40, 0xB8, 0x30]),
+            ("x.experts.down_proj_scale_inv", "F32", &[2, 1, 1], f32s(&[3.0, 5.0])),
+        ]),
+        expected("x.experts.down_proj", "FP8", &[2, 1, 2], &[3.0, 6.0, -5.0, 2.5]),
+        "fused experts: suffixes on the weight's own name"
+    );
+    assert_eq!(
+        one(&[
+            ("x.weight", "F8_E4M3", &[1, 2], vec![0x38, 0x40]),
+            ("x.weight_scale_inv", "U8", &[1, 1], vec![128]),
+        ]),
+        expected("x.weight", "FP8", &[1, 2], &[2.0, 4.0]),
+        "bytes as scales are exponents"
+    );
+    assert_eq!(
+        one(&[
+            ("x.weight", "U8", &[1, 2], vec![0b10_01_00_10, 0b00_00_01_01]),
+            ("x.weight_scale", "F32", &[1], f32s(&[4.0])),
+        ]),
+        expected("x.weight", "BITNET", &[4, 2], &[0.25, 0.0, -0.25, 0.0, 0.0, -0.25, 0.25, -0.25]),
+        "BitNet: a quarter of the rows in each pair of bits, divided by the scale"
+    );
+    assert_eq!(
+        one(&[
+            ("x.weight", "I8", &[2, 3], vec![1, 2, 3, 0xFF, 0xFE, 0xFD]),
+            ("x.weight_scales", "F32", &[3], f32s(&[1.0, 10.0, 100.0])),
+        ]),
+        expected("x.weight", "INT8", &[3, 2], &[1.0, -1.0, 20.0, -20.0, 300.0, -300.0]),
+        "EETQ: inputs as rows"
+    );
+    assert_eq!(
+        one(&[
+            ("x.weight", "U8", &[1, 2], vec![7, 3]),
+            ("x.weight_scale", "F32", &[1], f32s(&[2.0])),
+            ("x.weight_zero_point", "U8", &[1], vec![5]),
+        ]),
+        expected("x.weight", "INT8", &[1, 2], &[4.0, -4.0]),
+        "unsigned bytes with zero points"
+    );
+    assert_eq!(
+        one(&[
+            ("x.weight_packed", "I32", &[2, 1], i32s(&[0x7654_3210, -1])),
+            ("x.weight_scale", "F32", &[2, 1], f32s(&[1.0, 2.0])),
+            (
+                "x.weight_shape",
+                "I64",
+                &[2],
+                [2u64, 8].iter().flat_map(|n| n.to_le_bytes()).collect()
+            ),
+            ("x.weight_zero_point", "I8", &[2, 1], vec![0xFF, 2]),
+        ])
+        .3[6..10],
+        [-1.0, 0.0, 10.0, 10.0],
+        "compressed-tensors before 0.10: zero points as plain bytes"
+    );
+    assert_eq!(
+        one(&[
+            ("x.weight", "U32", &[1, 2], i32s(&[0x2222_2222, 0x4444_4444])),
+            ("x.scales", "U8", &[1, 1], vec![0x38]),
+            ("x.global_scale", "F32", &[1], f32s(&[2688.0])),
+        ]),
+        expected(
+            "x.weight",
+            "NVFP4",
+            &[1, 16],
+            &[1., 1., 1., 1., 1., 1., 1., 1., 2., 2., 2., 2., 2., 2., 2., 2.]
+        ),
+        "MLX nvfp4: the global scale is the largest magnitude, 448 * 6 where it changes nothing"
+    );
+}
+
+#[test]
+fn planes_that_do_not_fit_are_findings_that_name_them() {
+    use PlaneFault::{Extra, Missing, NonFinite, Shape, Zero};
+    let codes = ("x.weight", "F8_E4M3", &[2u64, 2][..], vec![0x38; 4]);
+    let gptq = |index: [i32; 32]| {
+        vec![
+            ("x.qweight", "I32", &[4u64, 8][..], i32s(&[0; 32])),
+            ("x.qzeros", "I32", &[2, 1], i32s(&[0x7777_7777; 2])),
+            ("x.scales", "F32", &[2, 8], f32s(&[1.0; 16])),
+            ("x.g_idx", "I32", &[32], i32s(&index)),
+        ]
+    };
+    for (planes, fault, plane, why) in [
+        (
+            vec![codes.clone(), ("x.weight_scale", "F32", &[3, 1], f32s(&[1.0; 3]))],
+            Some(Shape),
+            "x.weight_scale",
+            "three scales for two rows",
+        ),
+        (
+            vec![codes.clone(), ("x.weight_scale", "F32", &[2, 1], f32s(&[0.0; 2]))],
+            Some(Zero),
+            "x.weight_scale",
+            "all scales are zero",
+        ),
+        (
+            vec![codes.clone(), ("x.weight_scale", "F32", &[2, 1], f32s(&[0.0, 1.0]))],
+            None,
+            "",
+            "one row of zeros is no fault",
+        ),
+        (
+            vec![codes.clone(), ("x.weight_scale", "F32", &[2, 1], f32s(&[1.0, f32::NAN]))],
+            Some(NonFinite),
+            "x.weight_scale",
+            "a scale is NaN",
+        ),
+        (
+            vec![codes.clone(), ("x.input_scale", "F32", &[], f32s(&[1.0]))],
+            Some(Missing),
+            "x.weight_scale",
+            "activations have a scale, the weight has none",
+        ),
+        (vec![codes.clone()], None, "", "a plain cast is complete"),
+        (
+            vec![
+                ("x.weight", "F32", &[2, 2], f32s(&[1.0; 4])),
+                ("x.weight_scale", "F32", &[2, 1], f32s(&[1.0; 2])),
+            ],
+            Some(Extra),
+            "x.weight_scale",
+            "a scale beside a weight that is not quantized",
+        ),
+        (
+            vec![("x.weight_scale", "F32", &[2, 1], f32s(&[1.0; 2]))],
+            Some(Extra),
+            "x.weight_scale",
+            "a scale without a weight",
+        ),
+        (
+            vec![
+                ("x.weight", "U8", &[2, 8], vec![0; 16]),
+                ("x.weight_scale", "F8_E4M3", &[2, 1], vec![0x38; 2]),
+            ],
+            Some(Missing),
+            "x.weight_scale_2",
+            "NVFP4 without the tensor's scale",
+        ),
+        (gptq([0; 32]), Some(Zero), "x.g_idx", "an index that was never filled in"),
+    ] {
+        let model = forged(&planes);
+        let mut found: Vec<(PlaneFault, String)> =
+            model.findings.iter().map(|finding| (finding.fault, finding.plane.clone())).collect();
+        for tensor in &model.tensors {
+            if let Storage::Joined(weight) = &tensor.storage {
+                let planes = weight.check_planes(&model.files, &mut Scratch::default()).unwrap();
+                found.extend(planes.into_iter().map(|finding| (finding.fault, finding.plane)));
+            }
+        }
+        let expected: Vec<_> = fault.map(|fault| (fault, plane.to_owned())).into_iter().collect();
+        assert_eq!(found, expected, "{why}");
+    }
+    let mut index = [0; 32];
+    index[31] = 2;
+    let model = forged(&gptq(index));
+    let mut values = vec![0.0; 256];
+    let error = model.tensors[0].decode(&model.files, 0..256, &mut Scratch::default(), &mut values);
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("column 31 to group 2"), "{message}");
+}
+
+#[test]
+fn what_is_not_decoded_is_refused_by_name() {
+    for (planes, what, word) in [
+        (vec![("x.trellis", "I16", &[1u64, 1, 16][..], vec![0; 32])], "EXL3", "recognised"),
+        (
+            vec![
+                ("x.q_weight", "I32", &[1, 1], vec![0; 4]),
+                ("x.q_groups", "I16", &[2], vec![0; 4]),
+            ],
+            "EXL2",
+            "recognised",
+        ),
+        (
+            vec![
+                ("x.qweight", "I16", &[8, 8], vec![0; 128]),
+                ("x.scales", "F16", &[1, 8], vec![0; 16]),
+            ],
+            "AWQ (gemv_fast)",
+            "export it with version gemm",
+        ),
+        (
+            vec![
+                ("x.weight", "U8", &[2, 8], vec![0; 16]),
+                ("x.weight_scale", "F32", &[5, 1], vec![0; 20]),
+            ],
+            "unknown",
+            ".weight U8 [2, 8], .weight_scale F32 [5, 1]",
+        ),
+    ] {
+        let model = forged(&planes);
+        assert_eq!(model.tensors.len(), 1, "{what}");
+        assert_eq!(model.tensors[0].qtype(), what);
+        let Storage::Undecodable { reason, .. } = &model.tensors[0].storage else {
+            panic!("{what} is decoded")
+        };
+        assert!(reason.contains(word), "{reason}");
+    }
+}
+
+#[test]
+fn experts_meet_the_reference_layout() {
+    // Two experts, three hidden, two wide: gate and up [2, 3], down [3, 2].
+    let value = |kind: u64, expert: u64, row: u64, col: u64| {
+        (kind * 1000 + expert * 100 + row * 10 + col) as f32
+    };
+    let matrix = |kind, expert, (rows, cols): (u64, u64)| -> Vec<f32> {
+        (0..rows).flat_map(|row| (0..cols).map(move |col| value(kind, expert, row, col))).collect()
+    };
+    let turned = |kind, expert, (rows, cols): (u64, u64)| -> Vec<f32> {
+        (0..cols).flat_map(|col| (0..rows).map(move |row| value(kind, expert, row, col))).collect()
+    };
+    let singles = |names: [&str; 3]| -> Model {
+        let mut planes = Vec::new();
+        for expert in 0..2 {
+            for (kind, name) in names.iter().enumerate() {
+                let size = if kind == 2 { (3, 2) } else { (2, 3) };
+                let name = format!("m.experts.{expert}.{name}.weight");
+                planes.push((name, vec![size.0, size.1], f32s(&matrix(kind as u64, expert, size))));
+            }
+        }
+        let planes: Vec<(&str, &str, &[u64], Vec<u8>)> = planes
+            .iter()
+            .map(|(name, shape, data)| (&**name, "F32", &**shape, data.clone()))
+            .collect();
+        forged(&planes)
+    };
+    let stack = |rows: &dyn Fn(u64) -> Vec<f32>| f32s(&[rows(0), rows(1)].concat());
+    let fused = forged(&[
+        (
+            "m.experts.gate_up_proj",
+            "F32",
+            &[2, 4, 3],
+            stack(&|e| [matrix(0, e, (2, 3)), matrix(1, e, (2, 3))].concat()),
+        ),
+        ("m.experts.down_proj", "F32", &[2, 3, 2], stack(&|e| matrix(2, e, (3, 2)))),
+    ]);
+    let side_by_side = |e| -> Vec<f32> {
+        let (gate, up) = (turned(0, e, (2, 3)), turned(1, e, (2, 3)));
+        gate.chunks(2).zip(up.chunks(2)).flat_map(|(gate, up)| [gate, up].concat()).collect()
+    };
+    let fused_turned = forged(&[
+        ("m.experts.gate_up_proj", "F32", &[2, 3, 4], stack(&side_by_side)),
+        ("m.experts.down_proj", "F32", &[2, 2, 3], stack(&|e| turned(2, e, (3, 2)))),
+    ]);
+    let interleave = |e| -> Vec<f32> {
+        let (gate, up) = (turned(0, e, (2, 3)), turned(1, e, (2, 3)));
+        gate.iter().zip(&up).flat_map(|(gate, up)| [*gate, *up]).collect()
+    };
+    let gpt_oss = forged(&[
+        ("m.experts.gate_up_proj", "F32", &[2, 3, 4], stack(&interleave)),
+        ("m.experts.gate_up_proj_bias", "F32", &[2, 4], f32s(&[0.0; 8])),
+        ("m.experts.down_proj", "F32", &[2, 2, 3], stack(&|e| turned(2, e, (3, 2)))),
+    ]);
+    let mlx = forged(&[
+        ("m.switch_mlp.gate_proj.weight", "F32", &[2, 2, 3], stack(&|e| matrix(0, e, (2, 3)))),
+        ("m.switch_mlp.up_proj.weight", "F32", &[2, 2, 3], stack(&|e| matrix(1, e, (2, 3)))),
+        ("m.switch_mlp.down_proj.weight", "F32", &[2, 3, 2], stack(&|e| matrix(2, e, (3, 2)))),
+    ]);
+    let models = [
+        ("single", singles(["gate_proj", "up_proj", "down_proj"])),
+        ("mixtral", singles(["w1", "w3", "w2"])),
+        ("fused", fused),
+        ("turned", fused_turned),
+        ("gpt-oss", gpt_oss),
+        ("mlx", mlx),
+    ];
+    for (reference_name, reference) in &models {
+        for (name, quantized) in &models {
+            if *reference_name == "gpt-oss" || name == reference_name {
+                continue;
+            }
+            if (*reference_name, *name) == ("turned", "gpt-oss") {
+                continue; // The same names and shapes: nothing says that they differ.
+            }
+            let bytes: Vec<Tensor> = quantized.tensors.clone();
+            let mut aligned = forged(&[]);
+            aligned.tensors = bytes;
+            aligned.files = vec![reopen(quantized)];
+            let notes = scheme::align(reference, &mut aligned);
+            let case = format!("{reference_name} from {name}");
+            assert_eq!(notes.len(), 1, "{case}");
+            for tensor in &reference.tensors {
+                let index = aligned.by_name()[tensor.name.as_str()];
+                let (own, other) = (tensor, &aligned.tensors[index]);
+                assert_eq!(own.shape, other.shape, "{case}: {}", own.name);
+                let expected = decode(reference, own, 0..own.numel(), &mut Scratch::default());
+                let mut scratch = Scratch::default();
+                assert_eq!(
+                    decode(&aligned, other, 0..own.numel(), &mut scratch),
+                    expected,
+                    "{case}"
+                );
+                let tail = 5..own.numel();
+                let part = decode(&aligned, other, tail, &mut scratch);
+                assert_eq!(part, expected[5..], "{case}");
+            }
+        }
+    }
+}
+
+/// The file of a forged model once more.
+fn reopen(model: &Model) -> qualm::model::SourceFile {
+    let mut bytes = vec![0; model.files[0].len as usize];
+    model.files[0].read_at(0, &mut bytes).unwrap();
+    qualm::model::SourceFile::from_bytes(Path::new("forged"), bytes)
 }

@@ -66,7 +66,10 @@ fn sniff(source: &SourceFile) -> Result<Format, ModelError> {
              convert the model again",
         );
     }
-    if start.starts_with(b"PK\x03\x04") || start.starts_with(&[0x80, 0x02]) {
+    // A safetensors header of 640 bytes begins with the same two bytes as a pickle, but no pickle
+    // goes on with the rest of a small length and a brace.
+    let header = start.get(4..9) == Some(b"\0\0\0\0{");
+    if start.starts_with(b"PK\x03\x04") || (start.starts_with(&[0x80, 0x02]) && !header) {
         return refuse(
             "is a pickle (a PyTorch .bin or .pt file), which qualm never loads; \
              convert it to safetensors",

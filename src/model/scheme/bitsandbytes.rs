@@ -34,7 +34,7 @@ const FP4: &str = ".weight.quant_state.bitsandbytes__fp4";
 pub const INT8_SUFFIXES: &[&str] = &[".weight", ".SCB", ".weight_format", ".CB"];
 
 /// 1/127 as bitsandbytes has it: a constant that multiplies, rounded to f32.
-const INT8_FACTOR: f32 = 7.874015718698502e-3;
+const INT8_FACTOR: f32 = 0.007_874_016;
 
 /// Joins a 4-bit weight: `map[code] * absmax` of the block.
 pub fn build_4bit(group: &Group, context: &Context) -> Match {

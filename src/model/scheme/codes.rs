@@ -329,7 +329,7 @@ fn unpack(bytes: &[u8], bits: u32, order: Order, codes: &mut [u8]) {
         (Order::LowFirst, 1) => stream::<1>(bytes, codes),
         (Order::LowFirst, 2) => stream::<2>(bytes, codes),
         (Order::LowFirst, 3) => stream::<3>(bytes, codes),
-        (Order::LowFirst, 4) => stream::<4>(bytes, codes),
+        (Order::LowFirst, 4) => nibbles(bytes, codes),
         (Order::LowFirst, 5) => stream::<5>(bytes, codes),
         (Order::LowFirst, 6) => stream::<6>(bytes, codes),
         (Order::LowFirst, 7) => stream::<7>(bytes, codes),
@@ -372,6 +372,18 @@ fn unpack(bytes: &[u8], bits: u32, order: Order, codes: &mut [u8]) {
     }
 }
 
+/// Two codes in a byte, the low one first: `stream::<4>`, in a form that vectorizes.
+fn nibbles(bytes: &[u8], codes: &mut [u8]) {
+    let (pairs, last) = codes.as_chunks_mut::<2>();
+    let (whole, rest) = bytes.split_at(pairs.len());
+    for (pair, &byte) in pairs.iter_mut().zip(whole) {
+        *pair = [byte & 15, byte >> 4];
+    }
+    if let ([code], Some(byte)) = (last, rest.first()) {
+        *code = byte & 15;
+    }
+}
+
 /// A dense stream of `BITS`-bit codes, lowest bits first: eight codes in `BITS` bytes.
 fn stream<const BITS: usize>(bytes: &[u8], codes: &mut [u8]) {
     let mask = (1u64 << BITS) - 1;
@@ -390,15 +402,17 @@ fn stream<const BITS: usize>(bytes: &[u8], codes: &mut [u8]) {
     }
 }
 
-/// Column `j` of eight lies in nibble `AWQ_ORDER[j]` of the word.
-const AWQ_ORDER: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
-
+/// Column `j` of eight lies in nibble [0, 4, 1, 5, 2, 6, 3, 7][j] of the word.
 fn awq(bytes: &[u8], codes: &mut [u8]) {
-    for (codes, word) in codes.chunks_mut(8).zip(bytes.as_chunks::<4>().0) {
-        let word = u32::from_le_bytes(*word);
-        for (code, place) in codes.iter_mut().zip(AWQ_ORDER) {
-            *code = ((word >> (4 * place)) & 15) as u8;
-        }
+    let (eights, rest) = codes.as_chunks_mut::<8>();
+    let (words, _) = bytes.as_chunks::<4>();
+    let columns =
+        |[a, b, c, d]: [u8; 4]| [a & 15, c & 15, a >> 4, c >> 4, b & 15, d & 15, b >> 4, d >> 4];
+    for (eight, word) in eights.iter_mut().zip(words) {
+        *eight = columns(*word);
+    }
+    if let Some(word) = words.get(eights.len()) {
+        rest.copy_from_slice(&columns(*word)[..rest.len()]);
     }
 }
 

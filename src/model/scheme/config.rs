@@ -34,7 +34,7 @@ pub struct Config {
 pub enum GptqFormat {
     /// Zero points less one (`gptq`, and no word at all).
     V1,
-    /// Zero points as they are (`gptq_v2`, AutoRound's own).
+    /// Zero points as they are (`gptq_v2`, `AutoRound`'s own).
     V2,
     /// As `V2`, codes in bit planes (`gptq_p`).
     Planar,
@@ -199,7 +199,7 @@ impl Config {
         places.into_iter().find_map(Value::as_u64).filter(|&size| size > 0)
     }
 
-    /// Settings of a module that MLX or AutoRound set apart, or the common ones.
+    /// Settings of a module that MLX or `AutoRound` set apart, or the common ones.
     pub fn mlx(&self, module: &str) -> &Value {
         let of_module = &self.mlx[module];
         if of_module.is_object() { of_module } else { &self.mlx }

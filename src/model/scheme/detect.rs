@@ -21,7 +21,7 @@ use crate::model::{Model, ModelFinding, Plane, PlaneFault, Storage, Tensor};
 const LARGEST_EXTENT: u64 = 1 << 40;
 
 /// Suffixes that hang on the weight's own name (fused experts have no `.weight`), and what they
-/// stand for. Only where a tensor of that name exists.
+/// stand for. Only where a tensor of that name exists. Longer ones come before what they end with.
 const BARE: &[(&str, &str)] = &[
     ("_weight_scale_inv", ".weight_scale_inv"),
     ("_weight_scale_2", ".weight_scale_2"),
@@ -30,8 +30,14 @@ const BARE: &[(&str, &str)] = &[
     ("_weight_global_scale", ".weight_global_scale"),
     ("_pre_quant_scale", ".pre_quant_scale"),
     ("_scale_inv", ".weight_scale_inv"),
-    ("_scale", ".weight_scale"),
     ("_input_scale", ".input_scale"),
+    ("_scale", ".weight_scale"),
+    (".absmax", ".weight.absmax"),
+    (".quant_map", ".weight.quant_map"),
+    (".nested_absmax", ".weight.nested_absmax"),
+    (".nested_quant_map", ".weight.nested_quant_map"),
+    (".quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__nf4"),
+    (".quant_state.bitsandbytes__fp4", ".weight.quant_state.bitsandbytes__fp4"),
 ];
 
 /// gpt-oss has no tensor under the weight's own name.

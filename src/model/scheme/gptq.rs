@@ -150,12 +150,13 @@ fn width(
 
 /// The format of the zero points and the order of the codes.
 ///
-/// GPTQModel stores widths of 5, 6 and 7 bits in planes, AutoRound in one stream; AutoRound writes no
+/// `GPTQModel` stores widths of 5, 6 and 7 bits in planes, `AutoRound` in one stream; `AutoRound` writes no
 /// `g_idx`.
 fn format(context: &Context, bits: u32, has_index: bool) -> (GptqFormat, Order) {
     let config = context.config;
     let format = config.gptq_format().unwrap_or(GptqFormat::V1);
-    let gptq_model = !config.auto_round() && (has_index || !config.method().is_empty());
+    let by_auto_round = config.auto_round() && !config.word("packing_format").contains("gptqmodel");
+    let gptq_model = !by_auto_round && (has_index || !config.method().is_empty());
     let planes = format == GptqFormat::Planar || (matches!(bits, 5..=7) && gptq_model);
     (format, if planes { Order::Planes } else { Order::LowFirst })
 }

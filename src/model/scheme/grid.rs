@@ -9,6 +9,12 @@ use super::codes::Codes;
 use crate::codec::TensorType;
 use crate::model::{Extent, Plane, ReadError, Scratch, SourceFile};
 
+/// Rows of cells whose wanted parts lie closer together than this are read in one go.
+const SMALL_GAP: usize = 1024;
+
+/// Most cells that one read takes for the sake of its gaps.
+const LARGEST_SPAN: usize = 64 * 1024;
+
 /// What each of the 256 codes stands for.
 pub type Table = [f32; 256];
 
@@ -217,11 +223,15 @@ impl Grid {
             Factor::One => {}
             Factor::Times(factors) => {
                 let factor = of(factors);
-                values.iter_mut().for_each(|value| *value *= factor);
+                for value in values.iter_mut() {
+                    *value *= factor;
+                }
             }
             Factor::Over(factors) => {
                 let factor = of(factors);
-                values.iter_mut().for_each(|value| *value /= factor);
+                for value in values.iter_mut() {
+                    *value /= factor;
+                }
             }
         }
     }
@@ -258,6 +268,18 @@ impl Grid {
                 let start = (matrix * self.rows + rows.start) * self.cols + cols.start;
                 if width as u64 == self.cols {
                     return numbers(files, *at, *ty, start, values, scratch);
+                }
+                let pitch = self.cols as usize;
+                let span = (values.len() / width - 1) * pitch + width;
+                if pitch - width <= SMALL_GAP && span <= LARGEST_SPAN {
+                    let mut lines = scratch.take_floats();
+                    lines.resize(span, 0.0);
+                    numbers(files, *at, *ty, start, &mut lines, scratch)?;
+                    for (values, line) in values.chunks_exact_mut(width).zip(lines.chunks(pitch)) {
+                        values.copy_from_slice(&line[..width]);
+                    }
+                    scratch.give_floats(lines);
+                    return Ok(());
                 }
                 for (row, values) in values.chunks_exact_mut(width).enumerate() {
                     let start = start + row as u64 * self.cols;

@@ -73,7 +73,9 @@ pub fn build(group: &Group, context: &Context) -> Match {
         let message = "names a packing that is not known";
         return Err(group.fault(SCHEME, ".packing", message));
     };
-    let scheme = format!("HQQ{}", packing.bits());
+    // Widths of 5 to 7 bits take whole bytes.
+    let bits = u32::try_from(bits).ok().filter(|bits| (1..=8).contains(bits));
+    let scheme = format!("HQQ{}", bits.unwrap_or(packing.bits()));
     let misfit = |suffix, message: String| group.fault(&scheme, suffix, message);
     let scale = group.need(&scheme, ".scale")?;
     let numel = product(&shape)

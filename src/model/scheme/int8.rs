@@ -2,7 +2,7 @@
 INT8 weights, one byte a code: scales per tensor, row, block or group, with or without zero points.
 */
 
-use super::affine::{Recipe, apply_pre_quant_scale, missing, plane_grid, signed};
+use super::affine::{Recipe, apply_pre_quant_scale, missing, plane_grid, signed, unsigned};
 use super::codes::{Codes, Order, Packing};
 use super::grid::{Grid, Source, is_number};
 use super::group::{Context, Found, Group, Match};
@@ -13,21 +13,30 @@ use crate::codec::TensorType;
 pub const SUFFIXES: &[&str] =
     &[".weight", ".weight_scale", ".weight_zero_point", ".pre_quant_scale", ".weight_shape"];
 
-/// Joins an I8 weight with its scale and zero point: (q - zero) * scale.
+/// Joins a byte weight with its scale and zero point: (q - zero) * scale.
 pub fn build(group: &Group, context: &Context) -> Match {
-    const SCHEME: &str = "INT8";
-    let Some(codes) = group.get(".weight") else { return Ok(None) };
-    if codes.ty != TensorType::I8 || !group.has(".weight_scale") {
+    let (Some(codes), Some(scale)) = (group.get(".weight"), group.get(".weight_scale")) else {
         return Ok(None);
-    }
+    };
+    // Bytes are packed in most schemes; unsigned codes are as long as their rows of scales and have
+    // zero points.
+    let rows = codes.shape.first() == scale.shape.first() || scale.numel() == 1;
+    let table = match codes.ty {
+        TensorType::I8 => signed(8),
+        TensorType::U8 if rows && group.has(".weight_zero_point") => unsigned(),
+        _ => return Ok(None),
+    };
+    // Fewer bits may be kept one to a byte.
+    let bits = context.config.num_bits().filter(|bits| (2..8).contains(bits)).unwrap_or(8);
+    let scheme = format!("INT{bits}");
     let configured = context.config.block_size();
     let (mut weight, spread) = Recipe {
-        scheme: SCHEME,
+        scheme: &scheme,
         codes: ".weight",
         shape: &codes.shape,
         bits: 8,
         order: Order::LowFirst,
-        table: signed(8),
+        table,
         scale: ".weight_scale",
         scale_as: None,
         block: configured,
@@ -37,7 +46,7 @@ pub fn build(group: &Group, context: &Context) -> Match {
     if let Some(zero) = group.get(".weight_zero_point") {
         let shape = (&codes.shape[..], configured);
         weight.zero =
-            Zero::Before(plane_grid(group, SCHEME, ".weight_zero_point", shape, &spread)?);
+            Zero::Before(plane_grid(group, &scheme, ".weight_zero_point", shape, &spread)?);
         weight.add(zero, Role::Zero);
     } else if context.config.symmetric() == Some(false) {
         let message = "is missing although the configuration says that weights are asymmetric";

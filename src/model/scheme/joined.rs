@@ -7,21 +7,15 @@ that are stored transposed are decoded in tiles, which the thread keeps for its 
 */
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check;
 use super::codes::Codes;
 use super::grid::{At, Cells, Grid, Table, runs};
+use super::tile::{self, Piece, Tile, transpose};
 use crate::model::{Plane, PlaneFinding, ReadError, Scratch, SourceFile, Weight};
-
-/// Elements that are decoded at a time.
-const PIECE: u64 = 64 * 1024;
 
 /// Elements of a strip of the stored matrix that is decoded for a tile.
 const STRIP: u64 = 32 * 1024;
-
-/// Tiles that a thread keeps: one for each side of a comparison.
-const TILES: usize = 2;
 
 /// What a plane holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +98,8 @@ pub struct Joined {
 impl Joined {
     /// A weight of one plane of codes; scales and the other planes are filled in by the scheme.
     pub fn new(scheme: impl Into<String>, dims: Dims, codes: Codes, table: Box<Table>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: tile::new_id(),
             scheme: scheme.into(),
             dims,
             codes,
@@ -154,7 +147,9 @@ impl Joined {
             }
         };
         let mut spread = [scratch.take_floats(), scratch.take_floats()];
-        spread.iter_mut().for_each(|buffer| buffer.resize(width, 0.0));
+        for buffer in &mut spread {
+            buffer.resize(width, 0.0);
+        }
         let lines = codes.chunks_exact(width).zip(values.chunks_exact_mut(width));
         for (row, (codes, values)) in rows.clone().zip(lines) {
             self.line(row, cols.start, codes, &scales, zeros.as_ref(), &mut spread, values);
@@ -168,14 +163,18 @@ impl Joined {
             factors.give_back(scratch);
         }
         if let Some(factor) = self.last_factor {
-            values.iter_mut().for_each(|value| *value *= factor);
+            for value in values.iter_mut() {
+                *value *= factor;
+            }
         }
         scratch.give_bytes(codes);
         scales.give_back(scratch);
         if let Some(zeros) = zeros {
             zeros.give_back(scratch);
         }
-        spread.into_iter().for_each(|buffer| scratch.give_floats(buffer));
+        for buffer in spread {
+            scratch.give_floats(buffer);
+        }
         Ok(())
     }
 
@@ -221,41 +220,6 @@ impl Joined {
         }
     }
 
-    /// Makes sure that a tile holds the element at `row`, `col` of the transposed matrix, and
-    /// returns the tile's place.
-    fn tile(
-        &self,
-        files: &[SourceFile],
-        matrix: u64,
-        (row, col): (u64, u64),
-        scratch: &mut Scratch,
-    ) -> Result<(), ReadError> {
-        let held = |tile: &Tile| {
-            (tile.id, tile.matrix) == (self.id, matrix)
-                && tile.rows.contains(&row)
-                && tile.cols.contains(&col)
-        };
-        if let Some(place) = scratch.tiles.iter().position(held) {
-            scratch.tiles.swap(0, place);
-            return Ok(());
-        }
-        let mut tile = if scratch.tiles.len() < TILES {
-            Tile::default()
-        } else {
-            scratch.tiles.pop().unwrap_or_default()
-        };
-        // As many rows as a thread takes at a time, so that each tile is decoded once.
-        let (height, width) = (self.dims.cols, self.dims.rows);
-        let rows = row..height.min(row + (PIECE / width).max(1) * 16);
-        let cols = if width <= PIECE { 0..width } else { col..width.min(col + PIECE) };
-        tile.rows = rows;
-        tile.cols = cols;
-        (tile.id, tile.matrix) = (self.id, matrix);
-        self.fill(files, &mut tile, scratch)?;
-        scratch.tiles.insert(0, tile);
-        Ok(())
-    }
-
     /// Decodes the strips of the stored matrix that a tile is the transpose of.
     fn fill(
         &self,
@@ -265,7 +229,6 @@ impl Joined {
     ) -> Result<(), ReadError> {
         let height = (tile.rows.end - tile.rows.start) as usize;
         let width = (tile.cols.end - tile.cols.start) as usize;
-        tile.values.resize(height * width, 0.0);
         // Strips that begin and end on whole words of codes.
         let step = (STRIP / height as u64).max(32) / 32 * 32;
         let mut strip = scratch.take_floats();
@@ -279,31 +242,6 @@ impl Joined {
             start = end;
         }
         scratch.give_floats(strip);
-        Ok(())
-    }
-
-    fn decode_transposed(
-        &self,
-        files: &[SourceFile],
-        piece: &Piece,
-        scratch: &mut Scratch,
-        values: &mut [f32],
-    ) -> Result<(), ReadError> {
-        let mut rest = values;
-        for row in piece.rows.clone() {
-            let mut col = piece.cols.start;
-            while col < piece.cols.end {
-                self.tile(files, piece.matrix, (row, col), scratch)?;
-                let Some(tile) = scratch.tiles.first() else { return Ok(()) };
-                let end = tile.cols.end.min(piece.cols.end);
-                let width = tile.cols.end - tile.cols.start;
-                let from = ((row - tile.rows.start) * width + col - tile.cols.start) as usize;
-                let (part, next) = rest.split_at_mut((end - col) as usize);
-                part.copy_from_slice(&tile.values[from..from + part.len()]);
-                rest = next;
-                col = end;
-            }
-        }
         Ok(())
     }
 }
@@ -331,17 +269,18 @@ impl Weight for Joined {
         let mut rest = values;
         let mut start = range.start;
         while start < range.end {
-            let piece = Piece::at(start, range.end, height, width);
-            let len = (piece.rows.end - piece.rows.start) * (piece.cols.end - piece.cols.start);
-            let (values, next) = rest.split_at_mut(len as usize);
+            let piece = Piece::at(start, range.end, (height, width));
+            let (values, next) = rest.split_at_mut(piece.len() as usize);
             if self.dims.transposed {
-                self.decode_transposed(files, &piece, scratch, values)?;
+                let mut fill =
+                    |tile: &mut Tile, scratch: &mut Scratch| self.fill(files, tile, scratch);
+                tile::decode(self.id, (height, width), &piece, scratch, values, &mut fill)?;
             } else {
                 let Piece { matrix, rows, cols } = &piece;
                 self.rectangle(files, *matrix, rows, cols, scratch, values)?;
             }
             rest = next;
-            start += len;
+            start += piece.len();
         }
         Ok(())
     }
@@ -360,56 +299,5 @@ impl Weight for Joined {
         scratch: &mut Scratch,
     ) -> Result<Vec<PlaneFinding>, ReadError> {
         check::planes(self, files, scratch)
-    }
-}
-
-/// A rectangle of a matrix that is contiguous in row-major order.
-struct Piece {
-    matrix: u64,
-    rows: Range<u64>,
-    cols: Range<u64>,
-}
-
-impl Piece {
-    /// The longest that begins at `start`, ends at or before `end`, and is not too large: whole rows
-    /// of one matrix, or a part of one row.
-    fn at(start: u64, end: u64, height: u64, width: u64) -> Self {
-        let (row, col) = (start / width, start % width);
-        let (matrix, row) = (row / height, row % height);
-        let left = end - start;
-        if col != 0 || left < width || width > PIECE {
-            let cols = col..col + left.min(width - col).min(PIECE);
-            return Self { matrix, rows: row..row + 1, cols };
-        }
-        let rows = (left / width).min(height - row).min(PIECE / width);
-        Self { matrix, rows: row..row + rows, cols: 0..width }
-    }
-}
-
-/// Decoded values of a transposed weight that a thread keeps from one chunk to the next.
-#[derive(Debug, Default)]
-pub struct Tile {
-    id: u64,
-    matrix: u64,
-    rows: Range<u64>,
-    cols: Range<u64>,
-    values: Vec<f32>,
-}
-
-/// Writes the rows of `from`, `len` values each, as columns of `to`, whose rows are `pitch` apart.
-fn transpose(from: &[f32], len: usize, to: &mut [f32], pitch: usize) {
-    // Squares keep both sides in cache lines that are already loaded.
-    const SIDE: usize = 16;
-    let rows = from.len() / len;
-    for row in (0..rows).step_by(SIDE) {
-        for col in (0..len).step_by(SIDE) {
-            for col in col..(col + SIDE).min(len) {
-                let to = &mut to[col * pitch + row..];
-                let end = (row + SIDE).min(rows);
-                for (to, row) in to.iter_mut().zip(row..end) {
-                    *to = from[row * len + col];
-                }
-            }
-        }
     }
 }

@@ -68,18 +68,16 @@ fn affine_mode(group: &Group, context: &Context, words: u64, groups: u64) -> Mat
     }
     .join(group)?;
     let mut findings = Vec::new();
-    match [".biases", ".qbiases"].into_iter().find(|suffix| group.has(suffix)) {
-        Some(suffix) => {
-            let grid = plane_grid(group, &scheme, suffix, (&shape, Some((1, size))), &spread)?;
-            weight.zero = Zero::Plus(grid);
-            if let Some(plane) = group.get(suffix) {
-                weight.add(plane, Role::Zero);
-            }
-        }
-        None => {
-            let message = "is missing; the weight is decoded as if its biases were zero";
-            findings.push(missing(group, ".biases", message));
-        }
+    let biases = [".biases", ".qbiases"].into_iter();
+    if let Some((suffix, plane)) =
+        biases.filter_map(|suffix| Some((suffix, group.get(suffix)?))).next()
+    {
+        let grid = plane_grid(group, &scheme, suffix, (&shape, Some((1, size))), &spread)?;
+        weight.zero = Zero::Plus(grid);
+        weight.add(plane, Role::Zero);
+    } else {
+        let message = "is missing; the weight is decoded as if its biases were zero";
+        findings.push(missing(group, ".biases", message));
     }
     Ok(Some(Found { findings, ..Found::new(shape, weight) }))
 }
@@ -119,7 +117,9 @@ fn float_mode(group: &Group, context: &Context, words: u64, groups: u64) -> Matc
     if let Some(plane) = group.get(".global_scale") {
         // The largest magnitude of the tensor, where other producers store it divided.
         let mut factors = tensor_scales(group, context, scheme, ".global_scale", spread.matrices)?;
-        factors.iter_mut().for_each(|factor| *factor /= 448.0 * 6.0);
+        for factor in &mut factors {
+            *factor /= 448.0 * 6.0;
+        }
         weight.scale.factor = Factor::Times(factors);
         weight.add(plane, Role::Scale);
     }

@@ -9,6 +9,7 @@ table ([`SCHEMES`]) lists the schemes; one file a family says how each is laid o
 */
 
 mod affine;
+mod align;
 mod awq;
 mod bitsandbytes;
 mod check;
@@ -30,9 +31,12 @@ mod quanto;
 mod refused;
 mod table;
 mod ternary;
+mod tile;
 mod torchao;
+mod view;
 
+pub use align::align;
 pub(super) use check::scales as check_scales;
 pub use detect::join;
-pub(super) use joined::Tile;
 pub use table::{SCHEMES, Scheme, markdown_table};
+pub(super) use tile::Tile;

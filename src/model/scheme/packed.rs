@@ -41,8 +41,7 @@ pub fn build(group: &Group, context: &Context) -> Match {
         return Err(Trouble::Refused { scheme: "compressed-tensors transform".to_owned(), reason });
     }
     let scale = group.need(SCHEME, ".weight_scale")?;
-    let Plan { matrices, rows, cols, words, bits, order, notes } =
-        plan(group, context, codes, scale)?;
+    let Plan { matrices, rows, cols, words, bits, order, notes } = plan(group, context, codes)?;
     let scheme = format!("INT{bits}");
     let misfit = |suffix, message: String| group.fault(&scheme, suffix, message);
     let packing = Packing::Across { bits, order };
@@ -83,19 +82,21 @@ pub fn build(group: &Group, context: &Context) -> Match {
         let message = "is missing although the configuration says that weights are asymmetric";
         findings.push(missing(group, ".weight_zero_point", message));
     }
-    if let Some(index) = group.get(".weight_g_idx") {
-        let index_of = |grid: &mut Grid| -> Result<(), String> {
-            grid.col_index = Some(Index::new(index, cols, groups)?);
-            Ok(())
-        };
-        index_of(&mut weight.scale).map_err(|message| misfit(".weight_g_idx", message))?;
+    if let Some(plane) = group.get(".weight_g_idx") {
+        let index = Index::new(plane, cols, groups);
+        let index = index.map_err(|message| misfit(".weight_g_idx", message))?;
         if let Zero::Before(grid) = &mut weight.zero {
-            index_of(grid).map_err(|message| misfit(".weight_g_idx", message))?;
+            grid.col_index = Some(index.clone());
         }
-        weight.add(index, if groups > 1 { Role::Index } else { Role::Setting });
+        weight.scale.col_index = Some(index);
+        weight.add(plane, if groups > 1 { Role::Index } else { Role::Setting });
     }
-    if let Some(plane) = group.get(".weight_shape") {
-        weight.add(plane, Role::Setting);
+    match group.get(".weight_shape") {
+        Some(plane) => weight.add(plane, Role::Setting),
+        None => {
+            let message = "is missing; the weight is decoded as if its rows had no padding";
+            findings.push(missing(group, ".weight_shape", message));
+        }
     }
     super::affine::apply_pre_quant_scale(group, &mut weight)?;
     Ok(Some(Found { findings, notes, ..Found::new(shape, weight) }))
@@ -113,30 +114,22 @@ struct Plan {
 }
 
 /// Finds the width and packing of the codes from the number of words and columns.
-fn plan(group: &Group, context: &Context, codes: &Plane, scale: &Plane) -> Result<Plan, Trouble> {
+fn plan(group: &Group, context: &Context, codes: &Plane) -> Result<Plan, Trouble> {
     let misfit = |suffix, message: String| group.fault(SCHEME, suffix, message);
     let (stack, matrix) = codes.shape.split_at(codes.shape.len() - 2);
     let (rows, words) = (matrix[0], matrix[1]);
     let matrices = layout::product(stack)
         .ok_or_else(|| misfit(".weight_packed", "its shape is out of range".to_owned()))?;
-    let cols = match group.get(".weight_shape") {
-        Some(plane) => {
-            let shape = context.integers(plane)?;
-            let wanted: Vec<i64> = shape.iter().rev().take(2).rev().copied().collect();
-            match wanted[..] {
-                [out, cols] if out == rows as i64 && (0..1 << 40).contains(&cols) => cols as u64,
-                _ => {
-                    let message =
-                        format!("says {shape:?}, but the codes have {rows} rows of {words} words");
-                    return Err(misfit(".weight_shape", message));
-                }
-            }
+    let shape = group.get(".weight_shape").map(|plane| context.integers(plane)).transpose()?;
+    let cols = match shape.as_deref() {
+        Some(&[.., out, cols]) if out == rows as i64 && (0..1 << 40).contains(&cols) => cols as u64,
+        Some(shape) => {
+            let message =
+                format!("says {shape:?}, but the codes have {rows} rows of {words} words");
+            return Err(misfit(".weight_shape", message));
         }
-        // Without it, the width of the codes has to come from elsewhere.
-        None => {
-            let bits = context.config.num_bits().unwrap_or(4).clamp(1, 8);
-            words * 32 / u64::from(bits)
-        }
+        // Without it, the width of the codes has to come from elsewhere, and padding stays.
+        None => words * 32 / u64::from(context.config.num_bits().unwrap_or(4).clamp(1, 8)),
     };
     let dense = |bits: &u32| (cols * u64::from(*bits)).div_ceil(32) == words;
     let loose = |bits: &u32| cols.div_ceil(u64::from(32 / *bits)) == words;
@@ -161,7 +154,6 @@ fn plan(group: &Group, context: &Context, codes: &Plane, scale: &Plane) -> Resul
     }
     let is_dense = dense && (!loose || prefers_dense.unwrap_or(true) || 32 % bits == 0);
     let order = if is_dense { Order::LowFirst } else { Order::Loose };
-    let _ = scale;
     Ok(Plan { matrices, rows, cols, words, bits, order, notes })
 }
 

@@ -197,7 +197,7 @@ pub static SCHEMES: &[Scheme] = &[
 pub fn markdown_table() -> String {
     let mut text = String::from("| scheme | qtype | recognised by |\n| --- | --- | --- |\n");
     for Scheme { name, qtypes, docs, .. } in SCHEMES {
-        text.push_str(&format!("| {name} | {qtypes} | {docs} |\n"));
+        text.extend(["| ", name, " | ", qtypes, " | ", docs, " |\n"]);
     }
     text
 }

@@ -1,5 +1,5 @@
 /*!
-BitNet as Hugging Face packs it: four ternary weights to a byte, a quarter of the rows each, and one
+`BitNet` as Hugging Face packs it: four ternary weights to a byte, a quarter of the rows each, and one
 scale that divides.
 */
 

@@ -1,0 +1,267 @@
+/*!
+Experts under the reference's names: stacks that are split, experts that are stacked, gate and up that
+are joined or parted, matrices that are turned, where the two models leave no doubt about it.
+
+Knows the ways in which Hugging Face checkpoints and MLX keep experts; dense weights are never turned
+or renamed here, because a transposed matrix is damage.
+*/
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::view::{Unit, View};
+use crate::model::{Model, Storage, Tensor};
+
+/// What an expert's matrix does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Gate,
+    Up,
+    Down,
+}
+
+/// Names of a matrix of a single expert, in `PREFIX.experts.N.NAME.weight`.
+const SINGLE: &[(&str, Kind)] = &[
+    ("gate_proj", Kind::Gate),
+    ("up_proj", Kind::Up),
+    ("down_proj", Kind::Down),
+    ("w1", Kind::Gate),
+    ("w3", Kind::Up),
+    ("w2", Kind::Down),
+];
+
+/// Names of a stack of experts, in `PREFIXNAME`, and the matrices that lie below each other in it.
+const STACKED: &[(&str, &[Kind])] = &[
+    (".experts.gate_up_proj", &[Kind::Gate, Kind::Up]),
+    (".experts.gate_up_proj.weight", &[Kind::Gate, Kind::Up]),
+    (".experts.down_proj", &[Kind::Down]),
+    (".experts.down_proj.weight", &[Kind::Down]),
+    (".input_linear.weight", &[Kind::Gate, Kind::Up]),
+    (".output_linear.weight", &[Kind::Down]),
+    (".switch_mlp.gate_proj.weight", &[Kind::Gate]),
+    (".switch_mlp.up_proj.weight", &[Kind::Up]),
+    (".switch_mlp.down_proj.weight", &[Kind::Down]),
+];
+
+/// A tensor that holds experts' matrices.
+#[derive(Clone, Debug)]
+struct Holder {
+    /// Index into the model's tensors.
+    index: usize,
+    /// The expert, if it holds one only.
+    expert: Option<u64>,
+    kinds: &'static [Kind],
+}
+
+/// The experts of one layer.
+#[derive(Debug, Default)]
+struct Layer {
+    holders: Vec<Holder>,
+}
+
+/// Gives `quantized` the reference's names and shapes where it keeps experts in another way, and says
+/// what was done.
+pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
+    let mut notes = Vec::new();
+    adopt_shapes(reference, quantized, &mut notes);
+    let wanted = layers(reference);
+    let stored = layers(quantized);
+    let known: HashSet<&str> = reference.tensors.iter().map(|t| t.name.as_str()).collect();
+    let mut added: Vec<Tensor> = Vec::new();
+    let mut replaced: HashSet<usize> = HashSet::new();
+    for (prefix, layer) in &wanted {
+        let Some(from) = stored.get(prefix) else { continue };
+        let same = layer.holders.iter().all(|holder| {
+            let Tensor { name, shape, .. } = &reference.tensors[holder.index];
+            from.holders.iter().any(|other| {
+                let other = &quantized.tensors[other.index];
+                (&other.name, &other.shape) == (name, shape)
+            })
+        });
+        if same {
+            continue;
+        }
+        let Some(units) = units(quantized, prefix, from) else { continue };
+        let Some(mut views) = views(reference, prefix, layer, &units) else { continue };
+        let leaving = from.holders.iter().map(|holder| holder.index);
+        replaced.extend(leaving.filter(|&index| !known.contains(&*quantized.tensors[index].name)));
+        added.append(&mut views);
+    }
+    if !added.is_empty() {
+        notes.push(format!(
+            "experts of {} tensors are compared as the reference keeps them, in {}",
+            replaced.len(),
+            added.len()
+        ));
+        let names: HashSet<&str> = added.iter().map(|tensor| tensor.name.as_str()).collect();
+        let mut index = 0;
+        quantized.tensors.retain(|tensor| {
+            index += 1;
+            !replaced.contains(&(index - 1)) && !names.contains(tensor.name.as_str())
+        });
+        quantized.tensors.append(&mut added);
+        quantized.tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    notes
+}
+
+/// Where the planes say only how many elements a weight has, its shape is the reference's.
+fn adopt_shapes(reference: &Model, quantized: &mut Model, notes: &mut Vec<String>) {
+    let by_name = reference.by_name();
+    let mut adopted = 0;
+    for tensor in &mut quantized.tensors {
+        let Storage::Joined(weight) = &tensor.storage else { continue };
+        let Some(&index) = by_name.get(tensor.name.as_str()) else { continue };
+        let shape = &reference.tensors[index].shape;
+        let same_size = reference.tensors[index].numel() == tensor.numel();
+        if !weight.shape_is_known() && same_size && *shape != tensor.shape {
+            tensor.shape.clone_from(shape);
+            adopted += 1;
+        }
+    }
+    if adopted > 0 {
+        notes.push(format!(
+            "the shapes of {adopted} weights are not stored; taken as the reference's"
+        ));
+    }
+}
+
+/// The layers of a model that have experts, by the prefix of their names.
+fn layers(model: &Model) -> BTreeMap<String, Layer> {
+    let mut layers: BTreeMap<String, Layer> = BTreeMap::new();
+    for (index, tensor) in model.tensors.iter().enumerate() {
+        let Some((prefix, expert, kinds)) = holder(tensor) else { continue };
+        let holder = Holder { index, expert, kinds };
+        layers.entry(prefix.to_owned()).or_default().holders.push(holder);
+    }
+    layers
+}
+
+/// Prefix, expert and matrices of a tensor's name, if it holds experts.
+fn holder(tensor: &Tensor) -> Option<(&str, Option<u64>, &'static [Kind])> {
+    let name = tensor.name.as_str();
+    if tensor.shape.len() == 3 {
+        let (suffix, kinds) = STACKED.iter().find(|(suffix, _)| name.ends_with(suffix))?;
+        return Some((name.strip_suffix(suffix)?, None, kinds));
+    }
+    let (prefix, rest) = name.split_once(".experts.")?;
+    let (expert, rest) = rest.split_once('.')?;
+    let kind = rest.strip_suffix(".weight")?;
+    let (_, kind) = SINGLE.iter().find(|(name, _)| *name == kind)?;
+    let kinds = match kind {
+        Kind::Gate => &[Kind::Gate][..],
+        Kind::Up => &[Kind::Up],
+        Kind::Down => &[Kind::Down],
+    };
+    (tensor.shape.len() == 2).then_some((prefix, Some(expert.parse().ok()?), kinds))
+}
+
+/// Whether a layer's stacks keep inputs as rows; `None` if their shapes do not say.
+fn orientation(model: &Model, layer: &Layer) -> Option<bool> {
+    let stack = |wanted: &[Kind]| {
+        let holder = layer.holders.iter().find(|h| h.expert.is_none() && h.kinds == wanted)?;
+        let shape = &model.tensors[holder.index].shape;
+        Some((shape[1], shape[2]))
+    };
+    if let (Some((a, b)), Some((c, d))) = (stack(&[Kind::Gate, Kind::Up]), stack(&[Kind::Down])) {
+        // [2 ff, in] with [in, ff], or [in, 2 ff] with [ff, in].
+        let (plain, turned) = (a == d * 2 && b == c, b == c * 2 && a == d);
+        return (plain != turned).then_some(turned);
+    }
+    // MLX's parted stacks are never turned.
+    Some(false)
+}
+
+/// Every expert's matrices of a layer.
+type Units = BTreeMap<(u64, Kind), Unit>;
+
+fn units(model: &Model, prefix: &str, layer: &Layer) -> Option<Units> {
+    let transposed = orientation(model, layer)?;
+    // gpt-oss, which alone interleaves gate and up, is also alone in having biases for them.
+    let bias = format!("{prefix}.experts.gate_up_proj_bias");
+    let interleaved = model.tensors.binary_search_by(|tensor| tensor.name.cmp(&bias)).is_ok();
+    let mut units = Units::new();
+    for holder in &layer.holders {
+        let source = model.tensors[holder.index].clone();
+        let shape = source.shape.clone();
+        if let Some(expert) = holder.expert {
+            let unit = Unit {
+                source,
+                base: 0,
+                pitch: shape[1],
+                transposed: false,
+                first: 0,
+                step: 1,
+                outs: shape[0],
+                ins: shape[1],
+            };
+            if units.insert((expert, holder.kinds[0]), unit).is_some() {
+                return None;
+            }
+            continue;
+        }
+        let (outs, ins) = if transposed { (shape[2], shape[1]) } else { (shape[1], shape[2]) };
+        let parts = holder.kinds.len() as u64;
+        if outs % parts != 0 {
+            return None;
+        }
+        for expert in 0..shape[0] {
+            for (part, kind) in holder.kinds.iter().enumerate() {
+                let part = part as u64;
+                let interleaved = interleaved && parts > 1;
+                let unit = Unit {
+                    source: source.clone(),
+                    base: expert * shape[1] * shape[2],
+                    pitch: shape[2],
+                    transposed,
+                    first: if interleaved { part } else { part * (outs / parts) },
+                    step: if interleaved { parts } else { 1 },
+                    outs: outs / parts,
+                    ins,
+                };
+                if units.insert((expert, *kind), unit).is_some() {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(units)
+}
+
+/// The layer's tensors as the reference keeps them; `None` if a matrix is missing or does not fit.
+fn views(reference: &Model, prefix: &str, layer: &Layer, units: &Units) -> Option<Vec<Tensor>> {
+    let transposed = orientation(reference, layer)?;
+    let bias = format!("{prefix}.experts.gate_up_proj_bias");
+    let interleaved = reference.tensors.binary_search_by(|t| t.name.cmp(&bias)).is_ok();
+    let mut views = Vec::new();
+    for holder in &layer.holders {
+        let tensor = &reference.tensors[holder.index];
+        let experts = match holder.expert {
+            Some(expert) => expert..expert + 1,
+            None => 0..tensor.shape[0],
+        };
+        if interleaved && holder.kinds.len() > 1 {
+            // Gate and up row by row: nobody has split a gpt-oss stack and kept its name.
+            return None;
+        }
+        let turned = transposed && holder.expert.is_none();
+        let all = experts.flat_map(|expert| holder.kinds.iter().map(move |kind| (expert, *kind)));
+        let all: Option<Vec<Unit>> = all.map(|key| units.get(&key).cloned()).collect();
+        let all = all?;
+        for units in all.chunks(holder.kinds.len()) {
+            let outs = units.iter().map(|unit| unit.outs).sum();
+            let [.., rows, cols] = tensor.shape[..] else { return None };
+            let size = if turned { (cols, rows) } else { (rows, cols) };
+            if size != (outs, units[0].ins) || units.iter().any(|unit| unit.ins != units[0].ins) {
+                return None;
+            }
+        }
+        let view = View::new(all, holder.kinds.len(), turned);
+        views.push(Tensor {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            storage: Storage::Joined(Arc::new(view)),
+        });
+    }
+    Some(views)
+}
