@@ -14,3 +14,17 @@ pub mod model;
 pub mod report;
 pub mod spec;
 pub mod suite;
+
+pub use cli::harness;
+
+/// The `main` of a `harness = false` test: runs the specs below a directory of the package.
+///
+/// See [`harness`](mod@crate::harness).
+#[macro_export]
+macro_rules! harness {
+    ($root:expr) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::harness::main($root)
+        }
+    };
+}

@@ -170,6 +170,22 @@ impl Tolerances {
         self
     }
 
+    /// The smallest parts of all, as they are recorded beside a baseline: `abs 1e-9, rel 1e-6`.
+    pub(super) fn record(&self) -> String {
+        let least = |part: fn(&Tolerance) -> f64| self.0.iter().map(part).fold(f64::MAX, f64::min);
+        format!("abs {:?}, rel {:?}", least(|t| t.abs), least(|t| t.rel))
+    }
+
+    /// Reads what [`Tolerances::record`] wrote; what it did not write is no tolerance at all.
+    pub(super) fn from_record(text: Option<&str>) -> Self {
+        let read = |text: &str| {
+            let (abs, rel) = text.strip_prefix("abs ")?.split_once(", rel ")?;
+            let number = |t: &str| t.parse().ok().filter(|x: &f64| x.is_finite() && *x >= 0.0);
+            Some(Tolerance { abs: number(abs)?, rel: number(rel)? })
+        };
+        Self::all(text.and_then(read).unwrap_or_default())
+    }
+
     fn moves(&self, old: &Values, new: &Values) -> Vec<MetricMove> {
         let judged = |metric| {
             let (old, new) = (old.get(metric), new.get(metric));

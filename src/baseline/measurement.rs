@@ -66,6 +66,12 @@ impl Values {
 }
 
 impl Measurement {
+    /// Are two measurements the same to the last bit? NaN is the same as NaN here, for the question
+    /// is which of two files to keep.
+    pub(super) fn same_bits(&self, other: &Self) -> bool {
+        super::snapshot::body(self) == super::snapshot::body(other)
+    }
+
     /// Every whole number in it.
     pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
         let global = self.global.iter().flat_map(|g| [g.tensors, g.numel, g.nonfinite]);

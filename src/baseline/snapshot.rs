@@ -252,7 +252,7 @@ impl From<Body> for Measurement {
 }
 
 /// The body's text.
-fn body(measurement: &Measurement) -> String {
+pub(super) fn body(measurement: &Measurement) -> String {
     // Writing into a string cannot fail.
     let mut out = String::new();
     if let Some(global) = &measurement.global {

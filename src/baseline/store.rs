@@ -231,8 +231,10 @@ fn header(request: &Request<'_>) -> Header {
     let mut info = vec![("schema".to_owned(), SCHEMA.to_owned())];
     info.append(&mut header.info);
     header.info = info;
+    // `accept` and `review` see only files: this tells them what to call worse, and whether to
+    // refuse it.
+    header.set_info("tolerance", request.policy.tolerances.record());
     if request.policy.ratchet {
-        // `accept` sees only files; this tells it to refuse what is worse.
         header.set_info("ratchet", "true");
     }
     if let Some(reason) = &request.policy.allow_worse {
@@ -270,6 +272,7 @@ pub(super) fn relative_to(path: &Path, directory: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baseline::sample::Checkout;
     use crate::baseline::{Entry, Tolerance, Values};
     use crate::metrics::Metric;
 
@@ -316,7 +319,7 @@ mod tests {
     }
 
     struct Place {
-        directory: tempfile::TempDir,
+        checkout: Checkout,
         environment: Environment,
         policy: Policy,
     }
@@ -325,18 +328,18 @@ mod tests {
         fn new(update: Update, ci: bool) -> Self {
             let tolerances = Tolerances::all(Tolerance { abs: 1e-3, rel: 0.0 });
             Self {
-                directory: tempfile::tempdir().unwrap(),
+                checkout: Checkout::new(),
                 environment: Environment { update, ci, ..Environment::default() },
                 policy: Policy { tolerances, ..Policy::default() },
             }
         }
 
         fn file(&self, name: &str) -> PathBuf {
-            self.directory.path().join(name)
+            self.checkout.path(name)
         }
 
         fn check(&self, cosine: f64) -> Result<Decision, BaselineError> {
-            let root = self.directory.path();
+            let root = &self.file("");
             let environment = self.environment.clone();
             let store = Store::new(root, &root.join("snapshots"), &root.join("out"), environment);
             let values = Values::default().with(Metric::Cosine, Some(cosine));
@@ -357,22 +360,8 @@ mod tests {
             })
         }
 
-        /// All files, relative.
         fn files(&self) -> Vec<String> {
-            fn walk(directory: &Path, root: &Path, out: &mut Vec<String>) {
-                for entry in fs::read_dir(directory).unwrap() {
-                    let path = entry.unwrap().path();
-                    if path.is_dir() {
-                        walk(&path, root, out);
-                    } else {
-                        out.push(path.strip_prefix(root).unwrap().display().to_string());
-                    }
-                }
-            }
-            let mut out = Vec::new();
-            walk(self.directory.path(), self.directory.path(), &mut out);
-            out.sort();
-            out
+            self.checkout.files()
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use regex::Regex;
 
 use super::run_args::RunArgs;
 use crate::suite::exit::Exit;
@@ -34,8 +35,28 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
     Diff(DiffArgs),
+    /// Quantize a float model in memory and print the errors, as llama-quantize-stats does
+    Stats(StatsArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
     Inspect(InspectArgs),
+    /// Show every bound that applies to a test, and where it is written
+    Explain(ExplainArgs),
+    /// List baselines that are new or changed
+    Pending(PendingArgs),
+    /// Look at baselines that are new or changed, and accept or reject them
+    Review(ReviewArgs),
+    /// Accept baselines that are new or changed
+    Accept(AcceptArgs),
+    /// Reject baselines that are new or changed
+    Reject(RejectArgs),
+    /// Remove snapshots that no pair refers to any more
+    Prune(PruneArgs),
+    /// Print the JSON schema of specs, or of contract.json
+    Schema(SchemaArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
 }
 
 /// Arguments of `qualm diff`.
@@ -82,6 +103,156 @@ pub struct InspectArgs {
     /// Threads to read with [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// Arguments of `qualm stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// The float model: a file, a directory, or an index of shards
+    pub model: PathBuf,
+    /// Types to quantize to, separated by commas, or `all`
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', default_value = "all")]
+    pub types: Vec<String>,
+    /// Only tensors whose name matches this regular expression; may be given several times
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<Regex>,
+    /// Leave out tensors whose name matches this regular expression; may be given several times
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<Regex>,
+    /// Print the distribution of the errors, too
+    #[arg(long)]
+    pub histogram: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Threads to quantize with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+}
+
+/// Where snapshots and pending files are.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Where the snapshots of the baselines are
+    #[arg(long, value_name = "DIR", default_value = "snapshots")]
+    pub snapshots: PathBuf,
+    /// Where reports, and in CI pending files, are written
+    #[arg(long, value_name = "DIR", default_value = "target/qualm")]
+    pub out_dir: PathBuf,
+}
+
+/// Arguments of `qualm explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A test's id, as `qualm run --list` prints it
+    #[arg(value_name = "TEST-ID")]
+    pub id: String,
+    /// A spec file or a directory of specs [default: specs]
+    #[arg(long, value_name = "PATH")]
+    pub spec: Vec<PathBuf>,
+    /// Apply this profile of the specs
+    #[arg(long, value_name = "NAME", env = "QUALM_PROFILE")]
+    pub profile: Option<String>,
+}
+
+/// Arguments of `qualm pending`.
+#[derive(Debug, Args)]
+pub struct PendingArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub places: PlaceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `qualm review`.
+#[derive(Debug, Args)]
+pub struct ReviewArgs {
+    /// Only snapshots whose name contains one of these
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub places: PlaceArgs,
+}
+
+/// Arguments of `qualm accept`.
+#[derive(Debug, Args)]
+pub struct AcceptArgs {
+    /// Only snapshots whose name contains one of these
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Recorded with the baseline
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Accept what is worse although the spec says `ratchet`; needs a reason
+    #[arg(long, requires = "reason")]
+    pub allow_worse: bool,
+    /// Take pending files from the artefact of a CI run: a directory or a ZIP file
+    #[arg(long, value_name = "DIR|ZIP")]
+    pub from: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub places: PlaceArgs,
+}
+
+/// Arguments of `qualm reject`.
+#[derive(Debug, Args)]
+pub struct RejectArgs {
+    /// Only snapshots whose name contains one of these
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub places: PlaceArgs,
+}
+
+/// Arguments of `qualm prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// A spec file or a directory of specs [default: specs]
+    #[arg(long, value_name = "PATH")]
+    pub spec: Vec<PathBuf>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub places: PlaceArgs,
+}
+
+/// Which schema to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaKind {
+    /// Of spec files.
+    Spec,
+    /// Of contract.json.
+    Contract,
+}
+
+/// Arguments of `qualm schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Which one
+    #[arg(value_enum, default_value = "spec")]
+    pub kind: SchemaKind,
+}
+
+/// Arguments of `qualm completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `qualm man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write one page a command into this directory instead of printing
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 fn cosine(text: &str) -> Result<f64, String> {

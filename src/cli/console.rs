@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::run_args::{Color, Format};
 use crate::report;
+use crate::spec::Granularity;
 use crate::suite::Listener;
-use crate::suite::record::{Contract, Summary, TestOutcome, TestRecord};
+use crate::suite::record::{Contract, PairRecord, Summary, TestKind, TestOutcome, TestRecord};
 
 /// Tests that a line of terse output holds, as libtest's.
 const TERSE_WIDTH: u64 = 88;
@@ -17,9 +18,11 @@ const TERSE_WIDTH: u64 = 88;
 /// Prints the events of a run.
 pub struct Console<W> {
     out: W,
+    granularity: Granularity,
     format: Format,
     color: bool,
-    show_output: bool,
+    /// Print what passing tests found, too.
+    pub show_output: bool,
     tests: u64,
     done: u64,
     /// The first write that failed; printed events are not worth stopping the run for.
@@ -44,8 +47,9 @@ pub fn wants_color(flag: Color) -> bool {
 
 impl<W: Write> Console<W> {
     /// Prints to `out`.
-    pub fn new(out: W, format: Format, color: bool, show_output: bool) -> Self {
-        Self { out, format, color, show_output, tests: 0, done: 0, failed: None }
+    pub fn new(out: W, granularity: Granularity, format: Format, color: bool) -> Self {
+        let show_output = false;
+        Self { out, granularity, format, color, show_output, tests: 0, done: 0, failed: None }
     }
 
     /// The run begins.
@@ -61,7 +65,7 @@ impl<W: Write> Console<W> {
 
     /// The run is over.
     pub fn end(&mut self, contract: &Contract, seconds: f64) -> io::Result<()> {
-        let summary = contract.summary;
+        let summary = self.summary(contract);
         let bad = summary.failed + summary.errors;
         if self.format == Format::Json {
             self.event(&json!({
@@ -81,6 +85,23 @@ impl<W: Write> Console<W> {
             return Err(error);
         }
         self.out.flush()
+    }
+
+    /// Counts of what counts as a test here.
+    fn summary(&self, contract: &Contract) -> Summary {
+        if self.granularity == Granularity::Tensor {
+            return contract.summary;
+        }
+        let mut summary =
+            Summary { filtered_out: contract.summary.filtered_out, ..Summary::default() };
+        for pair in contract.specs.iter().flat_map(|spec| &spec.pairs) {
+            match as_test(pair).outcome {
+                TestOutcome::Passed => summary.passed += 1,
+                TestOutcome::Ignored => summary.ignored += 1,
+                TestOutcome::Failed | TestOutcome::Error => summary.failed += 1,
+            }
+        }
+        summary
     }
 
     fn close(&mut self, contract: &Contract, summary: Summary, seconds: f64) {
@@ -183,8 +204,41 @@ impl<W: Write> Console<W> {
     }
 }
 
+/// A pair as one test: it is as bad as the worst of its tests, and ignored if all of them are.
+pub fn as_test(pair: &PairRecord) -> TestRecord {
+    let rank = |test: &&TestRecord| match test.outcome {
+        TestOutcome::Error => 3,
+        TestOutcome::Failed => 2,
+        TestOutcome::Passed => 1,
+        TestOutcome::Ignored => 0,
+    };
+    // Of equals the first: its reason is the headline.
+    let worst = pair.tests.iter().rev().max_by_key(rank);
+    TestRecord {
+        id: pair.id.clone(),
+        kind: TestKind::Structure,
+        outcome: worst.map_or(TestOutcome::Ignored, |test| test.outcome),
+        reason: worst.and_then(|test| test.reason.clone()),
+        checks: Vec::new(),
+    }
+}
+
 impl<W: Write> Listener for Console<W> {
     fn test(&mut self, test: &TestRecord) {
+        if self.granularity == Granularity::Tensor {
+            self.done_with(test);
+        }
+    }
+
+    fn pair_done(&mut self, pair: &PairRecord) {
+        if self.granularity == Granularity::Pair {
+            self.done_with(&as_test(pair));
+        }
+    }
+}
+
+impl<W: Write> Console<W> {
+    fn done_with(&mut self, test: &TestRecord) {
         self.done += 1;
         match self.format {
             Format::Pretty => self.pretty(test),

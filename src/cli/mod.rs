@@ -3,16 +3,22 @@ The command line: arguments, and one file a command. What a command does stands 
 */
 
 mod args;
+mod baselines;
 mod console;
 mod diff;
 mod error;
+mod explain;
+mod generate;
+pub mod harness;
 mod inspect;
 mod run;
 mod run_args;
+mod stats;
 
 pub use args::{Cli, Command};
 pub use error::Failure;
 
+use crate::spec::Granularity;
 use crate::suite::exit::Exit;
 
 /// Runs the command that the arguments ask for.
@@ -20,7 +26,17 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
-        Some(Command::Run(args)) => run::run(&args),
-        None => run::run(&cli.run),
+        Some(Command::Stats(args)) => stats::run(&args),
+        Some(Command::Run(args)) => run::run(&args, Granularity::Tensor),
+        Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Pending(args)) => baselines::pending(&args),
+        Some(Command::Review(args)) => baselines::review(&args),
+        Some(Command::Accept(args)) => baselines::accept(&args),
+        Some(Command::Reject(args)) => baselines::reject(&args),
+        Some(Command::Prune(args)) => baselines::prune(&args),
+        Some(Command::Schema(args)) => generate::schema(&args),
+        Some(Command::Completions(args)) => generate::completions(&args),
+        Some(Command::Man(args)) => generate::man(&args),
+        None => run::run(&cli.run, Granularity::Tensor),
     }
 }

@@ -11,45 +11,68 @@ use super::args::thread_count;
 use super::console::{Console, one_line, wants_color};
 use super::run_args::{FailLevel, Format, NoTests, RunArgs};
 use crate::report;
-use crate::spec::{self, LoadOptions, Spec};
+use crate::spec::{self, Granularity, LoadOptions, Spec};
 use crate::suite::baseline::Baselines;
 use crate::suite::exit::Exit;
 use crate::suite::plan::{self, Choice, Plan};
+use crate::suite::record::{Contract, TestOutcome};
 use crate::suite::{self, Options};
 
 /// Where specs are looked for if no `--spec` says otherwise.
 const DEFAULT_ROOT: &str = "specs";
 
-/// Runs the suite, or lists it.
-pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
+/// Runs the suite, or lists it; `default` is what counts as one test if nothing else is said.
+pub fn run(args: &RunArgs, default: Granularity) -> Result<Exit, Failure> {
     if args.compatible.logfile.is_some() {
         eprintln!("warning: --logfile is deprecated and does nothing; see --out-dir");
     }
-    let specs = load_specs(args)?;
+    let selection = args.selection();
+    let wanted = |name: &str| selection.may_select_below(name);
+    let profile = args.profile.as_deref();
+    let specs = load_some(&SpecArgs { spec: &args.spec, profile }, &wanted)?;
     let choice = Choice {
-        selection: args.selection(),
+        selection: selection.clone(),
         tags: args.tag.clone(),
         shard: args.partition,
         no_baseline: args.no_baseline,
+        granularity: args.granularity(default),
     };
-    let plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
+    let mut plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
     if args.list {
         return list(&plan, args);
     }
     if plan.all_shards == 0 {
         return no_tests(args);
     }
-    execute(&plan, args)
+    plan::expand(&mut plan, args.no_baseline);
+    execute(&plan, args, choice.granularity)
+}
+
+/// Which specs to load, and how.
+pub struct SpecArgs<'a> {
+    /// Files and directories; none stands for [`DEFAULT_ROOT`].
+    pub spec: &'a [PathBuf],
+    /// The profile to apply.
+    pub profile: Option<&'a str>,
 }
 
 /// Loads every spec; all problems of all files are reported before giving up.
-pub fn load_specs(args: &RunArgs) -> Result<Vec<Spec>, Failure> {
-    let options = LoadOptions { profile: args.profile.clone(), ..LoadOptions::default() };
+pub fn load_specs(args: &SpecArgs) -> Result<Vec<Spec>, Failure> {
+    load_some(args, &|_| true)
+}
+
+/// Loads the specs whose name is wanted.
+fn load_some(args: &SpecArgs, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Spec>, Failure> {
+    let profile = args.profile.map(str::to_owned);
+    let options = LoadOptions { profile, ..LoadOptions::default() };
     let roots: Vec<PathBuf> =
-        if args.spec.is_empty() { vec![DEFAULT_ROOT.into()] } else { args.spec.clone() };
+        if args.spec.is_empty() { vec![DEFAULT_ROOT.into()] } else { args.spec.to_vec() };
     let (mut specs, mut problems) = (Vec::new(), Vec::new());
     for root in &roots {
         for path in discover(root)? {
+            if spec::name(&path, below(root)).is_some_and(|name| !wanted(&name)) {
+                continue;
+            }
             match spec::load(&path, below(root), &options) {
                 Ok(spec) => specs.push(spec),
                 Err(errors) => problems.push(errors.render(io::stderr().is_terminal())),
@@ -91,9 +114,17 @@ fn below(root: &Path) -> &Path {
 fn list(plan: &Plan, args: &RunArgs) -> Result<Exit, Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut count = 0;
-    for test in plan.tests() {
-        writeln!(out, "{}: test", one_line(&test.id))?;
+    let mut line = |id: &str| {
         count += 1;
+        writeln!(out, "{}: test", one_line(id))
+    };
+    for pair in &plan.pairs {
+        if pair.tests.is_empty() {
+            line(&pair.id)?;
+        }
+        for test in &pair.tests {
+            line(&test.id)?;
+        }
     }
     if args.format() == Format::Pretty {
         let plural = if count == 1 { "" } else { "s" };
@@ -125,7 +156,7 @@ fn baselines(args: &RunArgs) -> Result<Option<Baselines>, Failure> {
         .map_err(|error| Failure::new(Exit::Usage, error))
 }
 
-fn execute(plan: &Plan, args: &RunArgs) -> Result<Exit, Failure> {
+fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit, Failure> {
     let started = Instant::now();
     let options = Options {
         threads: thread_count(args.test_threads),
@@ -134,11 +165,32 @@ fn execute(plan: &Plan, args: &RunArgs) -> Result<Exit, Failure> {
         warnings_fail: args.fail_level == FailLevel::Warn,
     };
     let out = io::BufWriter::new(io::stdout().lock());
-    let mut console = Console::new(out, args.format(), wants_color(args.color), args.show_output);
-    console.begin(plan.tests().count() as u64);
+    let mut console = Console::new(out, granularity, args.format(), wants_color(args.color));
+    console.show_output = args.show_output;
+    console.begin(match granularity {
+        Granularity::Pair => plan.pairs.len() as u64,
+        Granularity::Tensor => plan.tests().count() as u64,
+    });
     let contract = suite::run(plan, &options, &mut console);
     report::write_all(&args.out_dir, &contract)
         .map_err(|error| Failure::new(Exit::Internal, error))?;
     console.end(&contract, started.elapsed().as_secs_f64())?;
+    if std::env::var_os("NEXTEST").is_some() {
+        explain_to_nextest(&contract);
+    }
     Ok(Exit::from_code(contract.exit_code))
+}
+
+/// cargo-nextest takes a failure's message from the first line of standard error that begins with
+/// `Error: `.
+fn explain_to_nextest(contract: &Contract) {
+    for pair in contract.specs.iter().flat_map(|spec| &spec.pairs) {
+        for test in &pair.tests {
+            if let (Some(reason), TestOutcome::Failed | TestOutcome::Error) =
+                (&test.reason, test.outcome)
+            {
+                eprintln!("Error: {}: {}", one_line(&test.id), one_line(reason));
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::args::threads;
+use crate::spec::Granularity;
 use crate::suite::select::{Ignored, Selection, Shard};
 
 /// Arguments of `qualm run`, and of a test binary that qualm is the harness of.
@@ -86,6 +87,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "ACTION", default_value = "fail", help_heading = "qualm")]
     pub no_tests: NoTests,
 
+    /// What counts as one test in lists, filters and shards [default: tensor; in a harness, pair]
+    #[arg(long, value_name = "WHAT", env = "QUALM_GRANULARITY", help_heading = "qualm")]
+    pub granularity: Option<PairOrTensor>,
+
     /// Taken for libtest's sake
     #[command(flatten)]
     pub compatible: Compatible,
@@ -114,6 +119,15 @@ pub struct Compatible {
     exclude_should_panic: bool,
     #[arg(long, hide = true)]
     force_run_in_process: bool,
+}
+
+/// What counts as one test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PairOrTensor {
+    /// A pair with all its tensors and gates.
+    Pair,
+    /// A tensor, or one of a pair's own gates.
+    Tensor,
 }
 
 /// How the progress of a run is printed.
@@ -176,6 +190,15 @@ impl RunArgs {
             } else {
                 Ignored::Reported
             },
+        }
+    }
+
+    /// What counts as one test, if it is not said: `default`.
+    pub fn granularity(&self, default: Granularity) -> Granularity {
+        match self.granularity {
+            Some(PairOrTensor::Pair) => Granularity::Pair,
+            Some(PairOrTensor::Tensor) => Granularity::Tensor,
+            None => default,
         }
     }
 

@@ -1,8 +1,11 @@
 /*!
-The few operations that a decoder leaves to the instruction set.
-
-The provided methods are the scalar definition.
+The few operations that kernels leave to the instruction set: what the compiler does not find on
+its own in plain loops over arrays. The provided methods are the scalar definition; an instruction
+set overrides what it has an instruction for.
 */
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64 as x86;
 
 /// An instruction set, as a token that a kernel is compiled for.
 pub trait Isa: Copy {
@@ -10,6 +13,12 @@ pub trait Isa: Copy {
     #[inline(always)]
     fn f16(self, bits: u16) -> f32 {
         widen_f16(bits)
+    }
+
+    /// Widens sixteen f16.
+    #[inline(always)]
+    fn f16s(self, bits: [u16; 16]) -> [f32; 16] {
+        bits.map(widen_f16)
     }
 
     /// Looks up codes below 16.
@@ -31,6 +40,126 @@ pub trait Isa: Copy {
 pub struct Scalar;
 
 impl Isa for Scalar {}
+
+/// x86-64 with AVX2, F16C, BMI1, BMI2 and POPCNT. A value is proof that the processor has them.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// The token, for a function that is compiled for these features.
+    #[target_feature(enable = "avx2,f16c,bmi1,bmi2,popcnt")]
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx2 {
+    #[inline(always)]
+    fn f16(self, bits: u16) -> f32 {
+        // SAFETY: the token is proof of F16C.
+        unsafe { x86::_mm_cvtss_f32(x86::_mm_cvtph_ps(x86::_mm_cvtsi32_si128(i32::from(bits)))) }
+    }
+
+    #[inline(always)]
+    fn f16s(self, bits: [u16; 16]) -> [f32; 16] {
+        // SAFETY: the token is proof of F16C; loads and stores stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 16];
+            let low = x86::_mm_loadu_si128(bits.as_ptr().cast());
+            let high = x86::_mm_loadu_si128(bits.as_ptr().add(8).cast());
+            x86::_mm256_storeu_ps(values.as_mut_ptr(), x86::_mm256_cvtph_ps(low));
+            x86::_mm256_storeu_ps(values.as_mut_ptr().add(8), x86::_mm256_cvtph_ps(high));
+            values
+        }
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[i8; 16], codes: [u8; 32]) -> [i8; 32] {
+        // SAFETY: the token is proof of AVX2; loads and stores stay inside the arrays.
+        unsafe {
+            let mut found = [0; 32];
+            let table = x86::_mm_loadu_si128(table.as_ptr().cast());
+            let codes = x86::_mm256_loadu_si256(codes.as_ptr().cast());
+            let values = x86::_mm256_shuffle_epi8(x86::_mm256_broadcastsi128_si256(table), codes);
+            x86::_mm256_storeu_si256(found.as_mut_ptr().cast(), values);
+            found
+        }
+    }
+
+    #[inline(always)]
+    fn bit_masks(self, bits: [u8; 4]) -> [u8; 32] {
+        // SAFETY: the token is proof of AVX2; the store stays inside the array.
+        unsafe {
+            let mut masks = [0; 32];
+            // Byte i gets byte i / 8 of the word, and of that byte bit i % 8.
+            let byte = x86::_mm256_set_epi64x(
+                0x0303_0303_0303_0303,
+                0x0202_0202_0202_0202,
+                0x0101_0101_0101_0101,
+                0,
+            );
+            let bit = x86::_mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let word = x86::_mm256_set1_epi32(i32::from_le_bytes(bits));
+            let chosen = x86::_mm256_and_si256(x86::_mm256_shuffle_epi8(word, byte), bit);
+            let set = x86::_mm256_cmpeq_epi8(chosen, bit);
+            x86::_mm256_storeu_si256(masks.as_mut_ptr().cast(), set);
+            masks
+        }
+    }
+}
+
+/// x86-64 with what [`Avx2`] has and AVX-512 F, BW, DQ and VL. A value is proof that the processor
+/// has them.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(Avx2);
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    /// The token, for a function that is compiled for these features.
+    #[target_feature(enable = "avx2,f16c,bmi1,bmi2,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
+    pub(super) fn new() -> Self {
+        Self(Avx2::new())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx512 {
+    #[inline(always)]
+    fn f16(self, bits: u16) -> f32 {
+        self.0.f16(bits)
+    }
+
+    #[inline(always)]
+    fn f16s(self, bits: [u16; 16]) -> [f32; 16] {
+        // SAFETY: the token is proof of AVX-512 F; loads and stores stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 16];
+            let bits = x86::_mm256_loadu_si256(bits.as_ptr().cast());
+            x86::_mm512_storeu_ps(values.as_mut_ptr(), x86::_mm512_cvtph_ps(bits));
+            values
+        }
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[i8; 16], codes: [u8; 32]) -> [i8; 32] {
+        self.0.look_up(table, codes)
+    }
+
+    #[inline(always)]
+    fn bit_masks(self, bits: [u8; 4]) -> [u8; 32] {
+        // SAFETY: the token is proof of AVX-512 BW and VL; the store stays inside the array.
+        unsafe {
+            let mut masks = [0; 32];
+            let set = x86::_mm256_movm_epi8(u32::from_le_bytes(bits));
+            x86::_mm256_storeu_si256(masks.as_mut_ptr().cast(), set);
+            masks
+        }
+    }
+}
 
 /// Widens an f16 with integer operations and one exact product.
 #[inline(always)]

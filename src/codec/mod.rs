@@ -6,10 +6,12 @@ Every decoder has a scalar definition; a faster path must give the same bits.
 // A kernel and what it calls must be one function for the instruction set that it is compiled for.
 #![allow(clippy::inline_always)]
 
-mod float;
+pub mod float;
 pub mod ggml;
-mod isa;
-mod simd;
+pub mod isa;
+mod quantize;
+pub mod simd;
 pub mod types;
 
+pub use quantize::QuantizeError;
 pub use types::{Class, TYPES, TensorType, TypeInfo};

@@ -9,7 +9,10 @@ This table is vocabulary: every room may know it.
 use std::fmt;
 
 use super::float;
-use super::ggml::{iq, k, legacy, micro, ternary};
+use super::ggml::{
+    encode_float, encode_iq4, encode_k, encode_legacy, encode_micro, encode_ternary, iq, k, legacy,
+    micro, ternary,
+};
 
 /// How the values of a type are to be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub enum Class {
 /// Non-finite scales are values, not errors: they decode to what the arithmetic gives.
 pub type DecodeFn = fn(blocks: &[u8], values: &mut [f32]);
 
-/// Encodes a flat run of whole blocks as ggml's reference quantizer (`from_float_ref`) does.
+/// Encodes a flat run of whole blocks; each block stands for itself.
 pub type EncodeFn = fn(values: &[f32], blocks: &mut [u8]);
 
 /// Encodes whole rows of `column_weights.len()` values with an importance matrix, as
@@ -56,13 +59,17 @@ pub struct TypeInfo {
     pub decode: Option<DecodeFn>,
     /// Values to blocks, by the reference quantizer.
     pub encode: Option<EncodeFn>,
-    /// Values to blocks, with an importance matrix.
+    /// Values to blocks, as `ggml_quantize_chunk` does without an importance matrix. `None` with an
+    /// encoder of the weighted kind: the type requires a matrix.
+    pub encode_chunk: Option<EncodeFn>,
+    /// Values to blocks, as `ggml_quantize_chunk` does with an importance matrix. `None` with an
+    /// encoder of the chunk kind: a matrix makes no difference.
     pub encode_weighted: Option<EncodeWeightedFn>,
 }
 
 macro_rules! types {
     ($($variant:ident $name:literal $ggml_name:expr, $id:expr, $st:expr, $class:ident,
-        $len:literal / $bytes:literal, $decode:expr, $encode:expr, $weighted:expr;)*) => {
+        $len:literal / $bytes:literal, $decode:expr, $encode:expr, $chunk:expr, $weighted:expr;)*) => {
         /// An element or block type that a weight file can hold.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(non_camel_case_types, missing_docs)]
@@ -80,63 +87,64 @@ macro_rules! types {
             block_bytes: $bytes,
             decode: $decode,
             encode: $encode,
+            encode_chunk: $chunk,
             encode_weighted: $weighted,
         }),*];
     };
 }
 
 // variant, name, ggml name, ggml id, safetensors dtype, class, block elements / block bytes,
-// decode, encode, encode with importance matrix.
+// decode, encode: reference quantizer, chunk quantizer, chunk quantizer with importance matrix.
 types! {
-    F32 "F32" Some("f32"), Some(0), Some("F32"), Float, 1 / 4, Some(float::f32), None, None;
-    F16 "F16" Some("f16"), Some(1), Some("F16"), Float, 1 / 2, Some(float::f16), None, None;
-    BF16 "BF16" Some("bf16"), Some(30), Some("BF16"), Float, 1 / 2, Some(float::bf16), None, None;
-    F64 "F64" Some("f64"), Some(28), Some("F64"), Float, 1 / 8, Some(float::f64), None, None;
-    F8_E4M3 "F8_E4M3" None, None, Some("F8_E4M3"), Float, 1 / 1, Some(float::e4m3), None, None;
-    F8_E5M2 "F8_E5M2" None, None, Some("F8_E5M2"), Float, 1 / 1, Some(float::e5m2), None, None;
-    F8_E4M3FNUZ "F8_E4M3FNUZ" None, None, Some("F8_E4M3FNUZ"), Float, 1 / 1, Some(float::e4m3fnuz), None, None;
-    F8_E5M2FNUZ "F8_E5M2FNUZ" None, None, Some("F8_E5M2FNUZ"), Float, 1 / 1, Some(float::e5m2fnuz), None, None;
-    F8_E8M0 "F8_E8M0" None, None, Some("F8_E8M0"), Float, 1 / 1, Some(float::e8m0), None, None;
-    F4 "F4" None, None, Some("F4"), Float, 2 / 1, Some(float::e2m1), None, None;
-    F6_E2M3 "F6_E2M3" None, None, Some("F6_E2M3"), Float, 4 / 3, None, None, None;
-    F6_E3M2 "F6_E3M2" None, None, Some("F6_E3M2"), Float, 4 / 3, None, None, None;
-    BOOL "BOOL" None, None, Some("BOOL"), Exact, 1 / 1, None, None, None;
-    U8 "U8" None, None, Some("U8"), Exact, 1 / 1, None, None, None;
-    I8 "I8" Some("i8"), Some(24), Some("I8"), Exact, 1 / 1, None, None, None;
-    U16 "U16" None, None, Some("U16"), Exact, 1 / 2, None, None, None;
-    I16 "I16" Some("i16"), Some(25), Some("I16"), Exact, 1 / 2, None, None, None;
-    U32 "U32" None, None, Some("U32"), Exact, 1 / 4, None, None, None;
-    I32 "I32" Some("i32"), Some(26), Some("I32"), Exact, 1 / 4, None, None, None;
-    U64 "U64" None, None, Some("U64"), Exact, 1 / 8, None, None, None;
-    I64 "I64" Some("i64"), Some(27), Some("I64"), Exact, 1 / 8, None, None, None;
-    C64 "C64" None, None, Some("C64"), Exact, 1 / 8, None, None, None;
-    Q4_0 "Q4_0" Some("q4_0"), Some(2), None, Quantized, 32 / 18, Some(legacy::q4_0), None, None;
-    Q4_1 "Q4_1" Some("q4_1"), Some(3), None, Quantized, 32 / 20, Some(legacy::q4_1), None, None;
-    Q5_0 "Q5_0" Some("q5_0"), Some(6), None, Quantized, 32 / 22, Some(legacy::q5_0), None, None;
-    Q5_1 "Q5_1" Some("q5_1"), Some(7), None, Quantized, 32 / 24, Some(legacy::q5_1), None, None;
-    Q8_0 "Q8_0" Some("q8_0"), Some(8), None, Quantized, 32 / 34, Some(legacy::q8_0), None, None;
-    Q8_1 "Q8_1" Some("q8_1"), Some(9), None, Quantized, 32 / 36, Some(legacy::q8_1), None, None;
-    Q2_K "Q2_K" Some("q2_K"), Some(10), None, Quantized, 256 / 84, Some(k::q2_k), None, None;
-    Q3_K "Q3_K" Some("q3_K"), Some(11), None, Quantized, 256 / 110, Some(k::q3_k), None, None;
-    Q4_K "Q4_K" Some("q4_K"), Some(12), None, Quantized, 256 / 144, Some(k::q4_k), None, None;
-    Q5_K "Q5_K" Some("q5_K"), Some(13), None, Quantized, 256 / 176, Some(k::q5_k), None, None;
-    Q6_K "Q6_K" Some("q6_K"), Some(14), None, Quantized, 256 / 210, Some(k::q6_k), None, None;
-    Q8_K "Q8_K" Some("q8_K"), Some(15), None, Quantized, 256 / 292, Some(k::q8_k), None, None;
-    IQ2_XXS "IQ2_XXS" Some("iq2_xxs"), Some(16), None, Quantized, 256 / 66, Some(iq::iq2_xxs), None, None;
-    IQ2_XS "IQ2_XS" Some("iq2_xs"), Some(17), None, Quantized, 256 / 74, Some(iq::iq2_xs), None, None;
-    IQ3_XXS "IQ3_XXS" Some("iq3_xxs"), Some(18), None, Quantized, 256 / 98, Some(iq::iq3_xxs), None, None;
-    IQ1_S "IQ1_S" Some("iq1_s"), Some(19), None, Quantized, 256 / 50, Some(iq::iq1_s), None, None;
-    IQ4_NL "IQ4_NL" Some("iq4_nl"), Some(20), None, Quantized, 32 / 18, Some(legacy::iq4_nl), None, None;
-    IQ3_S "IQ3_S" Some("iq3_s"), Some(21), None, Quantized, 256 / 110, Some(iq::iq3_s), None, None;
-    IQ2_S "IQ2_S" Some("iq2_s"), Some(22), None, Quantized, 256 / 82, Some(iq::iq2_s), None, None;
-    IQ4_XS "IQ4_XS" Some("iq4_xs"), Some(23), None, Quantized, 256 / 136, Some(iq::iq4_xs), None, None;
-    IQ1_M "IQ1_M" Some("iq1_m"), Some(29), None, Quantized, 256 / 56, Some(iq::iq1_m), None, None;
-    TQ1_0 "TQ1_0" Some("tq1_0"), Some(34), None, Quantized, 256 / 54, Some(ternary::tq1_0), None, None;
-    TQ2_0 "TQ2_0" Some("tq2_0"), Some(35), None, Quantized, 256 / 66, Some(ternary::tq2_0), None, None;
-    MXFP4 "MXFP4" Some("mxfp4"), Some(39), None, Quantized, 32 / 17, Some(micro::mxfp4), None, None;
-    NVFP4 "NVFP4" Some("nvfp4"), Some(40), None, Quantized, 64 / 36, Some(micro::nvfp4), None, None;
-    Q1_0 "Q1_0" Some("q1_0"), Some(41), None, Quantized, 128 / 18, Some(ternary::q1_0), None, None;
-    Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, Some(ternary::q2_0), None, None;
+    F32 "F32" Some("f32"), Some(0), Some("F32"), Float, 1 / 4, Some(float::f32), None, None, None;
+    F16 "F16" Some("f16"), Some(1), Some("F16"), Float, 1 / 2, Some(float::f16), Some(encode_float::f16), Some(encode_float::f16), None;
+    BF16 "BF16" Some("bf16"), Some(30), Some("BF16"), Float, 1 / 2, Some(float::bf16), Some(encode_float::bf16), Some(encode_float::bf16), None;
+    F64 "F64" Some("f64"), Some(28), Some("F64"), Float, 1 / 8, Some(float::f64), None, None, None;
+    F8_E4M3 "F8_E4M3" None, None, Some("F8_E4M3"), Float, 1 / 1, Some(float::e4m3), None, None, None;
+    F8_E5M2 "F8_E5M2" None, None, Some("F8_E5M2"), Float, 1 / 1, Some(float::e5m2), None, None, None;
+    F8_E4M3FNUZ "F8_E4M3FNUZ" None, None, Some("F8_E4M3FNUZ"), Float, 1 / 1, Some(float::e4m3fnuz), None, None, None;
+    F8_E5M2FNUZ "F8_E5M2FNUZ" None, None, Some("F8_E5M2FNUZ"), Float, 1 / 1, Some(float::e5m2fnuz), None, None, None;
+    F8_E8M0 "F8_E8M0" None, None, Some("F8_E8M0"), Float, 1 / 1, Some(float::e8m0), None, None, None;
+    F4 "F4" None, None, Some("F4"), Float, 2 / 1, Some(float::e2m1), None, None, None;
+    F6_E2M3 "F6_E2M3" None, None, Some("F6_E2M3"), Float, 4 / 3, None, None, None, None;
+    F6_E3M2 "F6_E3M2" None, None, Some("F6_E3M2"), Float, 4 / 3, None, None, None, None;
+    BOOL "BOOL" None, None, Some("BOOL"), Exact, 1 / 1, None, None, None, None;
+    U8 "U8" None, None, Some("U8"), Exact, 1 / 1, None, None, None, None;
+    I8 "I8" Some("i8"), Some(24), Some("I8"), Exact, 1 / 1, None, None, None, None;
+    U16 "U16" None, None, Some("U16"), Exact, 1 / 2, None, None, None, None;
+    I16 "I16" Some("i16"), Some(25), Some("I16"), Exact, 1 / 2, None, None, None, None;
+    U32 "U32" None, None, Some("U32"), Exact, 1 / 4, None, None, None, None;
+    I32 "I32" Some("i32"), Some(26), Some("I32"), Exact, 1 / 4, None, None, None, None;
+    U64 "U64" None, None, Some("U64"), Exact, 1 / 8, None, None, None, None;
+    I64 "I64" Some("i64"), Some(27), Some("I64"), Exact, 1 / 8, None, None, None, None;
+    C64 "C64" None, None, Some("C64"), Exact, 1 / 8, None, None, None, None;
+    Q4_0 "Q4_0" Some("q4_0"), Some(2), None, Quantized, 32 / 18, Some(legacy::q4_0), Some(encode_legacy::q4_0), Some(encode_legacy::q4_0), Some(encode_legacy::q4_0_weighted);
+    Q4_1 "Q4_1" Some("q4_1"), Some(3), None, Quantized, 32 / 20, Some(legacy::q4_1), Some(encode_legacy::q4_1), Some(encode_legacy::q4_1), Some(encode_legacy::q4_1_weighted);
+    Q5_0 "Q5_0" Some("q5_0"), Some(6), None, Quantized, 32 / 22, Some(legacy::q5_0), Some(encode_legacy::q5_0), Some(encode_legacy::q5_0), Some(encode_legacy::q5_0_weighted);
+    Q5_1 "Q5_1" Some("q5_1"), Some(7), None, Quantized, 32 / 24, Some(legacy::q5_1), Some(encode_legacy::q5_1), Some(encode_legacy::q5_1), Some(encode_legacy::q5_1_weighted);
+    Q8_0 "Q8_0" Some("q8_0"), Some(8), None, Quantized, 32 / 34, Some(legacy::q8_0), Some(encode_legacy::q8_0), Some(encode_legacy::q8_0), None;
+    Q8_1 "Q8_1" Some("q8_1"), Some(9), None, Quantized, 32 / 36, Some(legacy::q8_1), None, None, None;
+    Q2_K "Q2_K" Some("q2_K"), Some(10), None, Quantized, 256 / 84, Some(k::q2_k), Some(encode_k::q2_k), Some(encode_k::q2_k), Some(encode_k::q2_k_weighted);
+    Q3_K "Q3_K" Some("q3_K"), Some(11), None, Quantized, 256 / 110, Some(k::q3_k), Some(encode_k::q3_k), Some(encode_k::q3_k), Some(encode_k::q3_k_weighted);
+    Q4_K "Q4_K" Some("q4_K"), Some(12), None, Quantized, 256 / 144, Some(k::q4_k), Some(encode_k::q4_k), Some(encode_k::q4_k), Some(encode_k::q4_k_weighted);
+    Q5_K "Q5_K" Some("q5_K"), Some(13), None, Quantized, 256 / 176, Some(k::q5_k), Some(encode_k::q5_k), Some(encode_k::q5_k), Some(encode_k::q5_k_weighted);
+    Q6_K "Q6_K" Some("q6_K"), Some(14), None, Quantized, 256 / 210, Some(k::q6_k), Some(encode_k::q6_k), Some(encode_k::q6_k), Some(encode_k::q6_k_weighted);
+    Q8_K "Q8_K" Some("q8_K"), Some(15), None, Quantized, 256 / 292, Some(k::q8_k), None, None, None;
+    IQ2_XXS "IQ2_XXS" Some("iq2_xxs"), Some(16), None, Quantized, 256 / 66, Some(iq::iq2_xxs), None, None, None;
+    IQ2_XS "IQ2_XS" Some("iq2_xs"), Some(17), None, Quantized, 256 / 74, Some(iq::iq2_xs), None, None, None;
+    IQ3_XXS "IQ3_XXS" Some("iq3_xxs"), Some(18), None, Quantized, 256 / 98, Some(iq::iq3_xxs), None, None, None;
+    IQ1_S "IQ1_S" Some("iq1_s"), Some(19), None, Quantized, 256 / 50, Some(iq::iq1_s), None, None, None;
+    IQ4_NL "IQ4_NL" Some("iq4_nl"), Some(20), None, Quantized, 32 / 18, Some(legacy::iq4_nl), Some(encode_iq4::iq4_nl), Some(encode_iq4::iq4_nl_chunk), Some(encode_iq4::iq4_nl_weighted);
+    IQ3_S "IQ3_S" Some("iq3_s"), Some(21), None, Quantized, 256 / 110, Some(iq::iq3_s), None, None, None;
+    IQ2_S "IQ2_S" Some("iq2_s"), Some(22), None, Quantized, 256 / 82, Some(iq::iq2_s), None, None, None;
+    IQ4_XS "IQ4_XS" Some("iq4_xs"), Some(23), None, Quantized, 256 / 136, Some(iq::iq4_xs), Some(encode_iq4::iq4_xs), Some(encode_iq4::iq4_xs), Some(encode_iq4::iq4_xs_weighted);
+    IQ1_M "IQ1_M" Some("iq1_m"), Some(29), None, Quantized, 256 / 56, Some(iq::iq1_m), None, None, None;
+    TQ1_0 "TQ1_0" Some("tq1_0"), Some(34), None, Quantized, 256 / 54, Some(ternary::tq1_0), Some(encode_ternary::tq1_0), Some(encode_ternary::tq1_0), None;
+    TQ2_0 "TQ2_0" Some("tq2_0"), Some(35), None, Quantized, 256 / 66, Some(ternary::tq2_0), Some(encode_ternary::tq2_0), Some(encode_ternary::tq2_0), None;
+    MXFP4 "MXFP4" Some("mxfp4"), Some(39), None, Quantized, 32 / 17, Some(micro::mxfp4), Some(encode_micro::mxfp4), Some(encode_micro::mxfp4), None;
+    NVFP4 "NVFP4" Some("nvfp4"), Some(40), None, Quantized, 64 / 36, Some(micro::nvfp4), Some(encode_micro::nvfp4), Some(encode_micro::nvfp4), None;
+    Q1_0 "Q1_0" Some("q1_0"), Some(41), None, Quantized, 128 / 18, Some(ternary::q1_0), Some(encode_ternary::q1_0), Some(encode_ternary::q1_0), None;
+    Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, Some(ternary::q2_0), Some(encode_ternary::q2_0), Some(encode_ternary::q2_0), None;
 }
 
 impl TensorType {

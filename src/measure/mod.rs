@@ -8,6 +8,7 @@ mod plan;
 mod roundtrip;
 mod scan;
 mod sides;
+pub mod stats;
 mod stream;
 
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::fold::Outcome;
 use crate::codec::{Class, TensorType, TypeInfo};
-use crate::metrics::{Kernel, Layout, PIECE, Part, Sums, Values};
+use crate::metrics::{Kernel, Layout, PIECE, Part, Sheet, Values};
 use crate::model::{ReadError, Scratch, SourceFile, Storage, Tensor};
 
 /// Most elements that are decoded at a time: two sides of f32 in a first-level cache.
@@ -19,7 +19,7 @@ pub struct Buffers {
     scratch: Scratch,
     reference: Buffer,
     quantized: Buffer,
-    pieces: Vec<Sums>,
+    sheet: Sheet,
 }
 
 /// Buffers of one side.
@@ -51,12 +51,13 @@ impl Sides<'_> {
         kernel: Kernel,
         buffers: &mut Buffers,
     ) -> Result<Outcome, String> {
-        let Buffers { scratch, reference, quantized, pieces } = buffers;
+        let Buffers { scratch, reference, quantized, sheet } = buffers;
         let (r_source, mut r_values) = load(self.reference, range, layout, scratch, reference)
             .map_err(|error| format!("reference: {error}"))?;
         let (q_source, mut q_values) = load(self.quantized, range, layout, scratch, quantized)
             .map_err(|error| format!("quantized: {error}"))?;
         let mut part = Part::new(layout, range);
+        sheet.reset();
         let mut at = range.start;
         while at < range.end {
             let next = run_end(at, range.end, layout.row_len);
@@ -64,9 +65,8 @@ impl Sides<'_> {
             let len = run.len();
             let r = r_source.values(run.clone(), &mut r_values);
             let q = q_source.values(run, &mut q_values);
-            pieces.clear();
-            let max_abs = kernel.sum_rows(r, q, layout.row_len as usize, pieces);
-            if part.take(pieces, len as u64, max_abs) {
+            kernel.sum_rows(r, q, layout.row_len as usize, sheet);
+            if part.take(sheet, len as u64) {
                 for (index, (r, q)) in (at..).zip(r.iter().zip(q.iter())) {
                     part.nonfinite(index, !r.is_finite(), !q.is_finite());
                 }

@@ -9,6 +9,7 @@ kept. Rows, slices and blocks that hold a NaN or an infinity are passed over; th
 
 use std::ops::Range;
 
+use super::kernels::Sheet;
 use super::{Moments, PIECE, Sums, Total};
 
 /// What the pass found out about the parts of one tensor.
@@ -349,36 +350,40 @@ impl Part {
         (sums, Locals { r4: self.total.r4(), ..self.locals })
     }
 
-    /// Takes in the next `len` elements: the sums of their pieces, and their largest |e|.
+    /// Takes in a run of `len` elements that a kernel has summed up: whole rows, or the next whole
+    /// pieces of one.
     ///
     /// Returns true if one of them is NaN or infinite; the caller counts them then, through
     /// [`Part::nonfinite`].
-    pub fn take(&mut self, mut pieces: &[Sums], len: u64, max_abs: f64) -> bool {
-        self.counts.max_abs = self.counts.max_abs.max(max_abs);
+    pub fn take(&mut self, sheet: &mut Sheet, len: u64) -> bool {
         let row_len = self.layout.row_len;
         let stop = self.at + len;
         let mut row = self.at / row_len;
+        let mut first_block = (self.at - row * row_len) / PIECE as u64;
+        let mut pieces = sheet.pieces.as_slice();
         let mut squares = 0.0;
-        while self.at < stop {
+        for sums in &sheet.rows {
+            squares += sums.rr() + sums.qq();
             let row_end = ((row + 1) * row_len).min(stop);
             let count = (row_end - self.at).div_ceil(PIECE as u64) as usize;
             let Some((of_row, others)) = pieces.split_at_checked(count) else { break };
             pieces = others;
-            let first = (self.at - row * row_len) / PIECE as u64;
-            for (index, piece) in (first..).zip(of_row) {
-                squares += piece.rr() + piece.qq();
-                self.total.add(piece);
-                self.row.add(piece);
-                let start = row * row_len + index * PIECE as u64;
-                let len = (row_end - start).min(PIECE as u64);
-                self.locals.blocks.take(row, index, start, len, piece, &mut self.block_records);
-            }
+            let place = Place { row, first_block, start: self.at, end: row_end };
+            self.locals.blocks.take(&place, of_row, &mut self.block_records);
             self.at = row_end;
-            if self.whole_rows {
-                self.end_row(row);
-                row += 1;
+            self.row = *sums;
+            sheet.row = *sums;
+            if row_end == (row + 1) * row_len {
+                sheet.row = Sums::default();
+                if self.whole_rows {
+                    self.end_row(row);
+                }
             }
+            row += 1;
+            first_block = 0;
         }
+        self.total = sheet.total;
+        self.counts.max_abs = sheet.max_abs;
         // The square of an f32 cannot overflow f64: a finite sum proves that all elements are finite.
         !squares.is_finite()
     }
@@ -452,31 +457,42 @@ impl Default for BlockRecords {
     }
 }
 
+/// Where in a tensor consecutive blocks of a row lie.
+struct Place {
+    row: u64,
+    /// Index in the row of the first block.
+    first_block: u64,
+    /// First element of the first block.
+    start: u64,
+    /// First element behind the last block.
+    end: u64,
+}
+
 impl Blocks {
-    #[inline]
-    fn take(
-        &mut self,
-        row: u64,
-        index: u64,
-        start: u64,
-        len: u64,
-        sums: &Sums,
-        records: &mut BlockRecords,
-    ) {
-        let (rr, qq, ee) = (sums.rr(), sums.qq(), sums.ee());
-        let n = len as f64;
-        // a/b > c/d as a·d > c·b: no division, and a NaN exceeds nothing.
-        if ee * records.worst.1 > records.worst.0 * n && ee.is_finite() {
-            records.worst = (ee, n);
-            self.worst = Some(Block { row, index, len, rr, ee });
+    /// Takes in the blocks of a row, or some of them.
+    fn take(&mut self, place: &Place, sums: &[Sums], records: &mut BlockRecords) {
+        let (mut worst, mut relative) = (records.worst, records.relative);
+        for (at, sums) in sums.iter().enumerate() {
+            let (rr, qq, ee) = (sums.rr(), sums.qq(), sums.ee());
+            let start = place.start + (at * PIECE) as u64;
+            let len = (place.end - start).min(PIECE as u64);
+            let block =
+                || Block { row: place.row, index: place.first_block + at as u64, len, rr, ee };
+            let n = len as f64;
+            // a/b > c/d as a·d > c·b: no division, and a NaN exceeds nothing.
+            if ee * worst.1 > worst.0 * n && ee.is_finite() {
+                worst = (ee, n);
+                self.worst = Some(block());
+            }
+            if ee * relative.1 > relative.0 * rr && ee.is_finite() && rr > 0.0 {
+                relative = (ee, rr);
+                self.worst_relative = Some(block());
+            }
+            if rr == 0.0 || qq == 0.0 {
+                self.zero.take(start, rr, qq);
+            }
         }
-        if ee * records.relative.1 > records.relative.0 * rr && ee.is_finite() && rr > 0.0 {
-            records.relative = (ee, rr);
-            self.worst_relative = Some(Block { row, index, len, rr, ee });
-        }
-        if rr == 0.0 || qq == 0.0 {
-            self.zero.take(start, rr, qq);
-        }
+        *records = BlockRecords { worst, relative };
     }
 
     fn join(&mut self, next: &Self) {

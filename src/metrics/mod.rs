@@ -8,7 +8,7 @@ mod metric;
 mod moments;
 mod values;
 
-pub use kernels::{Kernel, Values};
+pub use kernels::{Kernel, Sheet, Values};
 pub use locals::{Block, Blocks, Group, Groups, Layout, Locals, OneSided, Part, Tally};
 pub use metric::{Direction, Metric};
 pub use moments::{LANES, Moments, PIECE, Sums, Total, piece, piece_sums};

@@ -106,7 +106,7 @@ impl Sums {
     }
 
     /// Adds the sums of the elements that follow.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, next: &Sums) {
         for (sum, next) in self.0.iter_mut().zip(next.0) {
             *sum += next;
@@ -117,13 +117,13 @@ impl Sums {
 /// Sums of many pieces: each beside what its additions have lost to rounding.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Total {
-    sums: Sums,
-    lost: Sums,
+    pub(super) sums: Sums,
+    pub(super) lost: Sums,
 }
 
 impl Total {
     /// Adds a piece.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, piece: &Sums) {
         for k in 0..8 {
             let (sum, lost) = two_sum(self.sums.0[k], piece.0[k]);
@@ -161,7 +161,7 @@ impl Total {
 }
 
 /// The rounded sum of two numbers, and the exact rest (Knuth).
-#[inline]
+#[inline(always)]
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let b_rounded = sum - a;

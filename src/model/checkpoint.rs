@@ -13,11 +13,22 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors};
+use super::{Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors, scheme};
 
 /// Opens a model: a weight file, a directory (a Hugging Face checkpoint), or a
-/// `*.safetensors.index.json`.
+/// `*.safetensors.index.json`. The planes of quantized weights are joined.
 pub fn open(path: &Path) -> Result<Model, ModelError> {
+    let mut model = open_stored(path)?;
+    if model.format == Format::Safetensors {
+        let directory = model.files.first().and_then(|file| file.path.parent());
+        let directory = directory.map(Path::to_owned);
+        scheme::join(&mut model, directory.as_deref());
+    }
+    Ok(model)
+}
+
+/// Opens a model as it is stored.
+fn open_stored(path: &Path) -> Result<Model, ModelError> {
     let metadata = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
     if metadata.is_dir() {
         return open_directory(path);
@@ -66,7 +77,12 @@ fn sniff(source: &SourceFile) -> Result<Format, ModelError> {
 
 /// Reads a model that is in memory already; `name` stands for its path in errors.
 pub fn from_bytes(name: &Path, bytes: Vec<u8>) -> Result<Model, ModelError> {
-    open_sources(name, 1, std::iter::once(Ok(SourceFile::from_bytes(name, bytes))))
+    let source = SourceFile::from_bytes(name, bytes);
+    let mut model = open_sources(name, 1, std::iter::once(Ok(source)))?;
+    if model.format == Format::Safetensors {
+        scheme::join(&mut model, None);
+    }
+    Ok(model)
 }
 
 /// Opens the given files, in their order, as one model.
@@ -86,6 +102,7 @@ fn open_sources(
         tensors: Vec::new(),
         metadata: Vec::new(),
         notes: Vec::new(),
+        findings: Vec::new(),
     };
     for source in sources {
         add_file(&mut model, source?, count)?;
@@ -177,7 +194,7 @@ fn open_directory(path: &Path) -> Result<Model, ModelError> {
     // The name that Hugging Face loads comes first: a checkpoint may hold other weights beside it.
     let preferred = ["model.safetensors.index.json", "model.safetensors"];
     if let Some(name) = preferred.iter().find(|name| names.iter().any(|n| n == *name)) {
-        return open(&path.join(name));
+        return open_stored(&path.join(name));
     }
     let candidates = [".safetensors.index.json", ".safetensors", ".gguf"].map(ending);
     for candidates in &candidates {
@@ -187,7 +204,7 @@ fn open_directory(path: &Path) -> Result<Model, ModelError> {
         match names.as_slice() {
             [] => {}
             [first, rest @ ..] if rest.is_empty() || gguf::is_one_model(names) => {
-                let mut model = open(&path.join(first))?;
+                let mut model = open_stored(&path.join(first))?;
                 if names.len() < candidates.len() {
                     model.notes.push(format!("left out: {}", beside.join(", ")));
                 }

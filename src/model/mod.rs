@@ -11,9 +11,13 @@ mod file;
 mod gguf;
 pub mod imatrix;
 mod safetensors;
+pub mod scheme;
 mod tensor;
 
 pub use checkpoint::{from_bytes, open};
 pub use error::{ModelError, ReadError};
 pub use file::{SourceFile, hex};
-pub use tensor::{Extent, Format, Model, Plane, Scratch, Storage, Tensor, Weight};
+pub use tensor::{
+    Extent, Format, Model, ModelFinding, Plane, PlaneFault, PlaneFinding, Scratch, Storage, Tensor,
+    Weight,
+};

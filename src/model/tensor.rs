@@ -105,6 +105,66 @@ pub trait Weight: Send + Sync + fmt::Debug {
         scratch: &mut Scratch,
         values: &mut [f32],
     ) -> Result<(), ReadError>;
+
+    /// Planes that belong to the weight's module but not to its values: scales of activations.
+    fn activation_planes(&self) -> &[Plane] {
+        &[]
+    }
+
+    /// Whether the planes say the weight's shape; if not, only its number of elements is sure.
+    fn shape_is_known(&self) -> bool {
+        true
+    }
+
+    /// Looks through the scale, zero-point and index planes for what decoding alone does not show:
+    /// planes that are zero throughout, and values that are not finite. Reads each plane once, in
+    /// constant memory.
+    fn check_planes(
+        &self,
+        _files: &[SourceFile],
+        _scratch: &mut Scratch,
+    ) -> Result<Vec<PlaneFinding>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+/// What is wrong with a plane of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaneFault {
+    /// It should be there and is not.
+    Missing,
+    /// It is there and should not be: nothing uses it.
+    Extra,
+    /// Its type or shape does not fit the codes.
+    Shape,
+    /// Every value is zero. No fault if the weight is zero in the reference as well.
+    Zero,
+    /// Some values are NaN or infinite.
+    NonFinite,
+}
+
+/// A fault of one plane, as [`Weight::check_planes`] finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaneFinding {
+    /// Name of the plane.
+    pub plane: String,
+    /// The kind of fault.
+    pub fault: PlaneFault,
+    /// What is wrong, as a fragment that reads after the plane's name.
+    pub message: String,
+}
+
+/// A fault of a plane of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFinding {
+    /// The logical weight.
+    pub tensor: String,
+    /// Name of the plane.
+    pub plane: String,
+    /// The kind of fault.
+    pub fault: PlaneFault,
+    /// What is wrong, as a fragment that reads after the plane's name.
+    pub message: String,
 }
 
 /// How the values of a tensor are stored.
@@ -238,6 +298,10 @@ fn decode_plain(
 #[derive(Debug, Default)]
 pub struct Scratch {
     bytes: Vec<u8>,
+    spare_bytes: Vec<Vec<u8>>,
+    spare_floats: Vec<Vec<f32>>,
+    /// Tiles of transposed weights, the last used first.
+    pub(super) tiles: Vec<super::scheme::Tile>,
 }
 
 impl Scratch {
@@ -247,6 +311,26 @@ impl Scratch {
             self.bytes.resize(len, 0);
         }
         &mut self.bytes[..len]
+    }
+
+    /// A buffer of bytes with unspecified length and contents, to be given back.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        self.spare_bytes.pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back for the next taker.
+    pub fn give_bytes(&mut self, buffer: Vec<u8>) {
+        self.spare_bytes.push(buffer);
+    }
+
+    /// A buffer of values with unspecified length and contents, to be given back.
+    pub fn take_floats(&mut self) -> Vec<f32> {
+        self.spare_floats.pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back for the next taker.
+    pub fn give_floats(&mut self, buffer: Vec<f32>) {
+        self.spare_floats.push(buffer);
     }
 }
 
@@ -267,6 +351,8 @@ pub struct Model {
     pub metadata: Vec<(String, Value)>,
     /// What is odd but no error, for people to read.
     pub notes: Vec<String>,
+    /// Planes of quantized weights that are missing, superfluous or misshapen.
+    pub findings: Vec<ModelFinding>,
 }
 
 impl Model {

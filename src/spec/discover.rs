@@ -76,7 +76,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DiscoverError + '_ {
 
 /// A spec's name: its path below `root`, without `.toml`, with `/`; the file's stem if it does not
 /// lie below. `None` if the path is not UTF-8.
-pub(super) fn spec_name(path: &Path, root: &Path) -> Option<String> {
+pub fn spec_name(path: &Path, root: &Path) -> Option<String> {
     let below = match path.strip_prefix(root) {
         Ok(below) if !below.as_os_str().is_empty() => below.with_extension(""),
         _ => PathBuf::from(path.file_stem()?),

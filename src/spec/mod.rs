@@ -33,7 +33,7 @@ mod values;
 pub use bound::{Bound, Bounds, Thresholds};
 pub use date::Date;
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
-pub use discover::{DiscoverError, discover};
+pub use discover::{DiscoverError, discover, spec_name as name};
 pub use file::{Granularity, LoadOptions, Spec, Tolerance};
 pub use integrity::{Gate, Integrity, Setting};
 pub use judge::{Effective, Judgement, Origin};

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::record::TestKind;
 use super::select::{Ignored, Selection, Shard};
 use crate::model;
-use crate::spec::{Location, Pair, Quantized, Resolver, Spec};
+use crate::spec::{Granularity, Location, Pair, Quantized, Resolver, Spec};
 
 /// Names of the tests that a pair has beside its tensors'.
 pub const PAIR_TESTS: [(TestKind, &str); 3] = [
@@ -67,7 +67,7 @@ impl Plan<'_> {
 }
 
 /// What a plan depends on beside the specs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Choice {
     /// libtest's filters.
     pub selection: Selection,
@@ -77,6 +77,8 @@ pub struct Choice {
     pub shard: Option<Shard>,
     /// Leave the baselines alone: there is no `(baseline)` test.
     pub no_baseline: bool,
+    /// What filters, shards and lists count as one test.
+    pub granularity: Granularity,
 }
 
 /// Two tests with one id.
@@ -108,7 +110,15 @@ pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, Duplicat
             }
             let tagged =
                 choice.tags.is_empty() || pair.tags.iter().any(|tag| choice.tags.contains(tag));
-            if !tagged || !choice.selection.may_select_below(&format!("{id}::")) {
+            if !tagged || !choice.selection.may_select_below(&id) {
+                continue;
+            }
+            if choice.granularity == Granularity::Pair {
+                if choice.selection.selects(&id, false) {
+                    plan.pairs.push(PlannedPair { spec, pair, id, tests: Vec::new() });
+                } else {
+                    plan.filtered_out += 1;
+                }
                 continue;
             }
             let listing = listings
@@ -125,11 +135,23 @@ pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, Duplicat
             }
         }
     }
-    plan.all_shards = plan.tests().count() as u64;
+    plan.all_shards = match choice.granularity {
+        Granularity::Pair => plan.pairs.len() as u64,
+        Granularity::Tensor => plan.tests().count() as u64,
+    };
     if let Some(shard) = choice.shard {
-        deal(&mut plan, shard);
+        deal(&mut plan, shard, choice.granularity);
     }
     Ok(plan)
+}
+
+/// Fills in the tests of pairs that were selected whole.
+pub fn expand(plan: &mut Plan, no_baseline: bool) {
+    for planned in plan.pairs.iter_mut().filter(|planned| planned.tests.is_empty()) {
+        let resolver = planned.spec.resolver(planned.pair).ok();
+        let listing = list(&planned.pair.reference.path);
+        planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
+    }
 }
 
 fn list(path: &Path) -> Listing {
@@ -184,7 +206,17 @@ fn keep(test: &mut PlannedTest, selection: &Selection) -> bool {
 }
 
 /// Leaves only the tests of one shard.
-fn deal(plan: &mut Plan, shard: Shard) {
+fn deal(plan: &mut Plan, shard: Shard, granularity: Granularity) {
+    if granularity == Granularity::Pair {
+        let weight = |planned: &PlannedPair| {
+            std::fs::metadata(&planned.pair.reference.path).map_or(0, |file| file.len())
+        };
+        let items: Vec<(&str, u64)> =
+            plan.pairs.iter().map(|planned| (planned.id.as_str(), weight(planned))).collect();
+        let mut taken = shard.takes(&items).into_iter();
+        plan.pairs.retain(|_| taken.next().unwrap_or(false));
+        return;
+    }
     let items: Vec<(&str, u64)> =
         plan.pairs.iter().flat_map(|pair| &pair.tests).map(|t| (t.id.as_str(), t.bytes)).collect();
     let takes = shard.takes(&items);

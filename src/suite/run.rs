@@ -25,6 +25,8 @@ pub trait Listener {
     fn pair(&mut self, _pair: &PlannedPair) {}
     /// A test is done.
     fn test(&mut self, _test: &TestRecord) {}
+    /// All tests of a pair are done.
+    fn pair_done(&mut self, _pair: &PairRecord) {}
 }
 
 /// How to run.
@@ -51,6 +53,7 @@ pub fn run(plan: &Plan, options: &Options, listener: &mut dyn Listener) -> Contr
         }
         listener.pair(planned);
         let pair = run_pair(planned, options, listener);
+        listener.pair_done(&pair);
         failures += pair
             .tests
             .iter()

@@ -43,12 +43,13 @@ impl Selection {
             && (self.ignored != Ignored::Only || ignored)
     }
 
-    /// Could a test whose id begins with `prefix` be selected? Spares reading the specs and models
-    /// of tests that `--exact` rules out.
-    pub fn may_select_below(&self, prefix: &str) -> bool {
-        !self.exact
-            || self.filters.is_empty()
-            || self.filters.iter().any(|id| id.starts_with(prefix))
+    /// Could the test `id`, or one below it (`id::…`), be selected? Spares reading the specs and
+    /// models of tests that `--exact` rules out.
+    pub fn may_select_below(&self, id: &str) -> bool {
+        let at_or_below = |filter: &String| {
+            filter.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        !self.exact || self.filters.is_empty() || self.filters.iter().any(at_or_below)
     }
 }
 

@@ -8,6 +8,18 @@ operations is kept all the same, because non-finite scales make it visible.
 */
 
 mod bytes;
+mod c_arithmetic;
+#[cfg(target_arch = "x86_64")]
+mod encode_avx2;
+mod encode_blocks;
+mod encode_fit;
+pub mod encode_float;
+pub mod encode_iq4;
+pub mod encode_k;
+mod encode_lanes;
+pub mod encode_legacy;
+pub mod encode_micro;
+pub mod encode_ternary;
 pub mod grids;
 pub mod iq;
 pub mod k;

@@ -4,8 +4,8 @@ The kernel for AVX-512: a lane group is two vectors of eight f64, elements `0..8
 
 use std::arch::x86_64::*;
 
-use super::Values;
-use crate::metrics::{LANES, PIECE, Sums};
+use super::{Sheet, Values};
+use crate::metrics::{LANES, PIECE};
 
 /// True if this machine has what the kernel needs.
 pub fn is_supported() -> bool {
@@ -15,92 +15,118 @@ pub fn is_supported() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
-/// Loads sixteen stored values as f32; lanes whose bit in `mask` is clear become zero, and their
-/// memory is not touched.
+/// Loads sixteen stored values as two vectors of f64. With a `mask`, lanes whose bit is clear become
+/// zero, and their memory is not touched.
 trait Load {
     const BYTES: usize;
-    unsafe fn all(from: *const u8) -> __m512;
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512;
+    unsafe fn all(from: *const u8) -> [__m512d; 2];
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2];
 }
 
 struct F32;
 struct F16;
 struct BF16;
 
+// SAFETY of all below: the callers run with the instruction set enabled, and the values are there.
 impl Load for F32 {
     const BYTES: usize = 4;
     #[inline(always)]
-    unsafe fn all(from: *const u8) -> __m512 {
-        unsafe { _mm512_loadu_ps(from.cast()) }
+    unsafe fn all(from: *const u8) -> [__m512d; 2] {
+        unsafe {
+            let from: *const f32 = from.cast();
+            [
+                _mm512_cvtps_pd(_mm256_loadu_ps(from)),
+                _mm512_cvtps_pd(_mm256_loadu_ps(from.add(LANES / 2))),
+            ]
+        }
     }
     #[inline(always)]
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
-        unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2] {
+        unsafe {
+            let from: *const f32 = from.cast();
+            let low = _mm256_maskz_loadu_ps(mask as __mmask8, from);
+            let high = _mm256_maskz_loadu_ps((mask >> 8) as __mmask8, from.wrapping_add(LANES / 2));
+            [_mm512_cvtps_pd(low), _mm512_cvtps_pd(high)]
+        }
     }
 }
 
 impl Load for F16 {
     const BYTES: usize = 2;
     #[inline(always)]
-    unsafe fn all(from: *const u8) -> __m512 {
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    unsafe fn all(from: *const u8) -> [__m512d; 2] {
+        unsafe {
+            let halves: *const __m128i = from.cast();
+            [
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(halves))),
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(halves.add(1)))),
+            ]
+        }
     }
     #[inline(always)]
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
-        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from.cast())) }
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2] {
+        unsafe {
+            let halves = _mm256_maskz_loadu_epi16(mask as __mmask16, from.cast());
+            [
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm256_castsi256_si128(halves))),
+                _mm512_cvtps_pd(_mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves))),
+            ]
+        }
     }
 }
 
 impl Load for BF16 {
     const BYTES: usize = 2;
     #[inline(always)]
-    unsafe fn all(from: *const u8) -> __m512 {
+    unsafe fn all(from: *const u8) -> [__m512d; 2] {
         unsafe { widen(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
-    unsafe fn some(from: *const u8, mask: __mmask16) -> __m512 {
-        unsafe { widen(_mm256_maskz_loadu_epi16(mask, from.cast())) }
+    unsafe fn some(from: *const u8, mask: u32) -> [__m512d; 2] {
+        unsafe { widen(_mm256_maskz_loadu_epi16(mask as __mmask16, from.cast())) }
     }
 }
 
-/// bfloat16 is the upper half of an f32.
+/// bfloat16 is the upper half of an f32: each goes where an upper half is, beside a zero.
 #[inline(always)]
-unsafe fn widen(halves: __m256i) -> __m512 {
-    unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves))) }
+unsafe fn widen(halves: __m256i) -> [__m512d; 2] {
+    unsafe {
+        let low = _mm256_set_epi16(7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
+        let high = _mm256_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0);
+        [low, high].map(|places| {
+            let upper = _mm256_maskz_permutexvar_epi16(0xAAAA, places, halves);
+            _mm512_cvtps_pd(_mm256_castsi256_ps(upper))
+        })
+    }
 }
 
 /// Sums up rows; see [`super::Kernel::sum_rows`].
 ///
 /// # Safety
 ///
-/// The machine has the instruction set, both sides hold at least `len` values, and `pieces` has
-/// room for one [`Sums`] a piece.
-pub unsafe fn sum_rows(r: Values, q: Values, len: usize, row_len: usize, pieces: *mut Sums) -> f64 {
+/// The machine has the instruction set, both sides hold at least `len` values, and the vectors of
+/// `sheet` are empty and have room for every row and piece. They are written, their lengths are not
+/// set.
+pub unsafe fn sum_rows(r: Values, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
     // SAFETY: the caller's promise.
     unsafe {
         match r {
-            Values::Decoded(r) => with::<F32>(r.as_ptr().cast(), q, len, row_len, pieces),
-            Values::F32(r) => with::<F32>(r.as_ptr(), q, len, row_len, pieces),
-            Values::F16(r) => with::<F16>(r.as_ptr(), q, len, row_len, pieces),
-            Values::BF16(r) => with::<BF16>(r.as_ptr(), q, len, row_len, pieces),
+            Values::Decoded(r) => with::<F32>(r.as_ptr().cast(), q, len, row_len, sheet),
+            Values::F32(r) => with::<F32>(r.as_ptr(), q, len, row_len, sheet),
+            Values::F16(r) => with::<F16>(r.as_ptr(), q, len, row_len, sheet),
+            Values::BF16(r) => with::<BF16>(r.as_ptr(), q, len, row_len, sheet),
         }
     }
 }
 
-unsafe fn with<R: Load>(
-    r: *const u8,
-    q: Values,
-    len: usize,
-    row_len: usize,
-    pieces: *mut Sums,
-) -> f64 {
+unsafe fn with<R: Load>(r: *const u8, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
     // SAFETY: the caller's promise.
     unsafe {
         match q {
-            Values::Decoded(q) => rows::<R, F32>(r, q.as_ptr().cast(), len, row_len, pieces),
-            Values::F32(q) => rows::<R, F32>(r, q.as_ptr(), len, row_len, pieces),
-            Values::F16(q) => rows::<R, F16>(r, q.as_ptr(), len, row_len, pieces),
-            Values::BF16(q) => rows::<R, BF16>(r, q.as_ptr(), len, row_len, pieces),
+            Values::Decoded(q) => rows::<R, F32>(r, q.as_ptr().cast(), len, row_len, sheet),
+            Values::F32(q) => rows::<R, F32>(r, q.as_ptr(), len, row_len, sheet),
+            Values::F16(q) => rows::<R, F16>(r, q.as_ptr(), len, row_len, sheet),
+            Values::BF16(q) => rows::<R, BF16>(r, q.as_ptr(), len, row_len, sheet),
         }
     }
 }
@@ -111,26 +137,54 @@ unsafe fn rows<R: Load, Q: Load>(
     mut q: *const u8,
     mut len: usize,
     row_len: usize,
-    mut pieces: *mut Sums,
-) -> f64 {
-    let mut max = [_mm512_setzero_pd(); 2];
-    while len > 0 {
-        let mut row = row_len.min(len);
-        len -= row;
-        while row > 0 {
-            let n = row.min(PIECE);
-            row -= n;
-            // SAFETY: the values and the place for their sums are there by the caller's promise.
-            unsafe {
+    sheet: &mut Sheet,
+) {
+    // SAFETY: the values and the places for their sums are there by the caller's promise; `Sums` is
+    // eight f64 on a cache line of its own.
+    unsafe {
+        let mut pieces: *mut f64 = sheet.pieces.as_mut_ptr().cast();
+        let mut rows: *mut f64 = sheet.rows.as_mut_ptr().cast();
+        let mut row = _mm512_load_pd(sheet.row.0.as_ptr());
+        let mut total = _mm512_load_pd(sheet.total.sums.0.as_ptr());
+        let mut lost = _mm512_load_pd(sheet.total.lost.0.as_ptr());
+        let mut max = [_mm512_setzero_pd(); 2];
+        while len > 0 {
+            let mut left = row_len.min(len);
+            len -= left;
+            while left > 0 {
+                let n = left.min(PIECE);
+                left -= n;
                 let sums = piece::<R, Q>(r, q, n, &mut max);
-                _mm512_store_pd(pieces.cast(), sums);
+                _mm512_store_pd(pieces, sums);
+                row = _mm512_add_pd(row, sums);
+                let rest;
+                (total, rest) = two_sum(total, sums);
+                lost = _mm512_add_pd(lost, rest);
                 r = r.add(n * R::BYTES);
                 q = q.add(n * Q::BYTES);
-                pieces = pieces.add(1);
+                pieces = pieces.add(8);
             }
+            _mm512_store_pd(rows, row);
+            row = _mm512_setzero_pd();
+            rows = rows.add(8);
         }
+        _mm512_store_pd(sheet.total.sums.0.as_mut_ptr(), total);
+        _mm512_store_pd(sheet.total.lost.0.as_mut_ptr(), lost);
+        let max = _mm512_reduce_max_pd(_mm512_max_pd(max[0], max[1]));
+        sheet.max_abs = sheet.max_abs.max(max);
     }
-    _mm512_reduce_max_pd(_mm512_max_pd(max[0], max[1]))
+}
+
+/// The rounded sum, and the exact rest.
+#[inline(always)]
+unsafe fn two_sum(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
+    unsafe {
+        let sum = _mm512_add_pd(a, b);
+        let b_rounded = _mm512_sub_pd(sum, a);
+        let a_rounded = _mm512_sub_pd(sum, b_rounded);
+        let rest = _mm512_add_pd(_mm512_sub_pd(a, a_rounded), _mm512_sub_pd(b, b_rounded));
+        (sum, rest)
+    }
 }
 
 /// The lanes of each sum.
@@ -170,17 +224,9 @@ unsafe fn piece<R: Load, Q: Load>(
 }
 
 #[inline(always)]
-unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: __m512, q: __m512) {
+unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: [__m512d; 2], q: [__m512d; 2]) {
     // SAFETY: the callers run with the instruction set enabled.
     unsafe {
-        let r = [
-            _mm512_cvtps_pd(_mm512_castps512_ps256(r)),
-            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(r)),
-        ];
-        let q = [
-            _mm512_cvtps_pd(_mm512_castps512_ps256(q)),
-            _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(q)),
-        ];
         for half in 0..2 {
             let (r, q) = (r[half], q[half]);
             let e = _mm512_sub_pd(q, r);
@@ -191,8 +237,8 @@ unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: __m512, q: __m512) {
             lanes.ee[half] = _mm512_fmadd_pd(e, e, lanes.ee[half]);
             lanes.rq[half] = _mm512_fmadd_pd(r, q, lanes.rq[half]);
             lanes.e[half] = _mm512_add_pd(lanes.e[half], e);
-            // The second operand is the result if one is NaN.
-            max[half] = _mm512_max_pd(_mm512_abs_pd(e), max[half]);
+            // The larger magnitude; the other operand if one is NaN.
+            max[half] = _mm512_range_pd::<0b1011>(e, max[half]);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::{PIECE, Sums, piece_sums};
+use super::{PIECE, Sums, Total, piece_sums};
 
 /// A run of values as a kernel takes them.
 #[derive(Clone, Copy, Debug)]
@@ -104,61 +104,83 @@ impl Kernel {
         Self::ALL.into_iter().rev().find(|kernel| kernel.is_supported()).unwrap_or(Self::Scalar)
     }
 
-    /// Sums up every piece of rows of `row_len` values that begin with the first value; the last
-    /// row may be shorter. Appends one [`Sums`] a piece to `pieces` and returns max |e|, NaN passed
-    /// over.
+    /// Sums up a run of values: rows of `row_len` values that begin with the first one, the last of
+    /// which may be shorter. The first row goes on from `sheet.row`.
     ///
     /// Takes as many values as the shorter side has.
-    pub fn sum_rows(self, r: Values, q: Values, row_len: usize, pieces: &mut Vec<Sums>) -> f64 {
+    pub fn sum_rows(self, r: Values, q: Values, row_len: usize, sheet: &mut Sheet) {
         let len = r.len().min(q.len());
         let row_len = row_len.max(1);
-        let count = len / row_len * row_len.div_ceil(PIECE) + (len % row_len).div_ceil(PIECE);
-        pieces.reserve(count);
+        sheet.pieces.clear();
+        sheet.rows.clear();
+        let rows = len.div_ceil(row_len);
+        let pieces = len / row_len * row_len.div_ceil(PIECE) + (len % row_len).div_ceil(PIECE);
+        sheet.rows.reserve(rows);
+        sheet.pieces.reserve(pieces);
         match self {
-            // SAFETY: the instruction set is there, both sides hold `len` values, and there is
-            // room for `count` more pieces, which the kernel writes.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if avx512::is_supported() => unsafe {
-                let max_abs = avx512::sum_rows(r, q, len, row_len, end_of(pieces));
-                pieces.set_len(pieces.len() + count);
-                max_abs
-            },
-            // SAFETY: as above.
+            Self::Avx512 if avx512::is_supported() => {
+                // SAFETY: the instruction set is there, both sides hold `len` values, and there is
+                // room for `rows` and `pieces`, all of which the kernel writes.
+                unsafe {
+                    avx512::sum_rows(r, q, len, row_len, sheet);
+                    sheet.rows.set_len(rows);
+                    sheet.pieces.set_len(pieces);
+                }
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 if avx2::is_supported() => unsafe {
-                let max_abs = avx2::sum_rows(r, q, len, row_len, end_of(pieces));
-                pieces.set_len(pieces.len() + count);
-                max_abs
-            },
-            _ => sum_rows_scalar(r, q, len, row_len, pieces),
+            Self::Avx2 if avx2::is_supported() => {
+                // SAFETY: as above.
+                unsafe {
+                    avx2::sum_rows(r, q, len, row_len, sheet);
+                    sheet.rows.set_len(rows);
+                    sheet.pieces.set_len(pieces);
+                }
+            }
+            _ => sum_rows_scalar(r, q, len, row_len, sheet),
         }
     }
 }
 
-/// Where the next piece goes.
-#[cfg(target_arch = "x86_64")]
-fn end_of(pieces: &mut Vec<Sums>) -> *mut Sums {
-    pieces.spare_capacity_mut().as_mut_ptr().cast()
+/// What a kernel writes: the sums of each piece and row of a run, and of all runs so far.
+#[derive(Debug, Default)]
+pub struct Sheet {
+    /// Sums of each piece of the last run.
+    pub pieces: Vec<Sums>,
+    /// Sums of each row of the last run, what earlier runs held of the first row included.
+    pub rows: Vec<Sums>,
+    /// What earlier runs held of the row with which the next run begins.
+    pub row: Sums,
+    /// Sums of all runs.
+    pub total: Total,
+    /// Largest |e| of all runs; NaN is passed over.
+    pub max_abs: f64,
 }
 
-fn sum_rows_scalar(
-    r: Values,
-    q: Values,
-    len: usize,
-    row_len: usize,
-    pieces: &mut Vec<Sums>,
-) -> f64 {
-    let mut max_abs = 0f64;
+impl Sheet {
+    /// Begins anew.
+    pub fn reset(&mut self) {
+        self.row = Sums::default();
+        self.total = Total::default();
+        self.max_abs = 0.0;
+    }
+}
+
+fn sum_rows_scalar(r: Values, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
+    let mut row_sums = sheet.row;
     for row in (0..len).step_by(row_len) {
         let row_end = (row + row_len).min(len);
         for start in (row..row_end).step_by(PIECE) {
             let range = start..(start + PIECE).min(row_end);
-            let (sums, max) = piece_sums(range.map(|index| (r.at(index), q.at(index))));
-            pieces.push(sums);
-            max_abs = max_abs.max(max);
+            let (sums, max_abs) = piece_sums(range.map(|index| (r.at(index), q.at(index))));
+            row_sums.add(&sums);
+            sheet.total.add(&sums);
+            sheet.max_abs = sheet.max_abs.max(max_abs);
+            sheet.pieces.push(sums);
         }
+        sheet.rows.push(row_sums);
+        row_sums = Sums::default();
     }
-    max_abs
 }
 
 #[cfg(test)]
@@ -182,9 +204,13 @@ mod tests {
     /// Bits of everything a kernel gives; every NaN is the same NaN.
     fn bits(kernel: Kernel, r: Values, q: Values, row_len: usize) -> (Vec<u64>, u64) {
         let bits = |x: f64| if x.is_nan() { u64::MAX } else { x.to_bits() };
-        let mut pieces = Vec::new();
-        let max_abs = kernel.sum_rows(r, q, row_len, &mut pieces);
-        (pieces.iter().flat_map(|sums| sums.0.map(bits)).collect(), bits(max_abs))
+        let mut sheet = Sheet { row: Sums([0.5; 8]), ..Sheet::default() };
+        // Twice, so that the total does not begin with zero.
+        for _ in 0..2 {
+            kernel.sum_rows(r, q, row_len, &mut sheet);
+        }
+        let all = [&sheet.pieces, &sheet.rows, &vec![sheet.total.sums, sheet.total.lost]];
+        (all.into_iter().flatten().flat_map(|sums| sums.0.map(bits)).collect(), bits(sheet.max_abs))
     }
 
     fn value() -> impl Strategy<Value = f32> {
@@ -226,14 +252,10 @@ mod tests {
             (500, vec![256.0, 244.0, 256.0, 244.0]),
         ] {
             for kernel in Kernel::ALL {
-                let mut pieces = Vec::new();
-                kernel.sum_rows(
-                    Values::Decoded(&ones),
-                    Values::Decoded(&ones),
-                    row_len,
-                    &mut pieces,
-                );
-                let counts: Vec<f64> = pieces.iter().map(Sums::rq).collect();
+                let mut sheet = Sheet::default();
+                let ones = Values::Decoded(&ones);
+                kernel.sum_rows(ones, ones, row_len, &mut sheet);
+                let counts: Vec<f64> = sheet.pieces.iter().map(Sums::rq).collect();
                 assert_eq!(counts, expected, "{kernel:?}, rows of {row_len}");
             }
         }

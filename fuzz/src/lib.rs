@@ -1,0 +1,117 @@
+/*!
+What the fuzz targets do with their input: plain functions, so that a test on stable Rust can play
+the corpus back (`tests/fuzz_corpus.rs` includes this file).
+
+Each panics when a law is broken; for hostile input an error is a right answer, a panic never is.
+*/
+
+use std::path::Path;
+
+use qualm::codec::{TYPES, TypeInfo};
+use qualm::model::{self, Model, Scratch, Storage, Tensor};
+
+/// Elements that are decoded at each end of a tensor.
+const EDGE: u64 = 700;
+
+/// Opens the input as a model; what opens must be in bounds and decode.
+pub fn container(data: &[u8]) {
+    match model::from_bytes(Path::new("input"), data.to_vec()) {
+        Ok(model) => check_model(&model, data.len() as u64),
+        Err(error) => assert!(error.to_string().starts_with("input: "), "{error}"),
+    }
+}
+
+fn check_model(model: &Model, len: u64) {
+    let names: Vec<&str> = model.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert!(names.is_sorted_by(|a, b| a < b), "sorted, and no name twice");
+    let stored: u64 = model.tensors.iter().map(Tensor::stored_bytes).sum();
+    assert!(stored <= len, "no byte belongs to two tensors");
+    assert_eq!(model.files[0].header_sha256.len(), 64);
+    for tensor in &model.tensors {
+        if let Storage::Plain { ty, at } = &tensor.storage {
+            assert_eq!(ty.bytes_for(tensor.numel()), Some(at.len), "{}", tensor.name);
+        }
+        if let Some(at) = tensor.extent() {
+            assert!(at.offset + at.len <= len, "{} is in bounds", tensor.name);
+        }
+        let numel = tensor.numel();
+        read(model, tensor, 0..numel.min(EDGE));
+        read(model, tensor, numel.saturating_sub(EDGE)..numel);
+    }
+}
+
+/// Decodes a range; every value must be written, or there is an error.
+fn read(model: &Model, tensor: &Tensor, range: std::ops::Range<u64>) {
+    let mut scratch = Scratch::default();
+    let [first, second] = [1.0f32, 2.0].map(|unwritten| {
+        let mut values = vec![unwritten; (range.end - range.start) as usize];
+        tensor.decode(&model.files, range.clone(), &mut scratch, &mut values).map(|()| values)
+    });
+    match (first, second) {
+        (Ok(first), Ok(second)) => assert_same(&first, &second, &tensor.name),
+        (first, second) => assert_eq!(first.is_err(), second.is_err()),
+    }
+}
+
+fn assert_same(a: &[f32], b: &[f32], what: &str) {
+    let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+    assert!(a.len() == b.len() && a.iter().zip(b).all(same), "{what}: {a:?} is not {b:?}");
+}
+
+/// The first byte chooses a type, the others are blocks of it: decoding writes every value, and a
+/// block decodes to the same values alone as among others.
+pub fn decode(data: &[u8]) {
+    let Some((row, rest)) = choose(data) else { return };
+    let Some(decode) = row.decode else { return };
+    let blocks = &rest[..rest.len() - rest.len() % row.block_bytes];
+    let len = blocks.len() / row.block_bytes * row.block_len;
+    let [whole, again] = [1.0f32, 2.0].map(|unwritten| {
+        let mut values = vec![unwritten; len];
+        decode(blocks, &mut values);
+        values
+    });
+    assert_same(&whole, &again, row.name);
+    let mut alone = vec![0.0; row.block_len];
+    for (block, expected) in
+        blocks.chunks_exact(row.block_bytes).zip(whole.chunks_exact(row.block_len))
+    {
+        decode(block, &mut alone);
+        assert_same(&alone, expected, row.name);
+    }
+}
+
+/// The first byte chooses a type, the others are the upper halves of f32 values: whatever they are,
+/// encoding them ends, fills the blocks, and gives the same blocks again; they decode.
+pub fn encode(data: &[u8]) {
+    let Some((row, rest)) = choose(data) else { return };
+    let value = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+    let values: Vec<f32> = rest.as_chunks::<2>().0.iter().map(value).collect();
+    let values = &values[..values.len() - values.len() % row.block_len];
+    if let Some(encode) = row.encode {
+        check_blocks(row, values.len(), |blocks| encode(values, blocks));
+    }
+    if let Some(encode) = row.encode_weighted
+        && !values.is_empty()
+    {
+        // One row of values, weighted by its own magnitudes in reverse: any non-negative numbers.
+        let weights: Vec<f32> = values.iter().rev().map(|value| value.abs()).collect();
+        check_blocks(row, values.len(), |blocks| encode(values, &weights, blocks));
+    }
+}
+
+fn check_blocks(row: &TypeInfo, len: usize, encode: impl Fn(&mut [u8])) {
+    let [first, second] = [0x55u8, 0xAA].map(|unwritten| {
+        let mut blocks = vec![unwritten; len / row.block_len * row.block_bytes];
+        encode(&mut blocks);
+        blocks
+    });
+    assert_eq!(first, second, "{}: every byte is written", row.name);
+    if let Some(decode) = row.decode {
+        decode(&first, &mut vec![0.0; len]);
+    }
+}
+
+fn choose(data: &[u8]) -> Option<(&'static TypeInfo, &[u8])> {
+    let (&first, rest) = data.split_first()?;
+    Some((&TYPES[usize::from(first) % TYPES.len()], rest))
+}

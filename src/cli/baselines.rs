@@ -1,0 +1,123 @@
+/*! `qualm pending | review | accept | reject | prune`: what becomes of new and changed baselines. */
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use super::Failure;
+use super::args::{AcceptArgs, PendingArgs, PlaceArgs, PruneArgs, RejectArgs, ReviewArgs};
+use super::run::{SpecArgs, load_specs};
+use crate::baseline::{
+    self, Accept, BaselineError, Environment, Pending, Places, Pruned, References, Store,
+};
+use crate::suite::exit::Exit;
+
+impl From<BaselineError> for Failure {
+    fn from(error: BaselineError) -> Self {
+        let exit = match error {
+            BaselineError::Usage(_) | BaselineError::Variable { .. } => Exit::Usage,
+            _ => Exit::InputError,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// Where this checkout's snapshots and pending files are.
+fn places(args: &PlaceArgs) -> Result<Places, Failure> {
+    let environment = Environment::from_process()?;
+    let mut pending = vec![args.out_dir.join("pending")];
+    pending.extend(environment.pending_dir);
+    Ok(Places {
+        workspace: environment.workspace_root.unwrap_or_else(|| Path::new(".").to_owned()),
+        snapshots: vec![args.snapshots.clone()],
+        pending,
+    })
+}
+
+/// Lists what is pending; exit code 8 if anything is.
+pub fn pending(args: &PendingArgs) -> Result<Exit, Failure> {
+    let found = places(&args.places)?.pending()?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{:#}", baseline::list_json(&found))?;
+    } else {
+        write!(out, "{}", baseline::list_text(&found))?;
+    }
+    Ok(if found.is_empty() { Exit::Ok } else { Exit::BaselinesPending })
+}
+
+/// Shows each pending snapshot and asks; without a terminal it says how to act.
+pub fn review(args: &ReviewArgs) -> Result<Exit, Failure> {
+    let found = baseline::select(places(&args.places)?.pending()?, &args.filters)?;
+    let mut output = io::stdout().lock();
+    if found.is_empty() {
+        writeln!(output, "nothing is pending")?;
+        return Ok(Exit::Ok);
+    }
+    if !(io::stdin().is_terminal() && output.is_terminal()) {
+        for reviewed in found.iter().flat_map(baseline::Reviewed::open) {
+            writeln!(output, "{}", reviewed.describe())?;
+        }
+        write!(output, "{}", baseline::how_to_act(&found))?;
+        return Ok(Exit::BaselinesPending);
+    }
+    let mut input = io::stdin().lock();
+    baseline::review(&found, &Accept::default(), &mut input, &mut output)?;
+    let left = places(&args.places)?.pending()?;
+    Ok(if left.is_empty() { Exit::Ok } else { Exit::BaselinesPending })
+}
+
+/// Accepts pending snapshots, of this checkout or of the artefacts of a CI run.
+pub fn accept(args: &AcceptArgs) -> Result<Exit, Failure> {
+    let places = places(&args.places)?;
+    let found = if args.from.is_empty() {
+        places.pending()?
+    } else {
+        let mut found: Vec<Pending> = Vec::new();
+        for path in &args.from {
+            found.extend(places.from_artefact(path)?);
+        }
+        found
+    };
+    let found = baseline::select(found, &args.filters)?;
+    let options = Accept { reason: args.reason.clone(), allow_worse: args.allow_worse };
+    report("accepted", &baseline::accept(&found, &options)?)
+}
+
+/// Rejects pending snapshots.
+pub fn reject(args: &RejectArgs) -> Result<Exit, Failure> {
+    let found = baseline::select(places(&args.places)?.pending()?, &args.filters)?;
+    report("rejected", &baseline::reject(&found)?)
+}
+
+fn report(what: &str, names: &[String]) -> Result<Exit, Failure> {
+    let mut out = io::stdout().lock();
+    if names.is_empty() {
+        writeln!(out, "nothing is pending")?;
+    }
+    for name in names {
+        writeln!(out, "{what} {name}")?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Removes the snapshots that no pair of the suite refers to.
+pub fn prune(args: &PruneArgs) -> Result<Exit, Failure> {
+    let specs = load_specs(&SpecArgs { spec: &args.spec, profile: None })?;
+    let environment = Environment::from_process()?;
+    let store =
+        Store::new(Path::new("."), &args.places.snapshots, &args.places.out_dir, environment);
+    let pairs = specs.iter().flat_map(|spec| spec.pairs.iter().map(move |pair| (spec, pair)));
+    let paths = pairs.map(|(spec, pair)| store.path(&spec.name, &pair.name));
+    let references = References::of_whole_suite(paths)?;
+    let mut out = io::stdout().lock();
+    for pruned in baseline::prune(&args.places.snapshots, &references, args.dry_run)? {
+        match pruned {
+            Pruned::Removed(path) if args.dry_run => {
+                writeln!(out, "would remove {}", path.display())?
+            }
+            Pruned::Removed(path) => writeln!(out, "removed {}", path.display())?,
+            Pruned::Kept(path, why) => writeln!(out, "kept {}: {why}", path.display())?,
+        }
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,184 @@
+/*! `qualm explain TEST-ID`: every bound that applies to a test, and where it is written. */
+
+use std::io::{self, Write};
+
+use super::Failure;
+use super::args::ExplainArgs;
+use super::run::{SpecArgs, load_specs};
+use crate::metrics::{Direction, Metric};
+use crate::spec::{Effective, Gate, Location, Origin, Pair, Resolver, Setting, Spec};
+use crate::suite::exit::Exit;
+use crate::suite::plan::PAIR_TESTS;
+use crate::suite::record::TestKind;
+
+/// Explains one test, or, given `SPEC::PAIR`, every kind of bound of the pair.
+pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
+    let specs = load_specs(&SpecArgs { spec: &args.spec, profile: args.profile.as_deref() })?;
+    let (spec, pair, part) = find(&specs, &args.id)?;
+    let resolver = spec.resolver(pair).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    writeln!(out, "{}", args.id)?;
+    writeln!(out, "  pair {} at {}", pair.name, pair.at)?;
+    let kind = PAIR_TESTS.iter().find(|(_, name)| *name == part).map(|(kind, _)| *kind);
+    match kind {
+        Some(TestKind::Global) => global(&mut out, &resolver)?,
+        Some(TestKind::Structure) => structure(&mut out, pair)?,
+        Some(TestKind::Baseline) => baseline(&mut out, pair)?,
+        _ => tensor(&mut out, &resolver, part)?,
+    }
+    out.flush()?;
+    Ok(Exit::Ok)
+}
+
+/// The spec and pair that an id begins with, and the rest of it.
+fn find<'a, 'i>(specs: &'a [Spec], id: &'i str) -> Result<(&'a Spec, &'a Pair, &'i str), Failure> {
+    for spec in specs {
+        let Some(rest) = id.strip_prefix(&spec.name).and_then(|rest| rest.strip_prefix("::"))
+        else {
+            continue;
+        };
+        for pair in &spec.pairs {
+            if let Some(part) = rest.strip_prefix(&pair.name).and_then(|it| it.strip_prefix("::")) {
+                return Ok((spec, pair, part));
+            }
+        }
+    }
+    let mut known: Vec<String> = specs
+        .iter()
+        .flat_map(|spec| spec.pairs.iter().map(move |pair| format!("{}::{}", spec.name, pair.name)))
+        .collect();
+    known.sort_by_key(|pair| std::cmp::Reverse(ordered(strsim::jaro(pair, id))));
+    let near: Vec<String> = known.into_iter().take(3).map(|pair| format!("{pair}::…")).collect();
+    let problem = format!("no pair has the id {id:?}; the nearest are {}", near.join(", "));
+    Err(Failure::new(Exit::NoTests, problem))
+}
+
+fn ordered(similarity: f64) -> u64 {
+    (similarity * 1e6) as u64
+}
+
+fn tensor(out: &mut impl Write, resolver: &Resolver, name: &str) -> io::Result<()> {
+    let tensor = resolver.tensor(name);
+    if let Some(skip) = tensor.skip() {
+        writeln!(out, "  skipped: {} ({})", skip.reason, skip.at)?;
+    }
+    if tensor.may_be_missing() {
+        writeln!(out, "  may be missing from the quantized model")?;
+    }
+    writeln!(out, "  NaN and infinity fail, whatever the bounds")?;
+    let mut bounded = false;
+    for effective in tensor.bounds() {
+        bounded = true;
+        bound(out, &effective, resolver.pair())?;
+    }
+    if !bounded {
+        writeln!(out, "  no metric is bounded")?;
+    }
+    for (_, rule) in tensor.qtypes() {
+        let list = |names: &[String]| names.join(", ");
+        if !rule.is.is_empty() {
+            writeln!(out, "  type is one of {} ({})", list(&rule.is), rule.at)?;
+        }
+        if !rule.not.is_empty() {
+            writeln!(out, "  type is none of {} ({})", list(&rule.not), rule.at)?;
+        }
+    }
+    for gate in Gate::ALL {
+        if let Some(setting) = tensor.integrity(gate) {
+            integrity(out, gate, setting)?;
+        }
+    }
+    Ok(())
+}
+
+fn integrity(out: &mut impl Write, gate: Gate, setting: &Setting) -> io::Result<()> {
+    match setting {
+        Setting::On { at } => writeln!(out, "  integrity.{gate} on ({at})"),
+        Setting::Bound(bound) => {
+            writeln!(out, "  integrity.{gate}{} ({})", limits(bound.fail, bound.warn, ""), bound.at)
+        }
+        Setting::Off { reason, at } => writeln!(out, "  integrity.{gate} off: {reason} ({at})"),
+    }
+}
+
+/// ` fail 0.5, warn 0.4`, each after `sign`.
+fn limits(fail: Option<f64>, warn: Option<f64>, sign: &str) -> String {
+    let parts = [("fail", fail), ("warn", warn)];
+    let parts = parts
+        .iter()
+        .filter_map(|(name, value)| Some(format!(" {name} unless {sign}{}", (*value)?)));
+    parts.collect::<Vec<_>>().join(",")
+}
+
+fn bound(out: &mut impl Write, effective: &Effective, pair: &Pair) -> io::Result<()> {
+    let metric = effective.metric;
+    let sign = match metric.direction() {
+        Direction::Higher => ">= ",
+        Direction::Lower => "<= ",
+        Direction::One => "within 1 +- ",
+    };
+    let limits = limits(effective.bound.fail, effective.bound.warn, sign);
+    let from = match effective.origin {
+        Origin::Threshold => "threshold".to_owned(),
+        Origin::Rule(index) => {
+            match pair.rules.get(index).and_then(|rule| rule.reason.as_deref()) {
+                Some(reason) => format!("rule {}: {reason}", index + 1),
+                None => format!("rule {}", index + 1),
+            }
+        }
+    };
+    writeln!(out, "  {metric}{limits}  [{from}]  {}", effective.bound.at)?;
+    if let Some((index, floor)) = effective.waiver
+        && let Some(waiver) = pair.waivers.get(index)
+    {
+        let until = waiver.until.value;
+        writeln!(
+            out,
+            "    waived down to {floor} until {until}: {} ({})",
+            waiver.reason, waiver.at
+        )?;
+    }
+    if let Some(waiver) = effective.expired.and_then(|index| pair.waivers.get(index)) {
+        writeln!(out, "    a waiver expired on {} ({})", waiver.until.value, waiver.at)?;
+    }
+    Ok(())
+}
+
+fn global(out: &mut impl Write, resolver: &Resolver) -> io::Result<()> {
+    writeln!(out, "  all float tensors that are not skipped, as one vector")?;
+    for metric in Metric::ALL {
+        if let Some(effective) = resolver.global_bound(metric) {
+            bound(out, &effective, resolver.pair())?;
+        }
+    }
+    Ok(())
+}
+
+fn structure(out: &mut impl Write, pair: &Pair) -> io::Result<()> {
+    writeln!(out, "  every tensor of each model is in the other, with the same shape")?;
+    let mut allowed = |what: &str, globs: &[crate::spec::Pattern]| -> io::Result<()> {
+        for glob in globs {
+            writeln!(out, "  {what} {:?} ({})", glob.text, glob.at)?;
+        }
+        Ok(())
+    };
+    allowed("may be missing:", &pair.allow_missing)?;
+    allowed("may be extra:", &pair.allow_extra)?;
+    allowed("metadata must be equal:", &pair.metadata_equal)?;
+    allowed("must not be all zero:", &pair.nonzero)?;
+    if let Some(least) = &pair.min_quantized {
+        writeln!(out, "  at least {} tensors are quantized ({})", least.value, least.at)?;
+    }
+    Ok(())
+}
+
+fn baseline(out: &mut impl Write, pair: &Pair) -> io::Result<()> {
+    let tolerance = &pair.baseline;
+    let place = tolerance.at.as_ref().map_or_else(|| "default".to_owned(), Location::to_string);
+    writeln!(
+        out,
+        "  a metric may move by {} + {} * |old| ({place})",
+        tolerance.abs, tolerance.rel
+    )?;
+    if tolerance.ratchet { writeln!(out, "  it may only improve") } else { Ok(()) }
+}

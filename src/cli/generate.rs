@@ -1,0 +1,47 @@
+/*! `qualm schema | completions | man`: what is generated from the program's own tables. */
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use super::Failure;
+use super::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs, SchemaKind};
+use crate::suite::exit::Exit;
+
+/// Prints a JSON schema.
+pub fn schema(args: &SchemaArgs) -> Result<Exit, Failure> {
+    let text = match args.kind {
+        SchemaKind::Spec => crate::spec::SCHEMA,
+        SchemaKind::Contract => "",
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(Exit::Ok)
+}
+
+/// Prints a completion script.
+pub fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "qualm", &mut script);
+    io::stdout().lock().write_all(&script)?;
+    Ok(Exit::Ok)
+}
+
+/// Prints the manual page, or writes one page a command into a directory.
+pub fn man(args: &ManArgs) -> Result<Exit, Failure> {
+    let command = Cli::command();
+    match &args.dir {
+        None => clap_mangen::Man::new(command).render(&mut io::stdout().lock())?,
+        Some(dir) => write_pages(dir, command).map_err(|error| {
+            let problem = format!("cannot write manual pages to {}: {error}", dir.display());
+            Failure::new(Exit::Internal, problem)
+        })?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn write_pages(dir: &Path, command: clap::Command) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(command, dir)
+}

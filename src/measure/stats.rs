@@ -1,0 +1,218 @@
+/*!
+What `llama-quantize-stats` measures: each float tensor through each quantizer and back, in flat
+chunks, with the errors' root mean square, maximum and histogram.
+
+Formulas and constants are those of llama.cpp's `quantize-stats`: the difference is rounded to f32
+before it is squared in f64, and percentiles are upper edges of [`BUCKETS`] buckets over
+[0, [`RANGE`]), the last of which is open.
+*/
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use super::plan::CHUNK;
+use crate::codec::{Class, TensorType};
+use crate::model::{Model, ReadError, Scratch, Tensor, hex};
+
+/// Buckets of the histogram.
+pub const BUCKETS: usize = 150;
+
+/// Upper edge of the last closed bucket.
+pub const RANGE: f64 = 0.03;
+
+/// Errors of one tensor, or of all of them, through one type.
+#[derive(Clone, Debug)]
+pub struct ErrorStats {
+    /// Σ of the squared differences.
+    pub squares: f64,
+    /// The largest difference.
+    pub max_abs: f64,
+    /// Number of values.
+    pub count: u64,
+    /// Differences per bucket.
+    pub histogram: [u64; BUCKETS],
+}
+
+impl Default for ErrorStats {
+    fn default() -> Self {
+        Self { squares: 0.0, max_abs: 0.0, count: 0, histogram: [0; BUCKETS] }
+    }
+}
+
+impl ErrorStats {
+    fn update(&mut self, input: &[f32], output: &[f32]) {
+        for (&input, &output) in input.iter().zip(output) {
+            let difference = f64::from(input - output);
+            self.squares += difference * difference;
+            // NaN must not be passed over, as fmax does: it is the largest difference there is.
+            if difference.is_nan() {
+                self.max_abs = f64::NAN;
+            } else if difference.abs() > self.max_abs {
+                self.max_abs = difference.abs();
+            }
+            let bucket = (difference.abs() / RANGE * BUCKETS as f64).floor();
+            // NaN and what lies beyond the range go into the last bucket.
+            let bucket = if bucket < BUCKETS as f64 { bucket as usize } else { BUCKETS - 1 };
+            self.histogram[bucket] += 1;
+        }
+        self.count += input.len() as u64;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.squares += other.squares;
+        self.max_abs =
+            if other.max_abs.is_nan() { f64::NAN } else { self.max_abs.max(other.max_abs) };
+        self.count += other.count;
+        for (count, more) in self.histogram.iter_mut().zip(&other.histogram) {
+            *count += more;
+        }
+    }
+
+    /// Root mean square of the errors; NaN without values.
+    pub fn rmse(&self) -> f64 {
+        (self.squares / self.count as f64).sqrt()
+    }
+
+    /// Upper edge of the bucket below which this fraction of the errors lies.
+    pub fn quantile(&self, fraction: f64) -> f64 {
+        let wanted = self.count as f64 * fraction;
+        let mut so_far = 0;
+        for (bucket, count) in self.histogram.iter().enumerate() {
+            so_far += count;
+            if so_far as f64 >= wanted {
+                return (bucket + 1) as f64 * RANGE / BUCKETS as f64;
+            }
+        }
+        f64::INFINITY
+    }
+}
+
+/// One tensor through one type.
+#[derive(Clone, Debug)]
+pub enum Through {
+    /// It was quantized and dequantized.
+    Done {
+        /// The errors.
+        errors: ErrorStats,
+        /// SHA-256 of the encoded blocks, lower-case hex.
+        encoded_sha256: String,
+    },
+    /// Its length is not a multiple of the block.
+    NotQuantizable {
+        /// Why.
+        reason: String,
+    },
+    /// Its values could not be read.
+    Unreadable(ReadError),
+}
+
+/// Every chosen tensor through one type.
+#[derive(Clone, Debug)]
+pub struct TypeStats {
+    /// The type.
+    pub ty: TensorType,
+    /// Tensor names and what came out, in the order in which they were given.
+    pub tensors: Vec<(String, Through)>,
+}
+
+impl TypeStats {
+    /// All quantized tensors as one.
+    pub fn total(&self) -> ErrorStats {
+        let mut total = ErrorStats::default();
+        for (_, through) in &self.tensors {
+            if let Through::Done { errors, .. } = through {
+                total.add(errors);
+            }
+        }
+        total
+    }
+}
+
+/// The tensors of a model that can go through a quantizer: those of a float type.
+pub fn float_tensors(model: &Model) -> impl Iterator<Item = &Tensor> {
+    model.tensors.iter().filter(|tensor| tensor.class() == Class::Float)
+}
+
+/// Sends `tensors` through every one of `types`, on `threads` threads.
+pub fn quantize_stats(
+    model: &Model,
+    tensors: &[&Tensor],
+    types: &[TensorType],
+    threads: usize,
+) -> Vec<TypeStats> {
+    let jobs: Vec<(TensorType, &Tensor)> =
+        types.iter().flat_map(|&ty| tensors.iter().map(move |&tensor| (ty, tensor))).collect();
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Through>>> = Mutex::new(vec![None; jobs.len()]);
+    let work = || {
+        let mut buffers = Buffers::default();
+        while let Some((index, &(ty, tensor))) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(index).map(|job| (index, job))
+        } {
+            let through = send_through(model, tensor, ty, &mut buffers);
+            let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            results[index] = Some(through);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(jobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut results = results.into_iter().flatten();
+    types
+        .iter()
+        .map(|&ty| TypeStats {
+            ty,
+            tensors: tensors.iter().map(|t| t.name.clone()).zip(results.by_ref()).collect(),
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Buffers {
+    scratch: Scratch,
+    input: Vec<f32>,
+    output: Vec<f32>,
+    blocks: Vec<u8>,
+}
+
+fn send_through(model: &Model, tensor: &Tensor, ty: TensorType, buffers: &mut Buffers) -> Through {
+    let row = ty.info();
+    let numel = tensor.numel();
+    let (Some(encode), Some(decode)) = (row.encode, row.decode) else {
+        return Through::NotQuantizable { reason: format!("{ty} has no reference quantizer") };
+    };
+    if ty.bytes_for(numel).is_none() {
+        let len = row.block_len;
+        let reason = format!("{numel} elements are not whole blocks of {len}");
+        return Through::NotQuantizable { reason };
+    }
+    let mut errors = ErrorStats::default();
+    let mut digest = Sha256::new();
+    let mut start = 0;
+    // A chunk is a multiple of every block length.
+    while start < numel {
+        let end = (start + CHUNK).min(numel);
+        let len = (end - start) as usize;
+        buffers.input.resize(len, 0.0);
+        buffers.output.resize(len, 0.0);
+        buffers.blocks.resize(len / row.block_len * row.block_bytes, 0);
+        let read =
+            tensor.decode(&model.files, start..end, &mut buffers.scratch, &mut buffers.input);
+        if let Err(error) = read {
+            return Through::Unreadable(error);
+        }
+        encode(&buffers.input, &mut buffers.blocks);
+        decode(&buffers.blocks, &mut buffers.output);
+        digest.update(&buffers.blocks);
+        errors.update(&buffers.input, &buffers.output);
+        start = end;
+    }
+    Through::Done { errors, encoded_sha256: hex(&digest.finalize()) }
+}

@@ -1,0 +1,178 @@
+/*!
+AWQ and the layouts that borrow its order: eight 4-bit codes of neighbouring outputs in a word.
+
+`gemm` (what nearly everybody ships) interleaves them, `gemv` packs along the input, Quark interleaves
+unless it is told not to. Zero points are stored as they are.
+*/
+
+use super::affine::{scale_type, signed, unsigned};
+use super::codes::{Codes, Order, Packing};
+use super::grid::{Grid, Source, Table, is_number};
+use super::group::{Context, Found, Group, Match, Trouble};
+use super::joined::{Dims, Joined, Role, Zero};
+use super::layout::block;
+use crate::codec::TensorType;
+use crate::model::Plane;
+
+const SCHEME: &str = "AWQ4";
+
+/// Joins an AWQ module: (q - zero) * scale, transposed.
+pub fn build(group: &Group, context: &Context) -> Match {
+    let (Some(codes), Some(scale)) = (group.get(".qweight"), group.get(".scales")) else {
+        return Ok(None);
+    };
+    if codes.ty == TensorType::I16 {
+        let reason = "AWQ in the gemv_fast (llm-awq) layout is interleaved for its kernel and not \
+                      decoded; export it with version gemm";
+        return Err(Trouble::Refused {
+            scheme: "AWQ (gemv_fast)".to_owned(),
+            reason: reason.into(),
+        });
+    }
+    let (&[rows, words], &[scale_rows, scale_cols]) = (&codes.shape[..], &scale.shape[..]) else {
+        return Ok(None);
+    };
+    if codes.ty != TensorType::I32 || !is_number(scale.ty) {
+        return Ok(None);
+    }
+    if words.checked_mul(8) == Some(scale_cols) && words > 0 {
+        let transposed = Transposed {
+            scheme: SCHEME,
+            codes: (".qweight", codes),
+            scale: (".scales", scale),
+            zero: ".qzeros",
+            order: Order::Awq,
+            table: unsigned(),
+        };
+        return transposed.join(group, context, rows, scale_rows, Some(8.0));
+    }
+    // gemv: one row of codes and scales an output.
+    if context.config.word("version") == "gemv" && scale_rows == rows {
+        return gemv(group, context, codes, scale);
+    }
+    Ok(None)
+}
+
+/// Joins Quark's 4-bit integers: codes I32 [in, out/8], signed if their type says so.
+pub fn build_quark(group: &Group, context: &Context) -> Match {
+    let (Some(codes), Some(scale)) = (group.get(".weight"), group.get(".weight_scale")) else {
+        return Ok(None);
+    };
+    let (&[rows, words], &[groups, out]) = (&codes.shape[..], &scale.shape[..]) else {
+        return Ok(None);
+    };
+    let int = codes.ty == TensorType::I32 && matches!(scale_type(scale), Some((_, Role::Scale)));
+    if !int || words.checked_mul(8) != Some(out) {
+        return Ok(None);
+    }
+    let ty = context.config.quark_weight()["dtype"].as_str();
+    let is_signed = match ty {
+        Some("int4") => true,
+        Some(_) => false,
+        None => !group.has(".weight_zero_point"),
+    };
+    let transposed = Transposed {
+        scheme: "INT4",
+        codes: (".weight", codes),
+        scale: (".weight_scale", scale),
+        zero: ".weight_zero_point",
+        order: if context.config.quark_reordered() { Order::Awq } else { Order::LowFirst },
+        table: if is_signed { signed(4) } else { unsigned() },
+    };
+    transposed.join(group, context, rows, groups, is_signed.then_some(0.0))
+}
+
+/// Codes [in, out/8], scales [groups, out], zero points [groups, out/8].
+struct Transposed<'a> {
+    scheme: &'a str,
+    codes: (&'a str, &'a Plane),
+    scale: (&'a str, &'a Plane),
+    zero: &'a str,
+    order: Order,
+    table: Box<Table>,
+}
+
+impl Transposed<'_> {
+    /// `implied` is the zero point of a symmetric weight without a plane of them.
+    fn join(
+        self,
+        group: &Group,
+        context: &Context,
+        rows: u64,
+        groups: u64,
+        implied: Option<f32>,
+    ) -> Match {
+        let Self { scheme, codes: (suffix, codes), scale: (scale_suffix, scale), zero, .. } = self;
+        let misfit = |suffix, message: String| group.fault(scheme, suffix, message);
+        let out = codes.shape[1] * 8;
+        let packing = Packing::Across { bits: 4, order: self.order };
+        let packed = Codes::new(codes.at, packing, 1, (rows, out / 2), (rows, out))
+            .map_err(|message| misfit(suffix, message))?;
+        let size = block(rows, groups, context.config.group_size())
+            .or((rows == 0).then_some(1))
+            .ok_or_else(|| {
+                misfit(scale_suffix, format!("has {groups} groups of {rows} columns"))
+            })?;
+        let dims = Dims { matrices: 1, rows, cols: out, transposed: true };
+        let mut weight = Joined::new(scheme, dims, packed, self.table.clone());
+        weight.add(codes, Role::Codes);
+        weight.add(scale, Role::Scale);
+        let source = Source::Plane { at: scale.at, ty: scale.ty, transposed: false };
+        weight.scale = Grid::new(source, (groups, out), (size, 1));
+        let zero_point = context.config.setting("zero_point").as_bool();
+        weight.zero = match (group.get(zero), implied) {
+            (Some(zeros), _) => {
+                if zeros.ty != TensorType::I32 || zeros.shape != [groups, out / 8] {
+                    let message = format!(
+                        "is {} {:?}, not I32 {:?}",
+                        zeros.ty,
+                        zeros.shape,
+                        [groups, out / 8]
+                    );
+                    return Err(misfit(zero, message));
+                }
+                weight.add(zeros, Role::Codes);
+                let codes = Codes::new(zeros.at, packing, 1, (groups, out / 2), (groups, out))
+                    .map_err(|message| misfit(zero, message))?;
+                let source = Source::Codes(codes, self.table);
+                Zero::Before(Grid::new(source, (groups, out), (size, 1)))
+            }
+            (None, Some(0.0)) => Zero::None,
+            (None, Some(value)) if zero_point == Some(false) => Zero::Before(Grid::constant(value)),
+            (None, _) => return group.need(scheme, zero).map(|_| None),
+        };
+        Ok(Some(Found::new(vec![out, rows], weight)))
+    }
+}
+
+/// gemv: codes I32 [out, in/8] along the input, scales [out, padded groups], zero points packed along
+/// the groups.
+fn gemv(group: &Group, context: &Context, codes: &Plane, scale: &Plane) -> Match {
+    let misfit = |suffix, message: String| group.fault(SCHEME, suffix, message);
+    let zeros = group.need(SCHEME, ".qzeros")?;
+    let (rows, words, padded) = (codes.shape[0], codes.shape[1], scale.shape[1]);
+    let cols = words * 8;
+    let size = context.config.group_size().unwrap_or(128);
+    if zeros.ty != TensorType::I32 || zeros.shape != [rows, padded.div_ceil(8)] {
+        return Err(misfit(".qzeros", format!("is {} {:?}", zeros.ty, zeros.shape)));
+    }
+    if cols.div_ceil(size) > padded {
+        let message = format!("has {padded} groups of {size}, too few for {cols} columns");
+        return Err(misfit(".scales", message));
+    }
+    let packing = Packing::Across { bits: 4, order: Order::LowFirst };
+    let packed = Codes::new(codes.at, packing, 1, (rows, words * 4), (rows, cols))
+        .map_err(|message| misfit(".qweight", message))?;
+    let zero = Codes::new(zeros.at, packing, 1, (rows, padded.div_ceil(8) * 4), (rows, padded))
+        .map_err(|message| misfit(".qzeros", message))?;
+    let dims = Dims { matrices: 1, rows, cols, transposed: false };
+    let mut weight = Joined::new(SCHEME, dims, packed, unsigned());
+    let source = Source::Plane { at: scale.at, ty: scale.ty, transposed: false };
+    weight.scale = Grid::new(source, (rows, padded), (1, size));
+    let source = Source::Codes(zero, unsigned());
+    weight.zero = Zero::Before(Grid::new(source, (rows, padded), (1, size)));
+    weight.add(codes, Role::Codes);
+    weight.add(scale, Role::Scale);
+    weight.add(zeros, Role::Codes);
+    Ok(Some(Found::new(vec![rows, cols], weight)))
+}

@@ -1,0 +1,99 @@
+/*!
+What the planes of a weight hold beyond what decoding shows: scales that are zero throughout or not
+finite, indices that were never filled in.
+*/
+
+use super::grid::{is_number, numbers};
+use super::joined::{Joined, Role};
+use crate::codec::TensorType;
+use crate::codec::float::E8M0;
+use crate::model::{Plane, PlaneFault, PlaneFinding, ReadError, Scratch, SourceFile};
+
+/// Values that are read at a time.
+const PIECE: u64 = 16 * 1024;
+
+/// Reads every plane but the codes once.
+pub fn planes(
+    weight: &Joined,
+    files: &[SourceFile],
+    scratch: &mut Scratch,
+) -> Result<Vec<PlaneFinding>, ReadError> {
+    let stored = weight.planes.iter().zip(weight.roles.iter().copied());
+    let activations = weight.activations.iter().map(|plane| (plane, Role::Activation));
+    let mut findings = Vec::new();
+    for (plane, role) in stored.chain(activations) {
+        let ty = match role {
+            Role::Codes | Role::Setting => continue,
+            Role::Exponent => TensorType::F8_E8M0,
+            Role::ScaleBits => TensorType::F8_E4M3,
+            _ => plane.ty,
+        };
+        if is_number(ty) && plane.numel() > 0 {
+            let count = count(plane, ty, files, scratch)?;
+            findings.extend(judge(plane, role, &count));
+        }
+    }
+    Ok(findings)
+}
+
+#[derive(Default)]
+struct Count {
+    zero: u64,
+    non_finite: u64,
+    first_non_finite: Option<u64>,
+}
+
+fn count(
+    plane: &Plane,
+    ty: TensorType,
+    files: &[SourceFile],
+    scratch: &mut Scratch,
+) -> Result<Count, ReadError> {
+    let mut count = Count::default();
+    // The exponent of all-zero bytes.
+    let nothing = if ty == TensorType::F8_E8M0 { E8M0[0] } else { 0.0 };
+    let mut values = scratch.take_floats();
+    let numel = plane.numel();
+    let mut start = 0;
+    while start < numel {
+        let len = PIECE.min(numel - start);
+        values.resize(len as usize, 0.0);
+        numbers(files, plane.at, ty, start, &mut values, scratch)?;
+        for (i, value) in values.iter().enumerate() {
+            if !value.is_finite() {
+                count.non_finite += 1;
+                count.first_non_finite.get_or_insert(start + i as u64);
+            } else if *value == nothing {
+                count.zero += 1;
+            }
+        }
+        start += len;
+    }
+    scratch.give_floats(values);
+    Ok(count)
+}
+
+fn judge(plane: &Plane, role: Role, count: &Count) -> Option<PlaneFinding> {
+    let finding = |fault, message| PlaneFinding { plane: plane.name.clone(), fault, message };
+    let numel = plane.numel();
+    if let Some(first) = count.first_non_finite {
+        let message = format!(
+            "has {} values of {numel} that are not finite, the first at {first}",
+            count.non_finite
+        );
+        return Some(finding(PlaneFault::NonFinite, message));
+    }
+    if count.zero < numel {
+        return None;
+    }
+    match role {
+        Role::Scale | Role::ScaleBits | Role::Activation => {
+            Some(finding(PlaneFault::Zero, format!("is zero in all its {numel} values")))
+        }
+        Role::Exponent => {
+            Some(finding(PlaneFault::Zero, format!("is 2^-127 in all its {numel} values")))
+        }
+        Role::Index => Some(finding(PlaneFault::Zero, "sends every column to group 0".to_owned())),
+        _ => None,
+    }
+}

@@ -1,0 +1,168 @@
+/*!
+What a scheme is matched against: the planes of one base name, and what is known besides.
+*/
+
+use super::config::Config;
+use super::joined::Joined;
+use crate::codec::TensorType;
+use crate::model::{Plane, PlaneFault, PlaneFinding, ReadError, SourceFile};
+
+/// Longest plane that is read when a model is opened: settings, scalars, lookup tables.
+const LONGEST_SETTING: u64 = 64 * 1024;
+
+/// The stored planes of one base name, by their suffixes as the table spells them.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// The planes' common name without suffix: `model.layers.0.mlp.down_proj`.
+    pub base: String,
+    /// The suffixes hang on the weight's own name, as `experts.down_proj_scale_inv` does.
+    pub bare: bool,
+    /// Suffix and plane, in order of the planes' names.
+    pub planes: Vec<(&'static str, Plane)>,
+}
+
+/// What a scheme may look at besides the planes.
+pub struct Context<'a> {
+    /// The model's files.
+    pub files: &'a [SourceFile],
+    /// The configuration beside them.
+    pub config: &'a Config,
+}
+
+/// A weight that was put together.
+#[derive(Debug)]
+pub struct Found {
+    /// Shape of the logical weight.
+    pub shape: Vec<u64>,
+    /// The weight.
+    pub weight: Joined,
+    /// Faults that do not stand in the way of decoding.
+    pub findings: Vec<PlaneFinding>,
+    /// What is odd.
+    pub notes: Vec<String>,
+}
+
+impl Found {
+    /// A weight without faults.
+    pub fn new(shape: Vec<u64>, weight: Joined) -> Self {
+        Self { shape, weight, findings: Vec::new(), notes: Vec::new() }
+    }
+}
+
+/// Why a scheme's planes make no weight.
+#[derive(Debug)]
+pub enum Trouble {
+    /// A plane is missing or does not fit.
+    Fault {
+        /// The scheme.
+        scheme: String,
+        /// The plane.
+        plane: String,
+        /// The kind of fault.
+        fault: PlaneFault,
+        /// A fragment that reads after the plane's name.
+        message: String,
+    },
+    /// The scheme is known but not decoded; says what to do.
+    Refused {
+        /// The scheme.
+        scheme: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A plane cannot be read.
+    Read(ReadError),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// `Ok(None)`: the planes are not this scheme's.
+pub type Match = Result<Option<Found>, Trouble>;
+
+impl Group {
+    /// The plane with a suffix.
+    pub fn get(&self, suffix: &str) -> Option<&Plane> {
+        self.planes.iter().find(|(s, _)| *s == suffix).map(|(_, plane)| plane)
+    }
+
+    /// Whether there is a plane with a suffix.
+    pub fn has(&self, suffix: &str) -> bool {
+        self.get(suffix).is_some()
+    }
+
+    /// The plane with a suffix, without which a weight of `scheme` cannot be decoded.
+    pub fn need(&self, scheme: &str, suffix: &str) -> Result<&Plane, Trouble> {
+        self.get(suffix).ok_or_else(|| Trouble::Fault {
+            scheme: scheme.to_owned(),
+            plane: format!("{}{suffix}", self.base),
+            fault: PlaneFault::Missing,
+            message: format!("is missing; {scheme} weights cannot be decoded without it"),
+        })
+    }
+
+    /// A fault of a plane, by its suffix.
+    pub fn fault(&self, scheme: &str, suffix: &str, message: impl Into<String>) -> Trouble {
+        Trouble::Fault {
+            scheme: scheme.to_owned(),
+            plane: self
+                .get(suffix)
+                .map_or_else(|| format!("{}{suffix}", self.base), |plane| plane.name.clone()),
+            fault: PlaneFault::Shape,
+            message: message.into(),
+        }
+    }
+}
+
+impl Context<'_> {
+    /// The bytes of a small plane.
+    pub fn bytes(&self, plane: &Plane) -> Result<Vec<u8>, Trouble> {
+        if plane.at.len > LONGEST_SETTING {
+            return Err(Trouble::Read(ReadError::Corrupt(format!(
+                "{:?} has {} bytes, too many for a setting",
+                plane.name, plane.at.len
+            ))));
+        }
+        let mut bytes = vec![0; plane.at.len as usize];
+        self.files[plane.at.file].read_at(plane.at.offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The values of a small plane of floats or integers.
+    pub fn numbers(&self, plane: &Plane) -> Result<Vec<f32>, Trouble> {
+        let bytes = self.bytes(plane)?;
+        let row = plane.ty.info();
+        if let Some(decode) = row.decode {
+            let mut values = vec![0.0; bytes.len() / row.block_bytes * row.block_len];
+            decode(&bytes, &mut values);
+            return Ok(values);
+        }
+        Ok(self.integers(plane)?.into_iter().map(|value| value as f32).collect())
+    }
+
+    /// The values of a small plane of integers.
+    pub fn integers(&self, plane: &Plane) -> Result<Vec<i64>, Trouble> {
+        use TensorType::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+        let signed = match plane.ty {
+            I8 | I16 | I32 | I64 => true,
+            BOOL | U8 | U16 | U32 | U64 => false,
+            other => {
+                return Err(Trouble::Read(ReadError::Corrupt(format!(
+                    "{:?} is {other}, not integers",
+                    plane.name
+                ))));
+            }
+        };
+        let width = plane.ty.info().block_bytes;
+        let bytes = self.bytes(plane)?;
+        Ok(bytes.chunks_exact(width).map(|b| super::grid::little_endian(b, signed)).collect())
+    }
+
+    /// A small plane of text.
+    pub fn text(&self, plane: &Plane) -> Result<String, Trouble> {
+        Ok(String::from_utf8_lossy(&self.bytes(plane)?).into_owned())
+    }
+}

@@ -1,0 +1,415 @@
+/*!
+The one weight that all schemes share: codes, what a code stands for, and grids of scales and zero
+points over them.
+
+Works on rectangles of one matrix at a time, in buffers that do not grow with the weight. Weights
+that are stored transposed are decoded in tiles, which the thread keeps for its next chunks.
+*/
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::check;
+use super::codes::Codes;
+use super::grid::{At, Cells, Grid, Table, runs};
+use crate::model::{Plane, PlaneFinding, ReadError, Scratch, SourceFile, Weight};
+
+/// Elements that are decoded at a time.
+const PIECE: u64 = 64 * 1024;
+
+/// Elements of a strip of the stored matrix that is decoded for a tile.
+const STRIP: u64 = 32 * 1024;
+
+/// Tiles that a thread keeps: one for each side of a comparison.
+const TILES: usize = 2;
+
+/// What a plane holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Codes, lookup tables and whatever else is not checked.
+    Codes,
+    /// Scales: finite, and not all zero.
+    Scale,
+    /// Scales stored as E8M0 exponents, whatever the plane's type says.
+    Exponent,
+    /// Scales stored as E4M3 bits in bytes.
+    ScaleBits,
+    /// Zero points, minima: finite.
+    Zero,
+    /// Group indices: not all zero if there are several groups.
+    Index,
+    /// Sizes and settings.
+    Setting,
+    /// Scales of activations: finite and not zero.
+    Activation,
+}
+
+/// How the codes lie: in the weight's row-major order, or with its last two dimensions swapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Number of matrices.
+    pub matrices: u64,
+    /// Rows of a matrix as it is stored.
+    pub rows: u64,
+    /// Columns of a matrix as it is stored.
+    pub cols: u64,
+    /// Whether the weight is the transpose of what is stored.
+    pub transposed: bool,
+}
+
+/// What a zero point does.
+#[derive(Clone, Debug)]
+pub enum Zero {
+    /// There is none: code * scale.
+    None,
+    /// (code - zero) * scale.
+    Before(Grid),
+    /// code * scale + minimum.
+    Plus(Grid),
+    /// code * scale - shift.
+    Minus(Grid),
+}
+
+/// A weight made of codes and grids.
+#[derive(Debug)]
+pub struct Joined {
+    /// Tells its tiles from those of other weights.
+    id: u64,
+    /// Name in reports.
+    pub scheme: String,
+    /// How the codes lie.
+    pub dims: Dims,
+    /// The codes.
+    pub codes: Codes,
+    /// What each code stands for.
+    pub table: Box<Table>,
+    /// Multiplied.
+    pub scale: Grid,
+    /// Subtracted or added.
+    pub zero: Zero,
+    /// One more factor for each column of the stored matrix, multiplied last.
+    pub columns: Option<Grid>,
+    /// One more factor for every element, multiplied last.
+    pub last_factor: Option<f32>,
+    /// The stored planes, codes first.
+    pub planes: Vec<Plane>,
+    /// What each plane holds.
+    pub roles: Vec<Role>,
+    /// Scales of activations.
+    pub activations: Vec<Plane>,
+    /// Whether the planes say the logical shape; if not, only the number of elements is known.
+    pub shape_is_known: bool,
+}
+
+impl Joined {
+    /// A weight of one plane of codes; scales and the other planes are filled in by the scheme.
+    pub fn new(scheme: impl Into<String>, dims: Dims, codes: Codes, table: Box<Table>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            scheme: scheme.into(),
+            dims,
+            codes,
+            table,
+            scale: Grid::constant(1.0),
+            zero: Zero::None,
+            columns: None,
+            last_factor: None,
+            planes: Vec::new(),
+            roles: Vec::new(),
+            activations: Vec::new(),
+            shape_is_known: true,
+        }
+    }
+
+    /// Counts a stored plane as part of the weight.
+    pub fn add(&mut self, plane: &Plane, role: Role) {
+        if role == Role::Activation {
+            self.activations.push(plane.clone());
+        } else {
+            self.planes.push(plane.clone());
+            self.roles.push(role);
+        }
+    }
+
+    /// Decodes a rectangle of one stored matrix, row by row.
+    fn rectangle(
+        &self,
+        files: &[SourceFile],
+        matrix: u64,
+        rows: &Range<u64>,
+        cols: &Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError> {
+        let width = (cols.end - cols.start) as usize;
+        let mut codes = scratch.take_bytes();
+        codes.resize(values.len(), 0);
+        self.codes.read(files, matrix, rows, cols, scratch, &mut codes)?;
+        let scales = self.scale.load(files, matrix, rows, cols, scratch)?;
+        let zeros = match &self.zero {
+            Zero::None => None,
+            Zero::Before(grid) | Zero::Plus(grid) | Zero::Minus(grid) => {
+                Some(grid.load(files, matrix, rows, cols, scratch)?)
+            }
+        };
+        let mut spread = [scratch.take_floats(), scratch.take_floats()];
+        spread.iter_mut().for_each(|buffer| buffer.resize(width, 0.0));
+        let lines = codes.chunks_exact(width).zip(values.chunks_exact_mut(width));
+        for (row, (codes, values)) in rows.clone().zip(lines) {
+            self.line(row, cols.start, codes, &scales, zeros.as_ref(), &mut spread, values);
+        }
+        if let Some(columns) = &self.columns {
+            let factors = columns.load(files, matrix, &(0..1), cols, scratch)?;
+            factors.spread(0, cols.start, &mut spread[0]);
+            for values in values.chunks_exact_mut(width) {
+                values.iter_mut().zip(&spread[0]).for_each(|(value, factor)| *value *= factor);
+            }
+            factors.give_back(scratch);
+        }
+        if let Some(factor) = self.last_factor {
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
+        scratch.give_bytes(codes);
+        scales.give_back(scratch);
+        if let Some(zeros) = zeros {
+            zeros.give_back(scratch);
+        }
+        spread.into_iter().for_each(|buffer| scratch.give_floats(buffer));
+        Ok(())
+    }
+
+    /// Decodes a row of a rectangle.
+    #[allow(clippy::too_many_arguments)]
+    fn line(
+        &self,
+        row: u64,
+        start: u64,
+        codes: &[u8],
+        scales: &Cells,
+        zeros: Option<&Cells>,
+        [scale, zero]: &mut [Vec<f32>; 2],
+        values: &mut [f32],
+    ) {
+        let table = &*self.table;
+        if let (None, (cells, At::Blocks { block, first })) = (zeros, scales.row(row))
+            && *block > 1
+        {
+            for (cell, run) in runs(start, values.len(), *block) {
+                let scale = cells[(cell - first) as usize];
+                for (value, &code) in values[run.clone()].iter_mut().zip(&codes[run]) {
+                    *value = table[usize::from(code)] * scale;
+                }
+            }
+            return;
+        }
+        scales.spread(row, start, scale);
+        let Some(zeros) = zeros else {
+            for ((value, &code), scale) in values.iter_mut().zip(codes).zip(&*scale) {
+                *value = table[usize::from(code)] * scale;
+            }
+            return;
+        };
+        zeros.spread(row, start, zero);
+        let terms = codes.iter().zip(scale.iter().zip(&*zero));
+        let terms = terms.map(|(&code, (&scale, &zero))| (table[usize::from(code)], scale, zero));
+        let pairs = values.iter_mut().zip(terms);
+        match self.zero {
+            Zero::Before(_) => pairs.for_each(|(value, (q, s, z))| *value = (q - z) * s),
+            Zero::Plus(_) => pairs.for_each(|(value, (q, s, z))| *value = q * s + z),
+            Zero::Minus(_) | Zero::None => pairs.for_each(|(value, (q, s, z))| *value = q * s - z),
+        }
+    }
+
+    /// Makes sure that a tile holds the element at `row`, `col` of the transposed matrix, and
+    /// returns the tile's place.
+    fn tile(
+        &self,
+        files: &[SourceFile],
+        matrix: u64,
+        (row, col): (u64, u64),
+        scratch: &mut Scratch,
+    ) -> Result<(), ReadError> {
+        let held = |tile: &Tile| {
+            (tile.id, tile.matrix) == (self.id, matrix)
+                && tile.rows.contains(&row)
+                && tile.cols.contains(&col)
+        };
+        if let Some(place) = scratch.tiles.iter().position(held) {
+            scratch.tiles.swap(0, place);
+            return Ok(());
+        }
+        let mut tile = if scratch.tiles.len() < TILES {
+            Tile::default()
+        } else {
+            scratch.tiles.pop().unwrap_or_default()
+        };
+        // As many rows as a thread takes at a time, so that each tile is decoded once.
+        let (height, width) = (self.dims.cols, self.dims.rows);
+        let rows = row..height.min(row + (PIECE / width).max(1) * 16);
+        let cols = if width <= PIECE { 0..width } else { col..width.min(col + PIECE) };
+        tile.rows = rows;
+        tile.cols = cols;
+        (tile.id, tile.matrix) = (self.id, matrix);
+        self.fill(files, &mut tile, scratch)?;
+        scratch.tiles.insert(0, tile);
+        Ok(())
+    }
+
+    /// Decodes the strips of the stored matrix that a tile is the transpose of.
+    fn fill(
+        &self,
+        files: &[SourceFile],
+        tile: &mut Tile,
+        scratch: &mut Scratch,
+    ) -> Result<(), ReadError> {
+        let height = (tile.rows.end - tile.rows.start) as usize;
+        let width = (tile.cols.end - tile.cols.start) as usize;
+        tile.values.resize(height * width, 0.0);
+        // Strips that begin and end on whole words of codes.
+        let step = (STRIP / height as u64).max(32) / 32 * 32;
+        let mut strip = scratch.take_floats();
+        let mut start = tile.cols.start;
+        while start < tile.cols.end {
+            let end = ((start / 32 + step / 32) * 32).min(tile.cols.end);
+            strip.resize((end - start) as usize * height, 0.0);
+            self.rectangle(files, tile.matrix, &(start..end), &tile.rows, scratch, &mut strip)?;
+            let at = (start - tile.cols.start) as usize;
+            transpose(&strip, height, &mut tile.values[at..], width);
+            start = end;
+        }
+        scratch.give_floats(strip);
+        Ok(())
+    }
+
+    fn decode_transposed(
+        &self,
+        files: &[SourceFile],
+        piece: &Piece,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError> {
+        let mut rest = values;
+        for row in piece.rows.clone() {
+            let mut col = piece.cols.start;
+            while col < piece.cols.end {
+                self.tile(files, piece.matrix, (row, col), scratch)?;
+                let Some(tile) = scratch.tiles.first() else { return Ok(()) };
+                let end = tile.cols.end.min(piece.cols.end);
+                let width = tile.cols.end - tile.cols.start;
+                let from = ((row - tile.rows.start) * width + col - tile.cols.start) as usize;
+                let (part, next) = rest.split_at_mut((end - col) as usize);
+                part.copy_from_slice(&tile.values[from..from + part.len()]);
+                rest = next;
+                col = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Weight for Joined {
+    fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    fn planes(&self) -> &[Plane] {
+        &self.planes
+    }
+
+    fn decode(
+        &self,
+        files: &[SourceFile],
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError> {
+        let (height, width) = match self.dims {
+            Dims { rows, cols, transposed: false, .. } => (rows, cols),
+            Dims { rows, cols, transposed: true, .. } => (cols, rows),
+        };
+        let mut rest = values;
+        let mut start = range.start;
+        while start < range.end {
+            let piece = Piece::at(start, range.end, height, width);
+            let len = (piece.rows.end - piece.rows.start) * (piece.cols.end - piece.cols.start);
+            let (values, next) = rest.split_at_mut(len as usize);
+            if self.dims.transposed {
+                self.decode_transposed(files, &piece, scratch, values)?;
+            } else {
+                let Piece { matrix, rows, cols } = &piece;
+                self.rectangle(files, *matrix, rows, cols, scratch, values)?;
+            }
+            rest = next;
+            start += len;
+        }
+        Ok(())
+    }
+
+    fn activation_planes(&self) -> &[Plane] {
+        &self.activations
+    }
+
+    fn shape_is_known(&self) -> bool {
+        self.shape_is_known
+    }
+
+    fn check_planes(
+        &self,
+        files: &[SourceFile],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<PlaneFinding>, ReadError> {
+        check::planes(self, files, scratch)
+    }
+}
+
+/// A rectangle of a matrix that is contiguous in row-major order.
+struct Piece {
+    matrix: u64,
+    rows: Range<u64>,
+    cols: Range<u64>,
+}
+
+impl Piece {
+    /// The longest that begins at `start`, ends at or before `end`, and is not too large: whole rows
+    /// of one matrix, or a part of one row.
+    fn at(start: u64, end: u64, height: u64, width: u64) -> Self {
+        let (row, col) = (start / width, start % width);
+        let (matrix, row) = (row / height, row % height);
+        let left = end - start;
+        if col != 0 || left < width || width > PIECE {
+            let cols = col..col + left.min(width - col).min(PIECE);
+            return Self { matrix, rows: row..row + 1, cols };
+        }
+        let rows = (left / width).min(height - row).min(PIECE / width);
+        Self { matrix, rows: row..row + rows, cols: 0..width }
+    }
+}
+
+/// Decoded values of a transposed weight that a thread keeps from one chunk to the next.
+#[derive(Debug, Default)]
+pub struct Tile {
+    id: u64,
+    matrix: u64,
+    rows: Range<u64>,
+    cols: Range<u64>,
+    values: Vec<f32>,
+}
+
+/// Writes the rows of `from`, `len` values each, as columns of `to`, whose rows are `pitch` apart.
+fn transpose(from: &[f32], len: usize, to: &mut [f32], pitch: usize) {
+    // Squares keep both sides in cache lines that are already loaded.
+    const SIDE: usize = 16;
+    let rows = from.len() / len;
+    for row in (0..rows).step_by(SIDE) {
+        for col in (0..len).step_by(SIDE) {
+            for col in col..(col + SIDE).min(len) {
+                let to = &mut to[col * pitch + row..];
+                let end = (row + SIDE).min(rows);
+                for (to, row) in to.iter_mut().zip(row..end) {
+                    *to = from[row * len + col];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+/*!
+Quantization schemes of safetensors checkpoints: from stored planes to logical weights.
+
+A layer between container and codec. The container lists what is stored; here the planes that make up
+a weight (codes, scales, zero points, indices) are found by their suffixes, types and shapes, checked
+against each other, and joined into one tensor under the name that the full-precision checkpoint
+uses. Configuration files beside the weights settle what the planes leave open, nothing more. One
+table ([`SCHEMES`]) lists the schemes; one file a family says how each is laid out.
+*/
+
+mod affine;
+mod awq;
+mod bitsandbytes;
+mod check;
+mod codes;
+mod config;
+mod detect;
+mod fp4;
+mod fp8;
+mod gptq;
+mod grid;
+mod group;
+mod hqq;
+mod int8;
+mod joined;
+mod layout;
+mod mlx;
+mod packed;
+mod quanto;
+mod refused;
+mod table;
+mod ternary;
+mod torchao;
+
+pub use detect::join;
+pub(super) use joined::Tile;
+pub use table::{SCHEMES, Scheme, markdown_table};

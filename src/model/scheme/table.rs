@@ -1,0 +1,203 @@
+/*!
+The one table of schemes: what each is called, which suffixes it goes by, and who puts it together.
+
+The detector tries the rows in order; the README's table is made from them. Adding a scheme is one
+file and one row.
+*/
+
+use super::group::{Context, Group, Match};
+use super::{affine, awq, bitsandbytes, fp4, fp8, gptq, hqq, int8, mlx, packed, quanto, refused};
+use super::{ternary, torchao};
+
+/// One row of the table.
+pub struct Scheme {
+    /// What the documentation calls it.
+    pub name: &'static str,
+    /// Names in the `qtype` column; `{n}` stands for the bits of a code.
+    pub qtypes: &'static str,
+    /// Every suffix that a plane of it may have, after the base name.
+    pub suffixes: &'static [&'static str],
+    /// What tells it from the others, and which tools write it.
+    pub docs: &'static str,
+    /// Puts a weight together; `Ok(None)` if the planes are another scheme's.
+    pub(super) build: fn(&Group, &Context) -> Match,
+}
+
+/// Suffixes that belong to activations and caches, not to weights. They are dropped from the model.
+pub const ACTIVATION_SUFFIXES: &[&str] = &[
+    ".input_scale",
+    ".input_global_scale",
+    ".input_zero_point",
+    ".activation_scale",
+    ".act_scale",
+    ".k_scale",
+    ".v_scale",
+    ".q_scale",
+    ".prob_scale",
+    ".output_scale",
+    ".output_zero_point",
+    ".kv_cache_scale",
+    ".qscale_act",
+];
+
+/// Every scheme, in the order in which they are tried.
+pub static SCHEMES: &[Scheme] = &[
+    Scheme {
+        name: "recognised, not decoded",
+        qtypes: "AQLM, VPTQ, SPQR, EXL2, EXL3, HIGGS, MARLIN, SPARSE24, …",
+        suffixes: refused::SUFFIXES,
+        docs: "refused by name, with what to do instead",
+        build: refused::build,
+    },
+    Scheme {
+        name: "compressed-tensors pack-quantized",
+        qtypes: "INT{n}",
+        suffixes: packed::SUFFIXES,
+        docs: "`weight_packed` I32 with `weight_scale`; 1 to 8 bits, dense and loose packing, \
+               groups, channels, zero points, `weight_g_idx`",
+        build: packed::build,
+    },
+    Scheme {
+        name: "NVFP4",
+        qtypes: "NVFP4",
+        suffixes: fp4::NVFP4_SUFFIXES,
+        docs: "E2M1 codes, E4M3 scales of 16, and a scale of the tensor: `weight_global_scale` \
+               (compressed-tensors, divides) or `weight_scale_2` (ModelOpt, multiplies)",
+        build: fp4::build_nvfp4,
+    },
+    Scheme {
+        name: "MXFP4, MXFP6",
+        qtypes: "MXFP4, MXFP6",
+        suffixes: fp4::MX_SUFFIXES,
+        docs: "E2M1, E2M3 or E3M2 codes and E8M0 scales of 32: compressed-tensors, Quark, ModelOpt, \
+               DeepSeek-V4",
+        build: fp4::build_mx,
+    },
+    Scheme {
+        name: "gpt-oss MXFP4",
+        qtypes: "MXFP4",
+        suffixes: &["_blocks", "_scales"],
+        docs: "experts as `X_blocks` and `X_scales`, transposed to `[experts, in, out]`",
+        build: fp4::build_gpt_oss,
+    },
+    Scheme {
+        name: "FP8",
+        qtypes: "FP8, MXFP8",
+        suffixes: fp8::SUFFIXES,
+        docs: "E4M3 or E5M2 codes (FNUZ as well) with a scale per tensor, row, block or group; \
+               `weight_scale_inv` multiplies, too: DeepSeek, compressed-tensors, ModelOpt, Quark, \
+               FBGEMM, Mistral",
+        build: fp8::build,
+    },
+    Scheme {
+        name: "INT8",
+        qtypes: "INT8",
+        suffixes: int8::SUFFIXES,
+        docs: "I8 codes with `weight_scale` per tensor, row, block or group, and zero points: \
+               compressed-tensors, ModelOpt, Quark",
+        build: int8::build,
+    },
+    Scheme {
+        name: "bitsandbytes LLM.int8",
+        qtypes: "INT8",
+        suffixes: bitsandbytes::INT8_SUFFIXES,
+        docs: "I8 codes with `SCB`, row-major",
+        build: bitsandbytes::build_int8,
+    },
+    Scheme {
+        name: "bitsandbytes 4-bit",
+        qtypes: "NF4, FP4",
+        suffixes: bitsandbytes::FOUR_BIT_SUFFIXES,
+        docs: "codes of a stored map with `absmax` of a block, plain or doubly quantized, in any \
+               storage type",
+        build: bitsandbytes::build_4bit,
+    },
+    Scheme {
+        name: "AWQ",
+        qtypes: "AWQ4",
+        suffixes: &[".qweight", ".qzeros", ".scales", ".g_idx"],
+        docs: "`qweight` I32 `[in, out/8]` in the interleaved order of the gemm kernels; also what \
+               AutoRound writes as `auto_awq`",
+        build: awq::build,
+    },
+    Scheme {
+        name: "GPTQ",
+        qtypes: "GPTQ{n}",
+        suffixes: gptq::SUFFIXES,
+        docs: "`qweight` I32 `[in*n/32, out]`, 2 to 8 bits; formats `gptq`, `gptq_v2`, `gptq_p` and \
+               AutoRound's; act-order",
+        build: gptq::build,
+    },
+    Scheme {
+        name: "MLX",
+        qtypes: "MLX{n}, MXFP4, MXFP8, NVFP4",
+        suffixes: &[".weight", ".scales", ".biases", ".qbiases", ".global_scale"],
+        docs: "`weight` U32 with `scales` and, for the affine mode, `biases`; 2 to 8 bits",
+        build: mlx::build,
+    },
+    Scheme {
+        name: "HQQ",
+        qtypes: "HQQ{n}",
+        suffixes: hqq::SUFFIXES,
+        docs: "`W_q`, `scale`, `zero` and settings as tensors; 1, 2, 3, 4 and 8 bits, both axes",
+        build: hqq::build,
+    },
+    Scheme {
+        name: "torchao",
+        qtypes: "FP8, INT8, INT{n}, MXFP4, MXFP8, NVFP4",
+        suffixes: torchao::SUFFIXES,
+        docs: "flattened tensor subclasses (`_weight_qdata`) that the file's metadata describe",
+        build: torchao::build,
+    },
+    Scheme {
+        name: "optimum-quanto",
+        qtypes: "INT8, FP8, INT4, INT2",
+        suffixes: quanto::SUFFIXES,
+        docs: "`weight._data`, `weight._scale`, `weight._shift`",
+        build: quanto::build,
+    },
+    Scheme {
+        name: "Quark INT4",
+        qtypes: "INT4",
+        suffixes: &[".weight", ".weight_scale", ".weight_zero_point"],
+        docs: "`weight` I32 `[in, out/8]`, in AWQ's order if `pack_method` is `reorder`",
+        build: awq::build_quark,
+    },
+    Scheme {
+        name: "ModelOpt INT4",
+        qtypes: "INT4",
+        suffixes: &[".weight", ".weight_scale", ".weight_scale_2", ".pre_quant_scale"],
+        docs: "`weight` U8 `[out/2, in]`, two rows to a byte; `pre_quant_scale` is applied",
+        build: affine::build_model_opt,
+    },
+    Scheme {
+        name: "BitNet",
+        qtypes: "BITNET",
+        suffixes: &[".weight", ".weight_scale"],
+        docs: "ternary `weight` U8 `[out/4, in]`, divided by its `weight_scale`",
+        build: ternary::build,
+    },
+    Scheme {
+        name: "Gemma QAT",
+        qtypes: "INT4, INT2",
+        suffixes: &[".weight", ".weight_scale"],
+        docs: "`weight` U8 with one F32 scale a row, where the configuration says `gemma`",
+        build: affine::build_gemma,
+    },
+    Scheme {
+        name: "EETQ",
+        qtypes: "INT8",
+        suffixes: &[".weight", ".weight_scales"],
+        docs: "`weight` I8 `[in, out]` with one scale a column",
+        build: int8::build_eetq,
+    },
+];
+
+/// The table as Markdown, for the README.
+pub fn markdown_table() -> String {
+    let mut text = String::from("| scheme | qtype | recognised by |\n| --- | --- | --- |\n");
+    for Scheme { name, qtypes, docs, .. } in SCHEMES {
+        text.push_str(&format!("| {name} | {qtypes} | {docs} |\n"));
+    }
+    text
+}

@@ -1,0 +1,132 @@
+/*!
+Plays the fuzz corpus back on stable Rust: every input that a target keeps must pass it.
+
+`cargo test --test fuzz_corpus -- --ignored` writes the seeds that are made here anew.
+*/
+
+mod forge;
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use std::path::{Path, PathBuf};
+
+use forge::gguf::{Gguf, array, id, string};
+use qualm::codec::{Class, TYPES};
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+}
+
+fn play_back(target: &str, body: fn(&[u8])) {
+    let directory = std::fs::read_dir(corpus(target)).expect("the corpus is committed");
+    let paths: Vec<PathBuf> = directory.map(|entry| entry.expect("an entry").path()).collect();
+    assert!(!paths.is_empty(), "{target} has inputs");
+    for path in paths {
+        let input = std::fs::read(&path).expect("readable");
+        let passed = std::panic::catch_unwind(|| body(&input));
+        assert!(passed.is_ok(), "{} breaks its target", path.display());
+    }
+}
+
+#[test]
+fn gguf() {
+    play_back("gguf", targets::container);
+}
+
+#[test]
+fn safetensors() {
+    play_back("safetensors", targets::container);
+}
+
+#[test]
+fn decode() {
+    play_back("decode", targets::decode);
+}
+
+#[test]
+fn encode() {
+    play_back("encode", targets::encode);
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) {
+    std::fs::create_dir_all(corpus(target)).expect("a directory");
+    std::fs::write(corpus(target).join(name), bytes).expect("written");
+}
+
+#[test]
+#[ignore = "writes files into the source tree"]
+fn write_seeds() {
+    let scalars: [(u32, &[u8]); 11] = [
+        (id::U8, &[1]),
+        (id::I8, &[0xFF]),
+        (id::U16, &[1, 2]),
+        (id::I16, &[1, 0xFF]),
+        (id::U32, &[1, 2, 3, 4]),
+        (id::I32, &[1, 2, 3, 0xFF]),
+        (id::F32, &[0, 0, 0x80, 0x3F]),
+        (id::BOOL, &[1]),
+        (id::U64, &[1; 8]),
+        (id::I64, &[0xFF; 8]),
+        (id::F64, &[0x3F; 8]),
+    ];
+    let keys = scalars
+        .iter()
+        .fold(Gguf::new().text("s", "text"), |file, (ty, value)| {
+            file.entry(format!("k{ty}"), *ty, value)
+        })
+        .entry("a", id::ARRAY, &array(id::STRING, 2, &[string("x"), string("yz")].concat()))
+        .entry("b", id::ARRAY, &array(id::U8, 20, &[7; 20]))
+        .entry("c", id::ARRAY, &array(id::STRING, 20, &string("t").repeat(20)));
+    let types = [id::TENSOR_F32, id::TENSOR_Q8_0, id::TENSOR_Q4_K, id::TENSOR_NVFP4, 4, 153];
+    let tensors = types.iter().fold(Gguf::new(), |file, &ty| {
+        file.tensor(format!("t{ty}"), &[2, 256], ty, vec![0x31; 64])
+    });
+    let mut version_2 = Gguf::new().f32("a", &[2], &[1.0, 2.0]);
+    version_2.version = 2;
+    let mut aligned = Gguf::new().u32("general.alignment", 8).f32("a", &[], &[1.0]);
+    aligned.alignment = 8;
+    let nvfp4 = Gguf::new()
+        .tensor("x.weight", &[2, 1, 64], id::TENSOR_NVFP4, vec![0x38; 72])
+        .f32("x.scale", &[2], &[0.5, 2.0])
+        .f32("x.input_scale", &[1], &[1.0]);
+    let split = Gguf::new().u16("split.no", 0).u16("split.count", 1).u32("split.tensors.count", 1);
+    for (name, file) in [
+        ("keys", keys),
+        ("tensors", tensors),
+        ("version-2", version_2),
+        ("aligned", aligned),
+        ("nvfp4", nvfp4),
+        ("split", split.f32("a", &[1], &[1.0])),
+        ("blocks", Gguf::new().tensor("q", &[2, 32], id::TENSOR_Q8_0, vec![0x3C; 68])),
+    ] {
+        write("gguf", name, &file.bytes());
+    }
+    let entry = |name: &str, dtype: &str, shape: &str, begin: u64, end: u64| {
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{begin},{end}]}}"#)
+    };
+    let two = [entry("a", "F32", "[2]", 0, 8), entry("b", "BF16", "[1,2]", 8, 12)].join(",");
+    let small = [
+        entry("e", "F4", "[2]", 0, 1),
+        entry("f", "F8_E4M3", "[1]", 1, 2),
+        entry("u", "X9", "[]", 2, 3),
+    ];
+    for (name, header, data) in [
+        ("two", format!("{{{two}}}"), 12),
+        ("metadata", format!(r#"{{"__metadata__":{{"format":"pt"}},{two}}}"#), 12),
+        ("small", format!("{{{}}}", small.join(",")), 3),
+        ("empty", format!("{{{}}}", entry("z", "I64", "[0,5]", 0, 0)), 0),
+    ] {
+        write("safetensors", name, &forge::safetensors(&header, data));
+    }
+    for (index, row) in TYPES.iter().enumerate() {
+        let blocks = (0..row.block_bytes).map(|i| (i * 37 + 11) as u8);
+        let input: Vec<u8> = std::iter::once(index as u8).chain(blocks).collect();
+        write("decode", row.name, &input);
+        if row.class == Class::Quantized {
+            let value = |i: usize| ((i as f32 * 0.7).sin().to_bits() >> 16) as u16;
+            let values = (0..row.block_len).flat_map(|i| value(i).to_le_bytes());
+            let input: Vec<u8> = std::iter::once(index as u8).chain(values).collect();
+            write("encode", row.name, &input);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+/*!
+Every decoder gives the same bits with every instruction set that this processor has.
+*/
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use qualm::codec::simd::{Level, with_level};
+use qualm::codec::{TYPES, TypeInfo};
+
+/// Bytes that often make zeros, infinities, NaN and subnormals of whatever scale they fall into.
+fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        6 => any::<u8>(),
+        1 => prop::sample::select(vec![0x00, 0x01, 0x03, 0x7C, 0x7E, 0x7F, 0x80, 0xFC, 0xFE, 0xFF]),
+    ]
+}
+
+/// The decode at `level`, from input at an odd address.
+fn decode(row: &TypeInfo, level: Level, blocks: &[u8]) -> Vec<f32> {
+    let mut moved = vec![0; blocks.len() + 1];
+    moved[1..].copy_from_slice(blocks);
+    let mut values = vec![12345.678; blocks.len() / row.block_bytes * row.block_len];
+    let decode = row.decode.expect("a row with a decoder");
+    with_level(level, || decode(&moved[1..], &mut values));
+    values
+}
+
+/// Bits, with all NaN as one: which NaN comes of two is for the compiler to choose (Rust leaves it
+/// open), and no metric looks at more than that it is one.
+fn bits(value: f32) -> u32 {
+    if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn all_levels_agree(bytes in vec(byte(), 0..1500)) {
+        for row in TYPES.iter().filter(|row| row.decode.is_some()) {
+            let blocks = &bytes[..bytes.len() / row.block_bytes * row.block_bytes];
+            let expected = decode(row, Level::Scalar, blocks);
+            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                let values = decode(row, level, blocks);
+                prop_assert_eq!(values.len(), expected.len());
+                for (i, (value, expected)) in values.iter().zip(&expected).enumerate() {
+                    prop_assert_eq!(
+                        bits(*value), bits(*expected),
+                        "{} at {}, element {}: {} is not {}", row.name, level, i, value, expected
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The scalar definition is what the golden data judge elsewhere at this processor's best level.
+#[test]
+fn every_f16_and_bf16_widens_alike() {
+    let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    for name in ["F16", "BF16"] {
+        let row = TYPES.iter().find(|row| row.name == name).expect("a row");
+        let expected: Vec<u32> = (0..=u16::MAX)
+            .map(|bits| match name {
+                "F16" => half::f16::from_bits(bits).to_f32().to_bits(),
+                _ => u32::from(bits) << 16,
+            })
+            .collect();
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            let values: Vec<u32> = decode(row, level, &all).into_iter().map(f32::to_bits).collect();
+            assert!(values == expected, "{name} at {level}");
+        }
+    }
+}
