@@ -13,7 +13,7 @@ use crate::codec::TensorType;
 pub struct Spec {
     /// Path below the suite's root, without `.toml`, with `/`.
     pub name: String,
-    /// The file, as it was given to [`super::load`].
+    /// The file, as it was given to [`super::load()`].
     pub path: PathBuf,
     /// SHA-256 of the file's bytes, in lower-case hex.
     pub sha256: String,

@@ -33,7 +33,7 @@ pub fn load(path: &Path, root: &Path, options: &LoadOptions) -> Result<Spec, Spe
     parse(&bytes, path, root, options)
 }
 
-/// Validates the bytes of a spec file as [`load`] does.
+/// Validates the bytes of a spec file as [`load()`] does.
 pub fn parse(
     bytes: &[u8],
     path: &Path,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A place in a spec file. Lines and columns count from 1; columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
-    /// The file, as it was given to [`super::load`].
+    /// The file, as it was given to [`super::load()`].
     pub file: Arc<Path>,
     /// Line, from 1.
     pub line: u32,
@@ -55,7 +55,7 @@ impl<T> Deref for Located<T> {
 /// The text of a spec file, for finding and showing places in it.
 #[derive(Debug)]
 pub struct Source {
-    /// The file, as it was given to [`super::load`].
+    /// The file, as it was given to [`super::load()`].
     pub path: Arc<Path>,
     /// Its text.
     pub text: Arc<str>,

@@ -1,7 +1,7 @@
 /*!
 Specs: TOML files → a validated suite with source locations.
 
-A [`Spec`] that exists is valid: [`load`] reports every problem of a file at once, each with its
+A [`Spec`] that exists is valid: [`load()`] reports every problem of a file at once, each with its
 place. Nothing here opens a model.
 */
 

@@ -3,6 +3,7 @@ The file level of a spec: version, defaults for all pairs, matrix, profiles; the
 */
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use semver::{Version, VersionReq};
@@ -12,7 +13,7 @@ use super::keys::SPEC;
 use super::read_pair::read_pair;
 use super::read_parts::{Shared, read_shared, thresholds, tolerance};
 use super::table::{Findings, Table, Value, in_words, nearest, quoted};
-use super::template::Axis;
+use super::template::{Axis, MAX_ASSIGNMENTS};
 use super::values::{Text, integer_value};
 use super::{Granularity, LoadOptions, Location, Pair, Spec, Thresholds, Tolerance};
 
@@ -46,6 +47,8 @@ pub(super) struct File<'a> {
     pub axes: Vec<Axis>,
     pub overrides: Overrides,
     pub options: &'a LoadOptions<'a>,
+    /// Relative paths start here.
+    pub directory: PathBuf,
 }
 
 /// Reads a document; the caller judges the findings. `None` if it cannot be read on.
@@ -65,7 +68,8 @@ pub(super) fn read_spec(
     let shared = read_shared(findings, &table, true);
     let axes = read_axes(findings, &table);
     let (profiles, overrides) = read_profiles(findings, &table, options);
-    let file = File { shared, axes, overrides, options };
+    let directory = findings.source.path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let file = File { shared, axes, overrides, options, directory };
     let mut pairs = Vec::new();
     let mut axes_used = vec![false; file.axes.len()];
     for table in findings.tables(&table, "pair") {
@@ -171,6 +175,12 @@ fn axis_values(findings: &mut Findings, name: &str, value: &Value) -> Vec<String
         findings.push(finding);
         return Vec::new();
     };
+    if items.len() > MAX_ASSIGNMENTS {
+        let message = format!("the axis {name} has more than {MAX_ASSIGNMENTS} values");
+        let finding = findings.error(value.span(), message);
+        findings.push(finding);
+        return Vec::new();
+    }
     if items.is_empty() {
         let finding = findings.error(value.span(), format!("the axis {name} has no values"));
         findings.push(finding.help("pairs that use it would vanish"));
@@ -202,6 +212,9 @@ fn axis_values(findings: &mut Findings, name: &str, value: &Value) -> Vec<String
     }
     values
 }
+
+/// Longest line of ancestors of a profile.
+const MAX_ANCESTORS: usize = 32;
 
 /// One profile, not yet joined with what it inherits.
 struct Profile<'t> {
@@ -270,16 +283,19 @@ fn check_inheritance(findings: &mut Findings, name: &str, profiles: &HashMap<&st
         return;
     }
     let mut ancestor = Some(parent.text);
-    for _ in 0..profiles.len() {
-        if ancestor == Some(name) {
+    for _ in 0..MAX_ANCESTORS {
+        let Some(of) = ancestor else { return };
+        if of == name {
             let message = format!("the profile {} inherits from itself", quoted(name));
             let finding = findings.error(parent.span, message);
             findings.push(finding);
             return;
         }
-        ancestor =
-            ancestor.and_then(|name| profiles.get(name)?.inherits.as_ref().map(|text| text.text));
+        ancestor = profiles.get(of).and_then(|it| it.inherits.as_ref()).map(|text| text.text);
     }
+    let message = format!("the profile {} inherits without end", quoted(name));
+    let finding = findings.error(parent.span, message);
+    findings.push(finding.help(format!("at most {MAX_ANCESTORS} profiles may follow each other")));
 }
 
 /// Reports pairs of one name, with both places.
@@ -297,11 +313,5 @@ fn check_unique(findings: &mut Findings, pairs: &[Pair]) {
             finding = finding.label("again here").related((*earlier).clone(), "first here");
         }
         findings.push(finding);
-    }
-}
-
-impl Findings {
-    pub(super) fn has_errors(&self) -> bool {
-        self.list.iter().any(|finding| finding.severity == super::Severity::Error)
     }
 }

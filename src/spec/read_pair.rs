@@ -2,8 +2,6 @@
 One `[[pair]]` table: read once, then filled in for every combination of the matrix that it uses.
 */
 
-use std::path::Path;
-
 use super::read::File;
 use super::read_parts::{Shared, read_shared};
 use super::read_rules::{Demands, read_demands};
@@ -304,9 +302,8 @@ impl Filling<'_> {
             findings.push(finding);
             return None;
         }
-        let directory = findings.source.path.parent().unwrap_or(Path::new(""));
         let at = findings.at(text.span.clone());
-        Some(ModelPath { path: directory.join(filled), written, at })
+        Some(ModelPath { path: self.file.directory.join(filled), written, at })
     }
 
     fn quantized(&self, findings: &mut Findings) -> Option<Quantized> {

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, Kind, SPEC, Shape};
-use super::{Diagnostic, Location, Source};
+use super::{Diagnostic, Location, Severity, Source};
 
 /// A value in the document.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -62,12 +62,19 @@ impl<'t> Table<'t> {
 /// The findings about one file, as they are gathered.
 pub(super) struct Findings {
     pub source: Arc<Source>,
+    /// At most [`Findings::MOST`].
     pub list: Vec<Diagnostic>,
+    errors: bool,
 }
 
 impl Findings {
     pub fn new(source: Arc<Source>) -> Self {
-        Self { source, list: Vec::new() }
+        Self { source, list: Vec::new(), errors: false }
+    }
+
+    /// True if the spec is invalid.
+    pub fn has_errors(&self) -> bool {
+        self.errors
     }
 
     pub fn at(&self, span: Range<usize>) -> Location {
@@ -84,8 +91,14 @@ impl Findings {
         Diagnostic::warning(&self.source, self.at(span), message)
     }
 
+    /// So many findings are kept: nobody reads more, and a file may be wrong at every byte.
+    const MOST: usize = 1000;
+
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.list.push(diagnostic);
+        self.errors |= diagnostic.severity == Severity::Error;
+        if self.list.len() < Self::MOST {
+            self.list.push(diagnostic);
+        }
     }
 
     /// Takes a table as one of a shape: reports unknown and missing keys.

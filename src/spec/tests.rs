@@ -476,6 +476,27 @@ fn files_that_are_no_text() {
 }
 
 #[test]
+fn deep_nesting_is_an_error_not_a_crash() {
+    for text in [
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}", "{a=".repeat(100_000)),
+        format!("{}a = 1", "a.".repeat(100_000)),
+        format!("[{}a]", "a.".repeat(100_000)),
+        format!("[[{}a]]", "a.".repeat(100_000)),
+        "[[pair]]\n[[pair.rule]]\n".repeat(20_000),
+    ] {
+        assert!(read_with(&text, &options()).is_err());
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_throughout_is_reported_briefly() {
+    let lines: Vec<String> = (0..5_000).map(|n| format!("unknown{n} = 1")).collect();
+    let report = read_with(&lines.join("\n"), &options()).unwrap_err().to_string();
+    assert!(report.len() < 50_000 && report.ends_with("… and 900 more"), "{}", report.len());
+}
+
+#[test]
 fn suspicious_specs_are_valid_with_warnings() {
     for (lines, message) in [
         (
@@ -769,6 +790,25 @@ fn no_key_is_accepted_and_ignored() {
             let named = format!("`{}` must be ", key.name);
             assert!(found.iter().any(|it| it.0.starts_with(&named)), "{text}{found:#?}");
         }
+    }
+}
+
+/// The reference of the format names every key, and its examples are valid specs.
+#[test]
+fn the_documentation_is_complete_and_right() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/spec.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    for shape in SPEC.family() {
+        for key in shape.all() {
+            assert!(text.contains(&format!("`{}`", key.name)), "{} is not documented", key.name);
+        }
+    }
+    let examples: Vec<_> =
+        text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() > 4);
+    for example in examples {
+        let spec = read_with(example, &options()).unwrap_or_else(|it| panic!("{example}\n{it}"));
+        assert!(spec.warnings.is_empty(), "{:?}", spec.warnings);
     }
 }
 

@@ -163,7 +163,7 @@ impl Resolver<'_> {
     }
 
     /// Warnings for the live waivers that were not needed: none of `used`, the indices that
-    /// [`Judgement::Waived`] gave over all tensors of the pair.
+    /// [`super::Judgement::Waived`] gave over all tensors of the pair.
     pub fn unused_waivers(&self, used: &[usize]) -> Vec<Diagnostic> {
         let waivers = self.pair.waivers.iter().enumerate();
         waivers
