@@ -55,6 +55,10 @@ impl Values {
         self.0.get(metric as usize).copied().flatten()
     }
 
+    fn bits(&self) -> [Option<u64>; Metric::ALL.len()] {
+        self.0.map(|value| value.map(bits))
+    }
+
     /// The same with the value of one metric replaced.
     #[must_use]
     pub fn with(mut self, metric: Metric, value: Option<f64>) -> Self {
@@ -65,11 +69,28 @@ impl Values {
     }
 }
 
+/// The bits of a number, the same for every NaN.
+fn bits(value: f64) -> u64 {
+    if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() }
+}
+
 impl Measurement {
     /// Are two measurements the same to the last bit? NaN is the same as NaN here, for the question
-    /// is which of two files to keep.
+    /// is whether two files hold the same.
     pub(super) fn same_bits(&self, other: &Self) -> bool {
-        super::snapshot::body(self) == super::snapshot::body(other)
+        let entry = |a: &Entry, b: &Entry| {
+            (&a.qtype, &a.shape, a.numel, a.nonfinite) == (&b.qtype, &b.shape, b.numel, b.nonfinite)
+                && bits(a.bits_per_weight) == bits(b.bits_per_weight)
+                && a.values.bits() == b.values.bits()
+        };
+        let global = |g: &Global| (g.tensors, g.numel, g.nonfinite, g.values.bits());
+        self.global.as_ref().map(global) == other.global.as_ref().map(global)
+            && self.tensors.len() == other.tensors.len()
+            && self
+                .tensors
+                .iter()
+                .zip(&other.tensors)
+                .all(|((name, a), (other, b))| name == other && entry(a, b))
     }
 
     /// Every whole number in it.

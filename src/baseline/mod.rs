@@ -3,8 +3,8 @@ Snapshot baselines: what a pair measured when a person last said "so be it".
 
 A baseline is one file in insta's format. [`Snapshot`] reads and writes it, [`compare()`] says how a
 new measurement moved against it, [`Store`] decides what is written where, [`Places`] finds what is
-pending, [`accept`], [`reject`] and [`review()`] are what people do about it, and [`ToleranceComparator`] gives the same tolerance to users'
-own insta tests.
+pending, [`accept`], [`reject`] and [`review()`] are what people do about it, and
+[`ToleranceComparator`] gives the same tolerance to users' own insta tests.
 */
 
 mod artefact;

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Runs the real cargo-insta over the snapshots that qualm writes: pending-snapshots, review, accept,
+# reject, test, test --unreferenced, INSTA_PENDING_DIR.
+#
+# usage: tests/cargo_insta.sh [CARGO_INSTA]
+#
+# CARGO_INSTA is the cargo-insta binary (1.49 or newer; default: the one in PATH). MEASURE, if set, is
+# the program that writes a baseline, called as `MEASURE WORKSPACE PAIR COSINE`; it has to exit with 0
+# if the baseline passes. Default: the example `baseline`.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+insta=$(command -v "${1:-cargo-insta}") || { echo "cargo-insta not found: cargo install cargo-insta" >&2; exit 2; }
+if [ -z "${MEASURE:-}" ]; then
+  cargo build --quiet --manifest-path "$root/Cargo.toml" --example baseline
+  MEASURE=${CARGO_TARGET_DIR:-$root/target}/debug/examples/baseline
+fi
+export MEASURE
+unset CI TF_BUILD INSTA_UPDATE INSTA_FORCE_PASS INSTA_PENDING_DIR INSTA_WORKSPACE_ROOT \
+  INSTA_SNAPSHOT_REFERENCES_FILE CARGO_TARGET_DIR
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+project=$work/project
+mkdir -p "$project/src" "$project/tests" "$project/specs"
+cd "$project"
+git init --quiet .
+cat > Cargo.toml <<'TOML'
+[package]
+name = "sample"
+version = "0.0.0"
+edition = "2021"
+
+[[test]]
+name = "quality"
+harness = false
+TOML
+: > src/lib.rs
+echo 'schema = 1' > specs/sample.toml
+# A user's test that hands over to the harness; the cosines stand in a file.
+cat > tests/quality.rs <<'RUST'
+fn main() {
+    let mut failed = false;
+    for line in std::fs::read_to_string("cosines").unwrap().lines() {
+        let (pair, cosine) = line.rsplit_once(' ').unwrap();
+        let measure = std::env::var_os("MEASURE").unwrap();
+        let status = std::process::Command::new(measure).args([".", pair, cosine]).status();
+        failed |= !status.unwrap().success();
+    }
+    std::process::exit(if failed { 101 } else { 0 });
+}
+RUST
+printf 'target/\n*.snap.new\n' > .gitignore
+
+step=0
+# expect DESCRIPTION COMMAND...: the command has to succeed.
+expect() {
+  step=$((step + 1))
+  local what=$1; shift
+  if "$@" > "$work/log" 2>&1; then
+    echo "ok $step - $what"
+  else
+    echo "not ok $step - $what: $*"; cat "$work/log"; exit 1
+  fi
+}
+not() { ! "$@"; }
+# shows TEXT COMMAND...: the command's output has to contain the text.
+shows() {
+  local text=$1; shift
+  "$@" > "$work/out" 2>&1 || { cat "$work/out"; return 1; }
+  grep -qF -- "$text" "$work/out" || { cat "$work/out"; return 1; }
+}
+measure() { "$MEASURE" . "$@"; }
+a=snapshots/sample__a.snap
+b=snapshots/sample__q4_k.m-x%20y.snap
+named_b='q4_k.m-x y'
+
+expect "a first run leaves a pending file" not measure a 0.9
+expect "and one for a name with a dot and a space" not measure "$named_b" 0.8
+expect "with assertion_line" grep -q '^assertion_line: 3$' $a.new
+expect "pending-snapshots lists it" shows "$a" "$insta" pending-snapshots
+expect "and the other" shows "$b" "$insta" pending-snapshots
+expect "as JSON too" shows '"type":"file_snapshot"' "$insta" pending-snapshots --as-json
+cp $a.new "$work/expected"
+sed -i '/^assertion_line:/d' "$work/expected"
+expect "accept takes one by its name" "$insta" accept --snapshot "$a"
+expect "it moved the file" test ! -e $a.new -a -e $a
+expect "to the bytes that qualm would have written" cmp $a "$work/expected"
+expect "the other is still pending" test -e $b.new
+expect "accept takes the rest" "$insta" accept
+expect "also with such a name" test ! -e $b.new -a -e $b
+expect "the next run holds" measure a 0.9
+expect "for both" measure "$named_b" 0.8
+expect "within the tolerance it holds, too" measure a 0.9004
+expect "and does not touch the file" cmp $a "$work/expected"
+
+expect "a worse run leaves a pending file" not measure a 0.85
+expect "review shows the old line" shows 'cosine = 0.9,' bash -c "printf s | '$insta' review --snapshot $a || true"
+expect "reject removes it" "$insta" reject
+expect "and keeps the baseline" bash -c "test ! -e $a.new && cmp $a $work/expected"
+
+printf 'a 0.85\n%s 0.8\n' "$named_b" > cosines
+expect "cargo insta test runs the harness and says what is pending" \
+  shows '1 snapshot to review' not "$insta" test
+expect "the pending file is there" test -e $a.new
+expect "cargo insta test --accept accepts it" "$insta" test --accept
+expect "the baseline is new" grep -q 'cosine = 0.85,' $a
+expect "cargo insta test --check passes now" "$insta" test --check
+printf 'a 0.7\n%s 0.8\n' "$named_b" > cosines
+expect "cargo insta test --check fails on another value" not "$insta" test --check
+expect "and writes nothing" test ! -e $a.new
+printf 'a 0.85\n%s 0.8\n' "$named_b" > cosines
+
+cp $a snapshots/sample__unused.snap
+expect "--unreferenced=warn names the unused snapshot" \
+  shows 'sample__unused.snap' "$insta" test --unreferenced=warn
+expect "and no other" bash -c "test \$(grep -c '^  /.*[.]snap$' $work/out) = 1"
+expect "--unreferenced=reject fails" not "$insta" test --unreferenced=reject
+expect "--unreferenced=delete deletes it" "$insta" test --unreferenced=delete
+expect "and nothing else" bash -c 'test "$(ls snapshots | wc -l)" = 2'
+expect "nothing is unreferenced now" "$insta" test --unreferenced=reject
+
+expect "better passes" measure a 0.95
+expect "and leaves no pending file" test ! -e $a.new
+export INSTA_PENDING_DIR=$work/shard
+expect "a worse value, into the directory" not measure a 0.5
+expect "at its path within the workspace" test -e "$work/shard/$a.new" -a ! -e "$a.new"
+expect "cargo insta lists it there" shows "$a" "$insta" pending-snapshots
+expect "and accepts it from there" "$insta" accept
+expect "into the work tree" grep -q 'cosine = 0.5,' $a
+unset INSTA_PENDING_DIR
+
+git add -A && git -c user.name=a -c user.email=a@b commit --quiet -m x
+expect "in CI a changed baseline fails" not env CI=true "$MEASURE" . a 0.4
+expect "the source tree is untouched" bash -c "test -z \"\$(git status --porcelain)\" -a ! -e $a.new"
+expect "what is pending lies below the output directory" test -e "target/qualm/pending/$a.new"
+expect "and cargo insta takes it from there" \
+  env INSTA_PENDING_DIR="$PWD/target/qualm/pending" "$insta" accept
+expect "into the work tree" grep -q 'cosine = 0.4,' $a
+echo "1..$step"
