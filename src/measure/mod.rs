@@ -3,6 +3,7 @@ Two models to measurements: which tensor answers to which, and one streaming pas
 */
 
 mod fold;
+mod grid;
 mod pairing;
 mod plan;
 mod roundtrip;
@@ -10,6 +11,7 @@ mod scan;
 mod sides;
 pub mod stats;
 mod stream;
+pub mod twin;
 
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use roundtrip::round_trip;

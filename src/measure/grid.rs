@@ -1,0 +1,208 @@
+/*!
+The kind of grid that a tensor's values were rounded to, and plain rounding to it.
+
+For ggml's block types this is ggml's own quantizer. For the schemes of safetensors it is
+round-to-nearest with scales taken from the extremes, group by group: what their simplest tool would
+do, and what the others are meant to beat or to trade for something better.
+*/
+
+use crate::codec::{Class, TensorType, float};
+use crate::model::{Storage, Tensor, Weight};
+
+/// A kind of grid.
+#[derive(Clone, Debug)]
+pub enum Grid {
+    /// A float type, without scales.
+    Float(TensorType),
+    /// A ggml block type.
+    Blocks(TensorType),
+    /// Integers: group length, largest magnitude of a code, symmetric or from the smallest value up.
+    Integers {
+        /// Elements that share a scale.
+        group: usize,
+        /// Bits of a code.
+        bits: u32,
+        /// One scale, no zero point.
+        symmetric: bool,
+        /// Whether the scheme's tools trade plain error for less harm.
+        tuned: bool,
+    },
+    /// Codes of a table, scaled by the group's largest magnitude.
+    Codes {
+        /// Elements that share a scale.
+        group: usize,
+        /// Values of the codes, ascending.
+        table: Vec<f32>,
+    },
+}
+
+/// bitsandbytes' NF4: quantiles of a normal distribution, from its paper's definition.
+const NF4: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+impl Grid {
+    /// The grid of a quantized tensor; none if it is not known.
+    pub fn of(tensor: &Tensor, row_len: u64) -> Option<Self> {
+        match &tensor.storage {
+            Storage::Plain { ty, .. } => match ty.info().class {
+                Class::Float => Some(Self::Float(*ty)),
+                Class::Quantized => Some(Self::Blocks(*ty)),
+                Class::Exact => None,
+            },
+            Storage::Joined(weight) => Self::of_scheme(weight.as_ref(), tensor.numel(), row_len),
+            Storage::Undecodable { .. } => None,
+        }
+    }
+
+    fn of_scheme(weight: &dyn Weight, numel: u64, row_len: u64) -> Option<Self> {
+        let scheme = weight.scheme();
+        if let Some(ty) = TensorType::from_name(scheme)
+            && ty.info().class == Class::Quantized
+        {
+            // GGUF's own NVFP4, and round trips in memory.
+            return Some(Self::Blocks(ty));
+        }
+        let family = scheme.trim_end_matches(|c: char| c.is_ascii_digit());
+        let bits: u32 = scheme[family.len()..].parse().unwrap_or(0);
+        // The plane with the most elements beside the codes holds the scales.
+        let planes = weight.planes();
+        let scales = planes.iter().skip(1).map(|plane| plane.numel()).max().unwrap_or(1).max(1);
+        let group = (numel / scales).clamp(1, row_len.max(1)) as usize;
+        let table = |values: &[f32]| {
+            let mut values: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
+            values.sort_by(f32::total_cmp);
+            values.dedup();
+            values
+        };
+        match (family, bits) {
+            ("FP", 8) | ("MXFP", 8) => Some(Self::Codes { group, table: table(&float::E4M3) }),
+            ("NF", 4) => Some(Self::Codes { group, table: NF4.to_vec() }),
+            ("FP" | "MXFP" | "NVFP", 4) => Some(Self::Codes { group, table: table(&float::E2M1) }),
+            ("INT" | "GPTQ" | "AWQ" | "MLX" | "HQQ" | "UINT", 2..=8) => {
+                let asymmetric = matches!(family, "MLX" | "HQQ" | "AWQ")
+                    || planes.iter().any(|plane| plane.name.contains("zero"));
+                let tuned = matches!(family, "GPTQ" | "AWQ" | "HQQ") || bits < 8;
+                Some(Self::Integers { group, bits, symmetric: !asymmetric, tuned })
+            }
+            _ => None,
+        }
+    }
+
+    /// A conversion between float types: nothing but rounding may differ.
+    pub fn is_conversion(&self) -> bool {
+        matches!(self, Self::Float(_))
+    }
+
+    /// Tools of this kind of scheme may give up plain error on purpose.
+    pub fn is_tuned(&self) -> bool {
+        matches!(self, Self::Integers { tuned: true, .. })
+    }
+
+    /// How much smaller a sample must be, because the quantizer searches.
+    pub fn slowness(&self) -> u64 {
+        match self {
+            Self::Blocks(ty) if ty.name().starts_with("IQ1") || ty.name().starts_with("IQ2") => 8,
+            Self::Blocks(ty) if ty.name().starts_with("IQ3") => 4,
+            _ => 1,
+        }
+    }
+
+    /// Rounds a row, or a part of one, to the grid; none if that cannot be done.
+    pub fn quantize(&self, values: &[f32]) -> Option<Vec<f32>> {
+        match self {
+            Self::Float(ty) => Some(values.iter().map(|&value| convert(*ty, value)).collect()),
+            Self::Blocks(ty) => through_blocks(*ty, values),
+            Self::Integers { group, bits, symmetric, .. } => {
+                Some(values.chunks(*group).flat_map(|g| integers(g, *bits, *symmetric)).collect())
+            }
+            Self::Codes { group, table } => {
+                Some(values.chunks(*group).flat_map(|g| codes(g, table)).collect())
+            }
+        }
+    }
+}
+
+/// One value through a float type.
+fn convert(ty: TensorType, value: f32) -> f32 {
+    let small = |table: &[f32]| {
+        let table = table.iter().copied().filter(|v| v.is_finite());
+        table.min_by(|a, b| (a - value).abs().total_cmp(&(b - value).abs())).unwrap_or(value)
+    };
+    match ty {
+        TensorType::F16 => half::f16::from_f32(value).to_f32(),
+        TensorType::BF16 => half::bf16::from_f32(value).to_f32(),
+        TensorType::F8_E4M3 => small(&float::E4M3),
+        TensorType::F8_E5M2 => small(&float::E5M2),
+        TensorType::F8_E4M3FNUZ => small(&float::E4M3FNUZ),
+        TensorType::F8_E5M2FNUZ => small(&float::E5M2FNUZ),
+        _ => value,
+    }
+}
+
+/// A row through a ggml quantizer and back, without an importance matrix where that is possible.
+fn through_blocks(ty: TensorType, values: &[f32]) -> Option<Vec<f32>> {
+    let row = ty.info();
+    let bytes = ty.bytes_for(values.len() as u64)?;
+    let mut blocks = vec![0; bytes as usize];
+    let flat = vec![1.0; values.len()];
+    let weights = ty.requires_imatrix().then_some(flat.as_slice());
+    ty.quantize(values, weights, &mut blocks).ok()?;
+    let mut twin = vec![0.0; values.len()];
+    (row.decode?)(&blocks, &mut twin);
+    Some(twin)
+}
+
+fn integers(values: &[f32], bits: u32, symmetric: bool) -> Vec<f32> {
+    let magnitude = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let (scale, zero, low, high) = if symmetric {
+        let high = (1 << (bits - 1)) as f32 - 1.0;
+        (magnitude / high, 0.0, -high - 1.0, high)
+    } else {
+        let high = ((1u32 << bits) - 1) as f32;
+        let (min, max) = values.iter().fold((0f32, 0f32), |(lo, hi), &v| (lo.min(v), hi.max(v)));
+        let scale = (max - min) / high;
+        (scale, (-min / scale).round(), 0.0, high)
+    };
+    if scale == 0.0 || !scale.is_finite() {
+        return vec![0.0; values.len()];
+    }
+    values
+        .iter()
+        .map(|v| ((v / scale).round() + zero).clamp(low, high) - zero)
+        .map(|q| q * scale)
+        .collect()
+}
+
+fn codes(values: &[f32], table: &[f32]) -> Vec<f32> {
+    let magnitude = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let top = table.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let scale = magnitude / top;
+    if scale == 0.0 || !scale.is_finite() {
+        return vec![0.0; values.len()];
+    }
+    values.iter().map(|v| nearest(table, v / scale) * scale).collect()
+}
+
+/// The nearest entry of an ascending table.
+fn nearest(table: &[f32], value: f32) -> f32 {
+    let above = table.partition_point(|&entry| entry < value);
+    let candidates = [above.saturating_sub(1), above.min(table.len() - 1)];
+    let [a, b] = candidates.map(|at| table[at]);
+    if (value - a).abs() <= (b - value).abs() { a } else { b }
+}
