@@ -116,7 +116,14 @@ fn the_checked_way_in_refuses_what_does_not_fit() {
         (TensorType::Q4_K, 512, None, 287, "287 bytes", "too small an output"),
         (TensorType::Q4_K, 512, Some(0), 288, "0 column weights", "an empty matrix"),
         (TensorType::Q4_K, 512, Some(384), 288, "384 column weights", "rows of 1.5 super-blocks"),
-        (TensorType::Q8_0, 512, Some(96), 544, "96 column weights", "rows do not divide the values"),
+        (
+            TensorType::Q8_0,
+            512,
+            Some(96),
+            544,
+            "96 column weights",
+            "rows do not divide the values",
+        ),
     ]
         as [(TensorType, usize, Option<usize>, usize, &str, &str); 7]
     {

@@ -24,7 +24,9 @@ pub enum QuantizeError {
         bytes: usize,
     },
     /// The importance weights do not stand for one row of whole blocks.
-    #[error("{columns} column weights do not divide {values} values into rows of whole {ty} blocks")]
+    #[error(
+        "{columns} column weights do not divide {values} values into rows of whole {ty} blocks"
+    )]
     Columns {
         /// The type to encode.
         ty: TensorType,
@@ -54,7 +56,9 @@ impl TensorType {
         blocks: &mut [u8],
     ) -> Result<(), QuantizeError> {
         let row = self.info();
-        if row.class == Class::Exact || (row.encode_chunk.is_none() && row.encode_weighted.is_none()) {
+        if row.class == Class::Exact
+            || (row.encode_chunk.is_none() && row.encode_weighted.is_none())
+        {
             return Err(QuantizeError::NoEncoder(self));
         }
         if self.bytes_for(values.len() as u64) != Some(blocks.len() as u64) {

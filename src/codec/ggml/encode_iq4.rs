@@ -157,7 +157,8 @@ fn iq4_nl_blocks<V: Lanes>(
             }
         }
         for (i, (x, block)) in x.iter().zip(blocks).enumerate() {
-            let inverse = if tries.is_some() { c::reciprocal_or_zero(scales[i]) } else { inverses[i] };
+            let inverse =
+                if tries.is_some() { c::reciprocal_or_zero(scales[i]) } else { inverses[i] };
             block[..2].copy_from_slice(&f16_bits(scales[i]).to_le_bytes());
             pack(&nearest_codes(inverse, x), &mut block[2..]);
         }

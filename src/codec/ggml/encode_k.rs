@@ -5,9 +5,7 @@ Each encoder fits every group ([`super::encode_fit`]), quantizes the groups' sca
 one f16 scale, and then rounds the values again to what a decoder will see.
 */
 
-use super::c_arithmetic::{
-    self as c, GROUP_MAX_EPS, f16_bits, f16_round_trip, nearest_int,
-};
+use super::c_arithmetic::{self as c, GROUP_MAX_EPS, f16_bits, f16_round_trip, nearest_int};
 use super::encode_blocks as walk;
 use super::encode_fit::{AffineSearch, affine, extreme, positive, symmetric, symmetric_by_descent};
 use super::encode_lanes::{Lanes, encoder, gather, scatter};
@@ -204,9 +202,7 @@ fn write_q3_k(
 fn q3_k_lanes<V: Lanes>(values: &[f32], blocks: &mut [u8]) {
     let mut groups = Groups::new();
     walk::each(values, blocks, |x, block| {
-        groups.fit::<V, 16>(x, |x, _, levels| {
-            (symmetric_by_descent(4, x, levels), V::splat(0.0))
-        });
+        groups.fit::<V, 16>(x, |x, _, levels| (symmetric_by_descent(4, x, levels), V::splat(0.0)));
         let (extreme, _) = extreme(&groups.scale);
         if extreme == 0.0 {
             // No scale at all: the packed scales are zero bytes, which stand for -32.
@@ -214,8 +210,9 @@ fn q3_k_lanes<V: Lanes>(values: &[f32], blocks: &mut [u8]) {
             return;
         }
         let inverse = -32.0 / extreme;
-        let scales =
-            groups.scale.map(|x| (i32::from(nearest_int(inverse * x) as i8).clamp(-32, 31) + 32) as u8);
+        let scales = groups
+            .scale
+            .map(|x| (i32::from(nearest_int(inverse * x) as i8).clamp(-32, 31) + 32) as u8);
         write_q3_k(x, &mut groups, scales, f16_bits(1.0 / inverse), block);
     });
 }
