@@ -10,8 +10,8 @@ use std::fmt;
 
 use super::float;
 use super::ggml::{
-    encode_float, encode_iq4, encode_k, encode_legacy, encode_micro, encode_ternary, iq, k, legacy,
-    micro, ternary,
+    encode_float, encode_iq1, encode_iq2, encode_iq3, encode_iq4, encode_k, encode_legacy,
+    encode_micro, encode_ternary, iq, k, legacy, micro, ternary,
 };
 
 /// How the values of a type are to be compared.
@@ -130,15 +130,15 @@ types! {
     Q5_K "Q5_K" Some("q5_K"), Some(13), None, Quantized, 256 / 176, Some(k::q5_k), Some(encode_k::q5_k), Some(encode_k::q5_k), Some(encode_k::q5_k_weighted);
     Q6_K "Q6_K" Some("q6_K"), Some(14), None, Quantized, 256 / 210, Some(k::q6_k), Some(encode_k::q6_k), Some(encode_k::q6_k), Some(encode_k::q6_k_weighted);
     Q8_K "Q8_K" Some("q8_K"), Some(15), None, Quantized, 256 / 292, Some(k::q8_k), None, None, None;
-    IQ2_XXS "IQ2_XXS" Some("iq2_xxs"), Some(16), None, Quantized, 256 / 66, Some(iq::iq2_xxs), None, None, None;
-    IQ2_XS "IQ2_XS" Some("iq2_xs"), Some(17), None, Quantized, 256 / 74, Some(iq::iq2_xs), None, None, None;
-    IQ3_XXS "IQ3_XXS" Some("iq3_xxs"), Some(18), None, Quantized, 256 / 98, Some(iq::iq3_xxs), None, None, None;
-    IQ1_S "IQ1_S" Some("iq1_s"), Some(19), None, Quantized, 256 / 50, Some(iq::iq1_s), None, None, None;
+    IQ2_XXS "IQ2_XXS" Some("iq2_xxs"), Some(16), None, Quantized, 256 / 66, Some(iq::iq2_xxs), None, None, Some(encode_iq2::iq2_xxs_weighted);
+    IQ2_XS "IQ2_XS" Some("iq2_xs"), Some(17), None, Quantized, 256 / 74, Some(iq::iq2_xs), None, None, Some(encode_iq2::iq2_xs_weighted);
+    IQ3_XXS "IQ3_XXS" Some("iq3_xxs"), Some(18), None, Quantized, 256 / 98, Some(iq::iq3_xxs), Some(encode_iq3::iq3_xxs), Some(encode_iq3::iq3_xxs), Some(encode_iq3::iq3_xxs_weighted);
+    IQ1_S "IQ1_S" Some("iq1_s"), Some(19), None, Quantized, 256 / 50, Some(iq::iq1_s), None, None, Some(encode_iq1::iq1_s_weighted);
     IQ4_NL "IQ4_NL" Some("iq4_nl"), Some(20), None, Quantized, 32 / 18, Some(legacy::iq4_nl), Some(encode_iq4::iq4_nl), Some(encode_iq4::iq4_nl_chunk), Some(encode_iq4::iq4_nl_weighted);
-    IQ3_S "IQ3_S" Some("iq3_s"), Some(21), None, Quantized, 256 / 110, Some(iq::iq3_s), None, None, None;
-    IQ2_S "IQ2_S" Some("iq2_s"), Some(22), None, Quantized, 256 / 82, Some(iq::iq2_s), None, None, None;
+    IQ3_S "IQ3_S" Some("iq3_s"), Some(21), None, Quantized, 256 / 110, Some(iq::iq3_s), Some(encode_iq3::iq3_s), Some(encode_iq3::iq3_s), Some(encode_iq3::iq3_s_weighted);
+    IQ2_S "IQ2_S" Some("iq2_s"), Some(22), None, Quantized, 256 / 82, Some(iq::iq2_s), Some(encode_iq2::iq2_s), Some(encode_iq2::iq2_s), Some(encode_iq2::iq2_s_weighted);
     IQ4_XS "IQ4_XS" Some("iq4_xs"), Some(23), None, Quantized, 256 / 136, Some(iq::iq4_xs), Some(encode_iq4::iq4_xs), Some(encode_iq4::iq4_xs), Some(encode_iq4::iq4_xs_weighted);
-    IQ1_M "IQ1_M" Some("iq1_m"), Some(29), None, Quantized, 256 / 56, Some(iq::iq1_m), None, None, None;
+    IQ1_M "IQ1_M" Some("iq1_m"), Some(29), None, Quantized, 256 / 56, Some(iq::iq1_m), None, Some(encode_iq1::iq1_m_chunk), Some(encode_iq1::iq1_m_weighted);
     TQ1_0 "TQ1_0" Some("tq1_0"), Some(34), None, Quantized, 256 / 54, Some(ternary::tq1_0), Some(encode_ternary::tq1_0), Some(encode_ternary::tq1_0), None;
     TQ2_0 "TQ2_0" Some("tq2_0"), Some(35), None, Quantized, 256 / 66, Some(ternary::tq2_0), Some(encode_ternary::tq2_0), Some(encode_ternary::tq2_0), None;
     MXFP4 "MXFP4" Some("mxfp4"), Some(39), None, Quantized, 32 / 17, Some(micro::mxfp4), Some(encode_micro::mxfp4), Some(encode_micro::mxfp4), None;

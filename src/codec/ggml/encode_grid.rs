@@ -1,0 +1,225 @@
+/*!
+The grids of the IQ types as the encoders search them: which point of a grid lies nearest.
+
+A point is eight (IQ1, IQ2) or four (IQ3) levels, packed into a code of 2 or 3 bits a level, the first
+element lowest; level l stands for the magnitude 2 l + 1. Only some codes are on a grid. For every
+other code ggml prepares its neighbours, the points of the grid at the two or three smallest
+distances, and searches those alone; their order decides ties. The tables are built at first use.
+*/
+
+use std::sync::OnceLock;
+
+use super::grids;
+
+/// A grid of points of `WIDTH` levels.
+pub(super) struct Grid<const WIDTH: usize> {
+    /// Codes of the points, by index; the index is what a block stores.
+    codes: &'static [u16],
+    /// What to do for each code.
+    places: Vec<Place>,
+    /// The neighbours of all codes that are not on the grid, one list after another, nearest first,
+    /// by index within a distance.
+    neighbours: Vec<u16>,
+}
+
+/// What a code is to a grid.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A point, with its index.
+    On(u16),
+    /// No point: its neighbours are these of the list.
+    Off { start: u32, end: u32 },
+}
+
+/// The error of each element at each level, to choose a point by the sum.
+pub(super) type Costs<const WIDTH: usize> = [[f32; 8]; WIDTH];
+
+impl<const WIDTH: usize> Grid<WIDTH> {
+    /// Bits of a level within a code.
+    const BITS: usize = if WIDTH == 8 { 2 } else { 3 };
+
+    /// Prepares a grid whose points use levels below `levels`, with the neighbours at the
+    /// `distances` smallest distances.
+    fn new(codes: &'static [u16], levels: u16, distances: usize) -> Self {
+        let mut places = vec![Place::Off { start: 0, end: 0 }; 1 << (Self::BITS * WIDTH)];
+        for (index, &code) in codes.iter().enumerate() {
+            places[usize::from(code)] = Place::On(index as u16);
+        }
+        let mut neighbours = Vec::new();
+        let mut by_distance = vec![Vec::new(); WIDTH * usize::from(levels * levels)];
+        for code in 0..places.len() {
+            let off = matches!(places[code], Place::Off { .. });
+            if !off || !(0..WIDTH).all(|i| Self::level(code as u16, i) < usize::from(levels)) {
+                continue;
+            }
+            for &point in codes {
+                by_distance[Self::distance(code as u16, point)].push(point);
+            }
+            let start = neighbours.len() as u32;
+            for points in by_distance.iter().filter(|points| !points.is_empty()).take(distances) {
+                neighbours.extend_from_slice(points);
+            }
+            places[code] = Place::Off { start, end: neighbours.len() as u32 };
+            by_distance.iter_mut().for_each(Vec::clear);
+        }
+        Self { codes, places, neighbours }
+    }
+
+    /// The squared distance of two codes, in levels.
+    fn distance(a: u16, b: u16) -> usize {
+        (0..WIDTH).map(|i| Self::level(a, i).abs_diff(Self::level(b, i)).pow(2)).sum()
+    }
+
+    /// The level of element `i`.
+    #[inline(always)]
+    pub fn level(code: u16, i: usize) -> usize {
+        usize::from(code) >> (Self::BITS * i) & ((1 << Self::BITS) - 1)
+    }
+
+    /// The code of `WIDTH` levels.
+    #[inline(always)]
+    pub fn code(levels: [u8; WIDTH]) -> u16 {
+        levels.iter().rev().fold(0, |code, &level| code << Self::BITS | u16::from(level))
+    }
+
+    /// The code of the point with this index.
+    #[inline(always)]
+    pub fn point(&self, index: u16) -> u16 {
+        self.codes[usize::from(index)]
+    }
+
+    /// The index of the point with this code; 0, which is all lowest levels, for any other code.
+    #[inline(always)]
+    pub fn index(&self, code: u16) -> u16 {
+        match self.places.get(usize::from(code)) {
+            Some(&Place::On(index)) => index,
+            _ => 0,
+        }
+    }
+
+    /// Whether a code is a point.
+    #[inline(always)]
+    pub fn contains(&self, code: u16) -> bool {
+        matches!(self.places.get(usize::from(code)), Some(Place::On(_)))
+    }
+
+    /// Of the neighbours of a code, the first with the smallest sum of costs.
+    ///
+    /// If no sum is finite, any point serves: ggml then searches on, or gives up.
+    #[inline(always)]
+    pub fn nearest(&self, code: u16, costs: &Costs<WIDTH>) -> u16 {
+        let Some(&Place::Off { start, end }) = self.places.get(usize::from(code)) else {
+            return code;
+        };
+        let neighbours = &self.neighbours[start as usize..end as usize];
+        let mut nearest = neighbours.first().copied().unwrap_or(0);
+        let mut smallest = f32::MAX;
+        for &point in neighbours {
+            let mut sum = 0.0;
+            for (i, costs) in costs.iter().enumerate() {
+                sum += costs[Self::level(point, i)];
+            }
+            if sum < smallest {
+                (smallest, nearest) = (sum, point);
+            }
+        }
+        nearest
+    }
+}
+
+/// The costs weight * (scale * value - x)^2 of the values of the levels.
+#[inline(always)]
+pub(super) fn costs<const WIDTH: usize, const LEVELS: usize>(
+    scale: f32,
+    values: &[f32; LEVELS],
+    x: &[f32; WIDTH],
+    weights: &[f32; WIDTH],
+) -> Costs<WIDTH> {
+    let mut costs = [[0.0; 8]; WIDTH];
+    for ((costs, &x), &w) in costs.iter_mut().zip(x).zip(weights) {
+        for (cost, value) in costs.iter_mut().zip(values) {
+            let difference = scale * value - x;
+            *cost = w * difference * difference;
+        }
+    }
+    costs
+}
+
+macro_rules! grid {
+    ($(#[$doc:meta])* $name:ident: $width:literal, $codes:ident, $levels:literal, $distances:literal) => {
+        $(#[$doc])*
+        pub(super) fn $name() -> &'static Grid<$width> {
+            static GRID: OnceLock<Grid<$width>> = OnceLock::new();
+            GRID.get_or_init(|| Grid::new(&grids::$codes, $levels, $distances))
+        }
+    };
+}
+grid! {
+    /// The grid of `IQ2_XXS`.
+    iq2_xxs: 8, IQ2_XXS_CODES, 3, 2
+}
+grid! {
+    /// The grid of `IQ2_XS`.
+    iq2_xs: 8, IQ2_XS_CODES, 3, 2
+}
+grid! {
+    /// The grid of `IQ2_S`.
+    iq2_s: 8, IQ2_S_CODES, 3, 1
+}
+grid! {
+    /// The grid of `IQ1_S` and `IQ1_M`.
+    iq1: 8, IQ1_CODES, 3, 3
+}
+grid! {
+    /// The grid of `IQ3_XXS`.
+    iq3_xxs: 4, IQ3_XXS_CODES, 8, 2
+}
+grid! {
+    /// The grid of `IQ3_S`.
+    iq3_s: 4, IQ3_S_CODES, 8, 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<const WIDTH: usize>(grid: &Grid<WIDTH>, levels: usize, distances: usize) {
+        for (code, place) in grid.places.iter().enumerate() {
+            let code = code as u16;
+            let Place::Off { start, end } = *place else {
+                assert_eq!(grid.point(grid.index(code)), code);
+                continue;
+            };
+            let neighbours = &grid.neighbours[start as usize..end as usize];
+            if (0..WIDTH).any(|i| Grid::<WIDTH>::level(code, i) >= levels) {
+                assert_eq!(neighbours, [], "unreachable codes have no list");
+                continue;
+            }
+            let distance = |point: &u16| Grid::<WIDTH>::distance(code, *point);
+            let key = |point: &u16| (distance(point), grid.index(*point));
+            assert!(neighbours.is_sorted_by_key(key), "nearest first, then by index");
+            let mut all: Vec<usize> = grid.codes.iter().map(distance).collect();
+            all.sort_unstable();
+            all.dedup();
+            let limit = all[distances.min(all.len()) - 1];
+            let expected = grid.codes.iter().filter(|point| distance(point) <= limit).count();
+            assert_eq!(neighbours.len(), expected, "every point within the distance");
+        }
+    }
+
+    #[test]
+    fn every_code_knows_its_neighbours() {
+        check(iq2_xxs(), 3, 2);
+        check(iq2_xs(), 3, 2);
+        check(iq2_s(), 3, 1);
+        check(iq1(), 3, 3);
+        check(iq3_xxs(), 8, 2);
+        check(iq3_s(), 8, 3);
+    }
+
+    #[test]
+    fn costs_that_are_not_finite_still_give_a_point() {
+        let off = (0..4096).find(|&code| !iq3_s().contains(code)).unwrap();
+        assert!(iq3_s().contains(iq3_s().nearest(off, &[[f32::NAN; 8]; 4])));
+    }
+}

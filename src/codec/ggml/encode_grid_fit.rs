@@ -1,0 +1,168 @@
+/*!
+The search that IQ2 and IQ3 share: a scale for a group of magnitudes whose rows lie on a grid.
+
+For each trial scale every row is rounded, and moved to the nearest grid point if it is off the grid;
+the trial with the best weighted correlation wins. Signs are taken off before and stored apart.
+*/
+
+use super::c_arithmetic::nearest_int;
+use super::encode_grid::{Grid, costs};
+
+/// The magnitudes of the levels: 2 l + 1.
+const VALUES: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
+
+/// Which rows are placed on the grid anew under the winning scale.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Regrid {
+    /// Every row.
+    All,
+    /// Every row, if no trial won or any row had been off the grid.
+    AllIfAnyOff,
+    /// The rows that had been off the grid.
+    Off,
+}
+
+/// What a search tries.
+#[derive(Clone, Copy)]
+pub(super) struct GridSearch {
+    /// One more than the highest level.
+    pub levels: i32,
+    /// Trials on either side of the middle one.
+    pub tries: i32,
+    /// How much the magnitude of the maximum changes from trial to trial, in steps of a level's half.
+    pub step: f32,
+    /// The last refinement.
+    pub regrid: Regrid,
+}
+
+/// A group of `ROWS` rows of `WIDTH` elements, ready to search.
+pub(super) struct Group<const ROWS: usize, const WIDTH: usize> {
+    /// Magnitudes; one a row is negative where the row's signs were made even.
+    pub x: [[f32; WIDTH]; ROWS],
+    /// The weights of the sums.
+    pub weights: [[f32; WIDTH]; ROWS],
+    /// The weights within a row, to choose a grid point: the square roots.
+    pub row_weights: [[f32; WIDTH]; ROWS],
+}
+
+impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
+    /// The weighted sums of value * x and value^2 for the rows' codes.
+    fn sums(&self, codes: &[u16; ROWS]) -> (f32, f32) {
+        let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
+        for ((x, weights), &code) in self.x.iter().zip(&self.weights).zip(codes) {
+            for (i, (x, w)) in x.iter().zip(weights).enumerate() {
+                let q = VALUES[Grid::<WIDTH>::level(code, i) & 7];
+                sum_qx += w * x * q;
+                sum_q2 += w * q * q;
+            }
+        }
+        (sum_qx, sum_q2)
+    }
+
+    /// The point for row `row` under a scale, and whether plain rounding had given one.
+    fn place(
+        &self,
+        grid: &Grid<WIDTH>,
+        levels: i32,
+        (scale, inverse): (f32, f32),
+        row: usize,
+    ) -> (u16, bool) {
+        let code = Grid::<WIDTH>::code(self.x[row].map(|x| {
+            let level = nearest_int(0.5 * (inverse * x - 1.0));
+            level.min(levels - 1).max(0) as u8
+        }));
+        if grid.contains(code) {
+            return (code, true);
+        }
+        let costs = costs(scale, &VALUES, &self.x[row], &self.row_weights[row]);
+        (grid.nearest(code, &costs), false)
+    }
+
+    /// Searches for the group's scale and puts the rows' points into `codes`; `middle` is the scale
+    /// if no trial does better than nothing, and `largest` what the trials map to the top value.
+    pub fn fit(
+        &self,
+        grid: &Grid<WIDTH>,
+        search: GridSearch,
+        (middle, largest): (f32, f32),
+        codes: &mut [u16; ROWS],
+    ) -> f32 {
+        let top_value = (2 * search.levels - 1) as f32;
+        let (mut scale, mut best) = (middle, 0.0);
+        let mut on_grid = [search.regrid == Regrid::Off; ROWS];
+        *codes = [0; ROWS];
+        for trial in -search.tries..=search.tries {
+            let inverse = (top_value + trial as f32 * search.step) / largest;
+            let trial_scale = 1.0 / inverse;
+            let placed: [(u16, bool); ROWS] = std::array::from_fn(|row| {
+                self.place(grid, search.levels, (trial_scale, inverse), row)
+            });
+            let trial_codes = placed.map(|(code, _)| code);
+            let (sum_qx, sum_q2) = self.sums(&trial_codes);
+            if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
+                scale = sum_qx / sum_q2;
+                best = scale * sum_qx;
+                *codes = trial_codes;
+                on_grid = placed.map(|(_, on)| on);
+            }
+        }
+        if search.regrid == Regrid::All {
+            on_grid = [false; ROWS];
+        }
+        if scale > 0.0 && on_grid.contains(&false) {
+            if search.regrid != Regrid::Off {
+                on_grid = [false; ROWS];
+            }
+            let under = (scale, 1.0 / scale);
+            for row in (0..ROWS).filter(|&row| !on_grid[row]) {
+                codes[row] = self.place(grid, search.levels, under, row).0;
+            }
+            let (sum_qx, sum_q2) = self.sums(codes);
+            if sum_q2 > 0.0 {
+                scale = sum_qx / sum_q2;
+            }
+        }
+        scale
+    }
+}
+
+/// Takes the signs off eight values: magnitudes, and a bit set for each value that is not >= 0.
+#[inline]
+pub(super) fn split_signs(x: &[f32; 8]) -> ([f32; 8], u8) {
+    let mut signs = 0;
+    let magnitudes = std::array::from_fn(|i| {
+        if x[i] >= 0.0 {
+            x[i]
+        } else {
+            signs |= 1 << i;
+            -x[i]
+        }
+    });
+    (magnitudes, signs)
+}
+
+/// As [`split_signs`], with an even number of set bits, of which the lower seven are stored: if need
+/// be, the value that matters least takes the wrong sign, its magnitude becoming negative.
+#[inline]
+pub(super) fn split_even_signs(x: &[f32; 8], weights: &[f32; 8]) -> ([f32; 8], u8) {
+    let (mut magnitudes, mut signs) = split_signs(x);
+    if signs.count_ones() % 2 == 1 {
+        let mut least = 0;
+        let mut smallest = weights[0] * x[0] * x[0];
+        for i in 1..8 {
+            let loss = weights[i] * x[i] * x[i];
+            if loss < smallest {
+                (smallest, least) = (loss, i);
+            }
+        }
+        magnitudes[least] = -magnitudes[least];
+        signs ^= 1 << least;
+    }
+    (magnitudes, signs & 127)
+}
+
+/// The four-bit level of a group's scale, scale = d (2 level + 1).
+#[inline]
+pub(super) fn scale_level(inverse: f32, scale: f32, top: i32) -> u8 {
+    nearest_int(0.5 * (inverse * scale - 1.0)).min(top).max(0) as u8
+}
