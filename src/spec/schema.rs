@@ -201,6 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn accepts_the_suite_and_the_examples_of_the_documentation() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let manual = std::fs::read_to_string(root.join("docs/spec.md")).unwrap();
+        let examples = manual.split("```toml\n").skip(1).filter_map(|it| it.split("```").next());
+        let mut texts: Vec<String> = examples.map(str::to_owned).collect();
+        for path in super::super::discover(&root.join("specs")).unwrap() {
+            texts.push(std::fs::read_to_string(path).unwrap());
+        }
+        assert!(texts.len() > 5);
+        for text in texts {
+            assert!(is_valid(&text), "{text}");
+        }
+    }
+
+    #[test]
     fn the_schema_has_the_reader_s_keys_and_no_others() {
         let schema = schema();
         for shape in SPEC.family() {
