@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use forge::gguf::{Gguf, array, id, string};
 use qualm::codec::{Class, TYPES};
+use qualm::model::scheme::SCHEMES;
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
@@ -36,6 +37,11 @@ fn gguf() {
 #[test]
 fn safetensors() {
     play_back("safetensors", targets::container);
+}
+
+#[test]
+fn scheme() {
+    play_back("scheme", targets::scheme);
 }
 
 #[test]
@@ -117,6 +123,29 @@ fn write_seeds() {
         ("empty", format!("{{{}}}", entry("z", "I64", "[0,5]", 0, 0)), 0),
     ] {
         write("safetensors", name, &forge::safetensors(&header, data));
+    }
+    // Every suffix of a scheme, with a type that its planes may have.
+    let suffixes: Vec<&str> = SCHEMES.iter().flat_map(|scheme| scheme.suffixes).copied().collect();
+    let plane = |suffix: &str, ty: u8, rank: u8, rows: u8, columns: u8| {
+        let index = suffixes.iter().position(|known| *known == suffix).expect("a suffix");
+        [index as u8, ty | rank << 3, rows, columns]
+    };
+    let (u8s, i8s, e4m3, e8m0, f16, f32, i32, i64) = (0, 1, 2, 3, 4, 5, 6, 7);
+    #[rustfmt::skip]
+    let schemes: [(&str, &[[u8; 4]]); 9] = [
+        ("fp8", &[plane(".weight", e4m3, 2, 4, 8), plane(".weight_scale", f32, 2, 4, 1)]),
+        ("fp8-block", &[plane(".weight", e4m3, 2, 4, 8), plane(".weight_scale_inv", f32, 2, 1, 1)]),
+        ("int8", &[plane(".weight", i8s, 2, 4, 8), plane(".weight_scale", f16, 2, 4, 1), plane(".weight_zero_point", i8s, 2, 4, 1)]),
+        ("packed", &[plane(".weight_packed", i32, 2, 4, 4), plane(".weight_scale", f16, 2, 4, 1), plane(".weight_shape", i64, 1, 0, 2)]),
+        ("nvfp4", &[plane(".weight", u8s, 2, 4, 16), plane(".weight_scale", e4m3, 2, 4, 2), plane(".weight_scale_2", f32, 0, 0, 0)]),
+        ("mxfp4", &[plane(".weight_packed", u8s, 2, 4, 16), plane(".weight_scale", e8m0, 2, 4, 1)]),
+        ("gptq", &[plane(".qweight", i32, 2, 4, 8), plane(".qzeros", i32, 2, 1, 1), plane(".scales", f16, 2, 1, 8), plane(".g_idx", i32, 1, 0, 32)]),
+        ("awq", &[plane(".qweight", i32, 2, 32, 1), plane(".qzeros", i32, 2, 1, 1), plane(".scales", f16, 2, 1, 8)]),
+        ("gpt-oss", &[plane("_blocks", u8s, 3, 4, 16), plane("_scales", u8s, 2, 2, 4)]),
+    ];
+    for (name, planes) in schemes {
+        let fill: Vec<u8> = (0..32).map(|i: u8| i.wrapping_mul(37)).collect();
+        write("scheme", name, &[planes.concat(), vec![0; 4], fill].concat());
     }
     for (index, row) in TYPES.iter().enumerate() {
         let blocks = (0..row.block_bytes).map(|i| (i * 37 + 11) as u8);

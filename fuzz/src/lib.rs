@@ -8,6 +8,7 @@ Each panics when a law is broken; for hostile input an error is a right answer, 
 use std::path::Path;
 
 use qualm::codec::{TYPES, TypeInfo};
+use qualm::model::scheme::SCHEMES;
 use qualm::model::{self, Model, Scratch, Storage, Tensor};
 
 /// Elements that are decoded at each end of a tensor.
@@ -34,6 +35,9 @@ fn check_model(model: &Model, len: u64) {
         if let Some(at) = tensor.extent() {
             assert!(at.offset + at.len <= len, "{} is in bounds", tensor.name);
         }
+        if let Storage::Joined(weight) = &tensor.storage {
+            let _ = weight.check_planes(&model.files, &mut Scratch::default());
+        }
         let numel = tensor.numel();
         read(model, tensor, 0..numel.min(EDGE));
         read(model, tensor, numel.saturating_sub(EDGE)..numel);
@@ -56,6 +60,61 @@ fn read(model: &Model, tensor: &Tensor, range: std::ops::Range<u64>) {
 fn assert_same(a: &[f32], b: &[f32], what: &str) {
     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
     assert!(a.len() == b.len() && a.iter().zip(b).all(same), "{what}: {a:?} is not {b:?}");
+}
+
+/// Builds a sound safetensors file out of planes that the input describes, four bytes each, and
+/// fills them with the bytes that follow: what a scheme joins, or does not, must be in bounds and
+/// decode or say why not. An empty description ends the list.
+pub fn scheme(mut data: &[u8]) {
+    const TYPES: [(&str, usize); 8] = [
+        ("U8", 1),
+        ("I8", 1),
+        ("F8_E4M3", 1),
+        ("F8_E8M0", 1),
+        ("F16", 2),
+        ("F32", 4),
+        ("I32", 4),
+        ("I64", 8),
+    ];
+    const LARGEST: usize = 1 << 16;
+    let suffixes: Vec<&str> = SCHEMES.iter().flat_map(|scheme| scheme.suffixes).copied().collect();
+    let mut planes = std::collections::BTreeMap::new();
+    while let Some((&[suffix, ty, rows, columns], rest)) = data.split_first_chunk::<4>() {
+        data = rest;
+        if [suffix, ty, rows, columns] == [0; 4] {
+            break;
+        }
+        // The lower bits choose; the rank and the base name come from the upper ones.
+        let (dtype, width) = TYPES[usize::from(ty & 7)];
+        let shape = match ty >> 3 & 3 {
+            0 => vec![],
+            1 => vec![usize::from(columns)],
+            2 => vec![usize::from(rows), usize::from(columns)],
+            _ => vec![2, usize::from(rows), usize::from(columns)],
+        };
+        let len = shape.iter().product::<usize>() * width;
+        let base = if ty & 0x80 == 0 { "model.layers.0.x" } else { "model.layers.0.y" };
+        let name = format!("{base}{}", suffixes[usize::from(suffix) % suffixes.len()]);
+        if len <= LARGEST {
+            planes.insert(name, (dtype, shape, len));
+        }
+    }
+    let mut header = Vec::new();
+    let mut end = 0;
+    for (name, (dtype, shape, len)) in &planes {
+        let begin = end;
+        end += len;
+        header.push(format!(
+            r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{begin},{end}]}}"#
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    let pattern: &[u8] = if data.is_empty() { &[0] } else { data };
+    file.extend(pattern.iter().cycle().take(end));
+    let len = file.len() as u64;
+    let model = model::from_bytes(Path::new("input"), file).expect("a sound file");
+    check_model(&model, len);
 }
 
 /// The first byte chooses a type, the others are blocks of it: decoding writes every value, and a
@@ -88,6 +147,9 @@ pub fn encode(data: &[u8]) {
     let values: Vec<f32> = rest.as_chunks::<2>().0.iter().map(value).collect();
     let values = &values[..values.len() - values.len() % row.block_len];
     if let Some(encode) = row.encode {
+        check_blocks(row, values.len(), |blocks| encode(values, blocks));
+    }
+    if let Some(encode) = row.encode_chunk {
         check_blocks(row, values.len(), |blocks| encode(values, blocks));
     }
     if let Some(encode) = row.encode_weighted
