@@ -16,6 +16,7 @@ mod check;
 mod codes;
 mod config;
 mod detect;
+mod fold;
 mod fp4;
 mod fp8;
 mod gptq;
@@ -37,5 +38,6 @@ mod view;
 
 pub use align::align;
 pub use detect::join;
+pub use fold::{Fold, Producer, declared, folds, unfold};
 pub use table::{SCHEMES, Scheme, markdown_table};
 pub(super) use tile::Tile;
