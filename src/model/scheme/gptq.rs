@@ -80,7 +80,30 @@ pub fn build(group: &Group, context: &Context) -> Match {
     if let Some(plane) = group.get(".g_idx") {
         weight.add(plane, if groups > 1 { Role::Index } else { Role::Setting });
     }
-    Ok(Some(Found::new(vec![out, cols], weight)))
+    let mut notes = Vec::new();
+    if let (None, Some(zeros)) = (context.config.gptq_format(), group.get(".qzeros"))
+        && zeros.at.len <= 1 << 16
+        && second_format(&context.bytes(zeros)?, bits)
+    {
+        notes.push(format!(
+            "{}: every zero point is that of a symmetric gptq_v2 checkpoint, but no configuration \
+             says gptq_v2; taken as gptq, whose zero points are one more",
+            zeros.name
+        ));
+    }
+    Ok(Some(Found { notes, ..Found::new(vec![out, cols], weight) }))
+}
+
+/// Whether all stored zero points are half the range: what the second format stores for symmetric
+/// weights, where the first stores one less.
+fn second_format(words: &[u8], bits: u32) -> bool {
+    let half = match bits {
+        2 => 0xAA,
+        4 => 0x88,
+        8 => 0x80,
+        _ => return false,
+    };
+    !words.is_empty() && words.iter().all(|&byte| byte == half)
 }
 
 /// Formats of the same suffixes that are laid out for kernels, and rotations.

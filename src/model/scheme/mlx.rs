@@ -68,10 +68,8 @@ fn affine_mode(group: &Group, context: &Context, words: u64, groups: u64) -> Mat
     }
     .join(group)?;
     let mut findings = Vec::new();
-    let biases = [".biases", ".qbiases"].into_iter();
-    if let Some((suffix, plane)) =
-        biases.filter_map(|suffix| Some((suffix, group.get(suffix)?))).next()
-    {
+    let mut biases = [".biases", ".qbiases"].into_iter();
+    if let Some((suffix, plane)) = biases.find_map(|suffix| Some((suffix, group.get(suffix)?))) {
         let grid = plane_grid(group, &scheme, suffix, (&shape, Some((1, size))), &spread)?;
         weight.zero = Zero::Plus(grid);
         weight.add(plane, Role::Zero);

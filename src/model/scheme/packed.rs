@@ -91,12 +91,11 @@ pub fn build(group: &Group, context: &Context) -> Match {
         weight.scale.col_index = Some(index);
         weight.add(plane, if groups > 1 { Role::Index } else { Role::Setting });
     }
-    match group.get(".weight_shape") {
-        Some(plane) => weight.add(plane, Role::Setting),
-        None => {
-            let message = "is missing; the weight is decoded as if its rows had no padding";
-            findings.push(missing(group, ".weight_shape", message));
-        }
+    if let Some(plane) = group.get(".weight_shape") {
+        weight.add(plane, Role::Setting);
+    } else {
+        let message = "is missing; the weight is decoded as if its rows had no padding";
+        findings.push(missing(group, ".weight_shape", message));
     }
     super::affine::apply_pre_quant_scale(group, &mut weight)?;
     Ok(Some(Found { findings, notes, ..Found::new(shape, weight) }))

@@ -1,0 +1,428 @@
+/*!
+Scales that a quantizer folded out of a weight: AWQ, SmoothQuant and their kin multiply the columns of
+a weight by s and divide what comes before it, a norm or another weight's rows, by s. The model
+computes the same; compared tensor by tensor, both look damaged.
+
+Finds such folds where norms differ and the weights behind them match once the same factors are taken
+out, and takes them out.
+*/
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::codec::Class;
+use crate::model::{
+    Model, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+};
+
+/// Longest vector of factors: no layer is wider.
+const WIDEST: u64 = 1 << 20;
+
+/// Rows (or columns) of a weight that are looked at.
+const SAMPLES: u64 = 64;
+
+/// How far the logarithms of the factors must spread for a fold, root mean square: quantization and
+/// rounding stay below.
+const LEAST_SPREAD: f64 = 0.02;
+
+/// The error of a weight must fall to this part of its square when the factors are taken out.
+const CLEAR: f64 = 0.25;
+
+/// What was divided by the factors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Producer {
+    /// A norm's weight.
+    Norm {
+        /// The norm multiplies by one more than its weight (Gemma).
+        plus_one: bool,
+    },
+    /// The rows of a weight, and its bias. The factors are estimated from the weights.
+    Rows,
+}
+
+/// Factors between two tensors.
+#[derive(Clone, Debug)]
+pub struct Fold {
+    /// Name of the tensor that was divided.
+    pub producer: String,
+    /// What it is.
+    pub kind: Producer,
+    /// Names of the weights whose columns were multiplied.
+    pub consumers: Vec<String>,
+    factors: Arc<[f32]>,
+}
+
+impl Fold {
+    /// A sentence for people.
+    pub fn describe(&self) -> String {
+        let how = if self.kind == Producer::Rows { " (estimated)" } else { "" };
+        format!(
+            "scales of {} columns are folded out of {} into {}{how}",
+            self.factors.len(),
+            self.consumers.join(", "),
+            self.producer
+        )
+    }
+}
+
+/// Roles of a weight that is fed by a norm or another weight, by the end of its module's name.
+const FED_BY_NORM: &[(&[&str], &[&str])] = &[
+    (
+        &["input_layernorm", "attention_norm", "ln_1", "norm1"],
+        &["q_proj", "k_proj", "v_proj", "qkv_proj", "wq", "wk", "wv", "c_attn", "query_key_value"],
+    ),
+    (
+        &["post_attention_layernorm", "pre_feedforward_layernorm", "ffn_norm", "ln_2", "norm2"],
+        &["gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "fc1", "c_fc", "router"],
+    ),
+];
+
+/// A weight whose rows feed the columns of another, by the end of their modules' names.
+const FED_BY_ROWS: &[(&str, &str)] =
+    &[("up_proj", "down_proj"), ("w3", "w2"), ("v_proj", "o_proj"), ("fc1", "fc2")];
+
+/// Finds the folds between two models whose tensors have the same names.
+pub fn folds(reference: &Model, quantized: &Model) -> Result<Vec<Fold>, ReadError> {
+    let pair = Pair { reference: Side::of(reference), quantized: Side::of(quantized) };
+    let mut found = Vec::new();
+    for tensor in &quantized.tensors {
+        found.extend(pair.norm(tensor)?);
+    }
+    // What norms explain must be gone before weights are held against each other.
+    let unfolded: Vec<Tensor> =
+        quantized.tensors.iter().map(|tensor| applied(tensor, &found)).collect();
+    let quantized = Side { files: &quantized.files, tensors: &unfolded };
+    let pair = Pair { quantized, ..pair };
+    let mut estimated = Vec::new();
+    for tensor in &unfolded {
+        estimated.extend(pair.rows(tensor)?);
+    }
+    found.extend(estimated);
+    Ok(found)
+}
+
+/// The fold of named weights into a named norm, as a specification declares it.
+pub fn declared(
+    reference: &Model,
+    quantized: &Model,
+    norm: &str,
+    consumers: Vec<String>,
+) -> Result<Fold, ReadError> {
+    let pair = Pair { reference: Side::of(reference), quantized: Side::of(quantized) };
+    let missing = || ReadError::Corrupt(format!("{norm:?} is no norm of both models"));
+    let (own, other) = pair.both(norm).ok_or_else(missing)?;
+    let (own, other) = (pair.reference.values(own)?, pair.quantized.values(other)?);
+    let kind = Producer::Norm { plus_one: false };
+    let factors = ratios(&own, &other, 0.0).ok_or_else(missing)?;
+    Ok(Fold { producer: norm.to_owned(), kind, consumers, factors: factors.into() })
+}
+
+/// Takes folds out of the quantized model: weights and norms become comparable.
+pub fn unfold(quantized: &mut Model, folds: &[Fold]) {
+    for tensor in &mut quantized.tensors {
+        *tensor = applied(tensor, folds);
+    }
+}
+
+/// A tensor without the folds that concern it.
+fn applied(tensor: &Tensor, folds: &[Fold]) -> Tensor {
+    let mut tensor = tensor.clone();
+    for fold in folds {
+        let factors = &fold.factors;
+        let bias = fold.producer.strip_suffix("weight").map(|module| format!("{module}bias"));
+        let change = if fold.consumers.contains(&tensor.name) {
+            Some(Change::DivideColumns)
+        } else if fold.producer == tensor.name {
+            Some(match fold.kind {
+                Producer::Norm { plus_one: true } => Change::PlusOne,
+                Producer::Norm { plus_one: false } => Change::MultiplyColumns,
+                Producer::Rows => Change::MultiplyRows,
+            })
+        } else if bias.as_deref() == Some(&tensor.name) {
+            Some(Change::MultiplyColumns)
+        } else {
+            None
+        };
+        let extent = match change {
+            Some(Change::MultiplyRows) => tensor.shape.first(),
+            _ => tensor.shape.last(),
+        };
+        if let Some(change) = change
+            && extent == Some(&(factors.len() as u64))
+            && tensor.class() != Class::Exact
+        {
+            tensor.storage = Storage::Joined(Arc::new(Unfolded::new(&tensor, change, factors)));
+        }
+    }
+    tensor
+}
+
+/// One of the two models.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    files: &'a [SourceFile],
+    /// Sorted by name.
+    tensors: &'a [Tensor],
+}
+
+impl<'a> Side<'a> {
+    fn of(model: &'a Model) -> Self {
+        Self { files: &model.files, tensors: &model.tensors }
+    }
+
+    fn find(&self, name: &str) -> Option<&'a Tensor> {
+        let index = self.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok()?;
+        Some(&self.tensors[index])
+    }
+
+    /// The tensors whose names begin with `prefix`.
+    fn below(&self, prefix: &str) -> impl Iterator<Item = &'a Tensor> {
+        let start = self.tensors.partition_point(|tensor| tensor.name.as_str() < prefix);
+        self.tensors[start..].iter().take_while(move |tensor| tensor.name.starts_with(prefix))
+    }
+
+    /// All values of a vector.
+    fn values(&self, tensor: &Tensor) -> Result<Vec<f32>, ReadError> {
+        let mut values = vec![0.0; tensor.numel().min(WIDEST) as usize];
+        let range = 0..values.len() as u64;
+        tensor.decode(self.files, range, &mut Scratch::default(), &mut values)?;
+        Ok(values)
+    }
+}
+
+/// The two models, whose tensors have the same names.
+struct Pair<'a> {
+    reference: Side<'a>,
+    quantized: Side<'a>,
+}
+
+/// The last part of a module's name, and what is before it: `layers.0.mlp` and `up_proj`.
+fn module(name: &str) -> Option<(&str, &str)> {
+    let module = name.strip_suffix(".weight")?;
+    Some(module.rsplit_once('.').unwrap_or(("", module)))
+}
+
+/// r/q of each element (both raised by `one`), if none is zero or not finite.
+fn ratios(reference: &[f32], quantized: &[f32], one: f32) -> Option<Vec<f32>> {
+    let ratio = |(r, q): (&f32, &f32)| (r + one) / (q + one);
+    let ratios: Vec<f32> = reference.iter().zip(quantized).map(ratio).collect();
+    ratios.iter().all(|ratio| ratio.is_normal() && *ratio > 0.0).then_some(ratios)
+}
+
+/// Root mean square of the logarithms about their mean: how far from one common factor.
+fn spread(factors: &[f32]) -> f64 {
+    let logarithms = || factors.iter().map(|factor| f64::from(*factor).ln());
+    let count = factors.len().max(1) as f64;
+    let mean = logarithms().sum::<f64>() / count;
+    (logarithms().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
+}
+
+impl Pair<'_> {
+    /// The tensors of one name in both models, if they are alike.
+    fn both(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
+        let (own, other) = (self.reference.find(name)?, self.quantized.find(name)?);
+        let alike = own.shape == other.shape && own.class() != Class::Exact;
+        (alike && other.class() != Class::Exact).then_some((own, other))
+    }
+
+    /// The fold into a norm, if there is one.
+    fn norm(&self, norm: &Tensor) -> Result<Option<Fold>, ReadError> {
+        let Some((prefix, name)) = module(&norm.name) else { return Ok(None) };
+        let fed = FED_BY_NORM.iter().find(|(norms, _)| norms.contains(&name));
+        let (Some((_, fed)), Some((own, other))) = (fed, self.both(&norm.name)) else {
+            return Ok(None);
+        };
+        if own.shape.len() != 1 || own.numel() > WIDEST || own.numel() < 2 {
+            return Ok(None);
+        }
+        let own = self.reference.values(own)?;
+        let other = self.quantized.values(other)?;
+        if own == other {
+            return Ok(None);
+        }
+        for plus_one in [false, true] {
+            let factors = ratios(&own, &other, if plus_one { 1.0 } else { 0.0 });
+            let Some(factors) = factors.filter(|factors| spread(factors) > LEAST_SPREAD) else {
+                continue;
+            };
+            let mut consumers = Vec::new();
+            for tensor in self.quantized.below(prefix) {
+                let behind = module(&tensor.name).is_some_and(|(parent, name)| {
+                    parent.strip_prefix(prefix).is_some_and(|rest| !rest.contains("norm"))
+                        && fed.contains(&name)
+                });
+                if behind && self.matches(&tensor.name, &factors)? {
+                    consumers.push(tensor.name.clone());
+                }
+            }
+            if !consumers.is_empty() {
+                let (producer, kind) = (norm.name.clone(), Producer::Norm { plus_one });
+                return Ok(Some(Fold { producer, kind, consumers, factors: factors.into() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a weight comes clearly closer to the reference once its columns are divided.
+    fn matches(&self, name: &str, factors: &[f32]) -> Result<bool, ReadError> {
+        let Some((own, other)) = self.both(name) else { return Ok(false) };
+        let width = factors.len() as u64;
+        if own.shape.len() < 2 || own.shape.last() != Some(&width) {
+            return Ok(false);
+        }
+        let (mut before, mut after) = (0.0, 0.0);
+        self.rows_of(own, other, width, |_, own, other| {
+            for ((r, q), s) in own.iter().zip(other).zip(factors) {
+                before += f64::from(r - q).powi(2);
+                after += f64::from(r - q / s).powi(2);
+            }
+        })?;
+        Ok(after < CLEAR * before)
+    }
+
+    /// Hands out evenly spaced rows of both tensors.
+    fn rows_of(
+        &self,
+        own: &Tensor,
+        other: &Tensor,
+        width: u64,
+        mut each: impl FnMut(u64, &[f32], &[f32]),
+    ) -> Result<(), ReadError> {
+        let rows = own.numel() / width;
+        let mut scratch = Scratch::default();
+        let mut values = [vec![0.0; width as usize], vec![0.0; width as usize]];
+        for sample in 0..rows.min(SAMPLES) {
+            let row = sample * rows / rows.min(SAMPLES);
+            let range = row * width..(row + 1) * width;
+            own.decode(self.reference.files, range.clone(), &mut scratch, &mut values[0])?;
+            other.decode(self.quantized.files, range, &mut scratch, &mut values[1])?;
+            each(row, &values[0], &values[1]);
+        }
+        Ok(())
+    }
+
+    /// The fold between a weight's rows and another's columns, if there is one.
+    fn rows(&self, producer: &Tensor) -> Result<Option<Fold>, ReadError> {
+        let Some((parent, name)) = module(&producer.name) else { return Ok(None) };
+        let Some((_, next)) = FED_BY_ROWS.iter().find(|(from, _)| *from == name) else {
+            return Ok(None);
+        };
+        let consumer = format!("{parent}.{next}.weight");
+        let (Some((own, other)), Some((own_next, _))) =
+            (self.both(&producer.name), self.both(&consumer))
+        else {
+            return Ok(None);
+        };
+        let (&[rows, cols], &[_, inputs]) = (&own.shape[..], &own_next.shape[..]) else {
+            return Ok(None);
+        };
+        if rows != inputs || !(2..=WIDEST).contains(&rows) || cols == 0 {
+            return Ok(None);
+        }
+        // The factor that brings each row closest to the reference.
+        let mut factors = vec![0f32; rows as usize];
+        let width = cols.min(8 * SAMPLES);
+        let mut scratch = Scratch::default();
+        let mut values = [vec![0.0; width as usize], vec![0.0; width as usize]];
+        for (row, factor) in factors.iter_mut().enumerate() {
+            let range = row as u64 * cols..row as u64 * cols + width;
+            own.decode(self.reference.files, range.clone(), &mut scratch, &mut values[0])?;
+            other.decode(self.quantized.files, range, &mut scratch, &mut values[1])?;
+            let dot = |a: &[f32], b: &[f32]| -> f64 {
+                a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            *factor = (dot(&values[0], &values[1]) / dot(&values[1], &values[1])) as f32;
+        }
+        let usable = factors.iter().all(|factor| factor.is_normal() && *factor > 0.0);
+        if !usable || spread(&factors) <= LEAST_SPREAD || !self.matches(&consumer, &factors)? {
+            return Ok(None);
+        }
+        let (producer, kind) = (producer.name.clone(), Producer::Rows);
+        Ok(Some(Fold { producer, kind, consumers: vec![consumer], factors: factors.into() }))
+    }
+}
+
+/// What is done to the values of a tensor.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    DivideColumns,
+    MultiplyColumns,
+    MultiplyRows,
+    /// (1 + value) * factor - 1.
+    PlusOne,
+}
+
+/// A tensor and the factors that are taken out of it.
+#[derive(Debug)]
+struct Unfolded {
+    source: Tensor,
+    change: Change,
+    factors: Arc<[f32]>,
+    planes: Vec<Plane>,
+    /// Elements after which the row's factor changes.
+    row_len: u64,
+}
+
+impl Unfolded {
+    fn new(tensor: &Tensor, change: Change, factors: &Arc<[f32]>) -> Self {
+        let planes = match &tensor.storage {
+            Storage::Joined(weight) => weight.planes().to_vec(),
+            Storage::Plain { ty, at } => {
+                let Tensor { name, shape, .. } = tensor;
+                vec![Plane { name: name.clone(), ty: *ty, shape: shape.clone(), at: *at }]
+            }
+            Storage::Undecodable { .. } => Vec::new(),
+        };
+        let row_len = (tensor.numel() / factors.len().max(1) as u64).max(1);
+        Self { source: tensor.clone(), change, factors: Arc::clone(factors), planes, row_len }
+    }
+}
+
+impl Weight for Unfolded {
+    fn scheme(&self) -> &str {
+        self.source.qtype()
+    }
+
+    fn planes(&self) -> &[Plane] {
+        &self.planes
+    }
+
+    fn decode(
+        &self,
+        files: &[SourceFile],
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError> {
+        self.source.decode(files, range.clone(), scratch, values)?;
+        let cols = self.factors.len() as u64;
+        for (value, at) in values.iter_mut().zip(range) {
+            let column = self.factors[(at % cols) as usize];
+            match self.change {
+                Change::DivideColumns => *value /= column,
+                Change::MultiplyColumns => *value *= column,
+                Change::MultiplyRows => *value *= self.factors[(at / self.row_len) as usize],
+                Change::PlusOne => *value = (1.0 + *value) * column - 1.0,
+            }
+        }
+        Ok(())
+    }
+
+    fn activation_planes(&self) -> &[Plane] {
+        match &self.source.storage {
+            Storage::Joined(weight) => weight.activation_planes(),
+            _ => &[],
+        }
+    }
+
+    fn check_planes(
+        &self,
+        files: &[SourceFile],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<PlaneFinding>, ReadError> {
+        match &self.source.storage {
+            Storage::Joined(weight) => weight.check_planes(files, scratch),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
