@@ -127,9 +127,16 @@ fn offset(suspect: &Suspect, bound: f64) -> Verdict {
     })
 }
 
+/// What a guessed grid may be off by, in dB: two bits.
+const GUESSED: f64 = 12.0;
+
 /// dB that an SQNR may be below its twin's, beyond the bound.
 fn allowance(twin: &Twin) -> f64 {
-    if twin.tuned { TUNED } else { 0.0 }
+    match (twin.guessed, twin.tuned) {
+        (true, _) => GUESSED,
+        (false, true) => TUNED,
+        (false, false) => 0.0,
+    }
 }
 
 /// The least SQNR that a twin's SQNR justifies.
@@ -170,7 +177,7 @@ fn is_explained(twin: &Twin, whole: f64, sampled: f64) -> bool {
 
 /// No row is further from its reference than its twin is.
 fn worst_row(suspect: &Suspect, bound: f64) -> Verdict {
-    let twin = suspect.twin?;
+    let twin = suspect.twin.filter(|twin| !twin.guessed)?;
     let bound = if twin.tuned { bound * 3.0 } else { bound };
     let shortest = |row: &&RowTwin| row.whole.actual.n >= 32 && row.whole.actual.rr > 0.0;
     let drop = |row: &RowTwin| {
@@ -199,7 +206,7 @@ fn worst_row(suspect: &Suspect, bound: f64) -> Verdict {
 
 /// No block has a larger error than its twin's, or than the worst of the sample's.
 fn worst_block(suspect: &Suspect, bound: f64) -> Verdict {
-    let twin = suspect.twin?;
+    let twin = suspect.twin.filter(|twin| !twin.guessed)?;
     let bound = if twin.tuned { bound * 2.0 } else { bound };
     let mut worst: Option<(f64, u64, usize, Both)> = None;
     for row in &twin.rows {

@@ -3,9 +3,11 @@ Bounds, rules and waivers against measured values: outcomes with their reasons.
 */
 
 mod check;
+mod contract;
 mod integrity;
 mod metrics;
 
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
+pub use contract::{check_companions, check_model, check_nonzero, check_types};
 pub use integrity::{Suspect, check_integrity, default_bound};
 pub use metrics::{check_metric, value_of};

@@ -27,6 +27,12 @@ pub enum Grid {
         /// Whether the scheme's tools trade plain error for less harm.
         tuned: bool,
     },
+    /// A lattice that the values lie on although they are stored as floats: a round trip through
+    /// some quantizer, of which only the number of levels can be guessed.
+    Lattice {
+        /// Bits that the levels of a row take.
+        bits: u32,
+    },
     /// Codes of a table, scaled by the group's largest magnitude.
     Codes {
         /// Elements that share a scale.
@@ -104,6 +110,20 @@ impl Grid {
         }
     }
 
+    /// The lattice that a row of float values lies on, if they repeat as converted values would not.
+    pub fn lattice(values: &[f32]) -> Option<Self> {
+        let mut levels: Vec<u32> =
+            values.iter().filter(|value| **value != 0.0).map(|value| value.to_bits()).collect();
+        let count = levels.len();
+        levels.sort_unstable();
+        levels.dedup();
+        // Converted weights hardly repeat; 8 bits repeat from a few hundred values on.
+        let repeats = count >= 64 && levels.len() * 5 <= count * 3;
+        repeats.then(|| Self::Lattice {
+            bits: ((levels.len() + 1) as f64).log2().ceil().clamp(2.0, 8.0) as u32,
+        })
+    }
+
     /// A conversion between float types: nothing but rounding may differ.
     pub fn is_conversion(&self) -> bool {
         matches!(self, Self::Float(_))
@@ -131,6 +151,7 @@ impl Grid {
             Self::Integers { group, bits, symmetric, .. } => {
                 Some(values.chunks(*group).flat_map(|g| integers(g, *bits, *symmetric)).collect())
             }
+            Self::Lattice { bits } => Some(integers(values, *bits, true)),
             Self::Codes { group, table } => {
                 Some(values.chunks(*group).flat_map(|g| codes(g, table)).collect())
             }

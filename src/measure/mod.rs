@@ -11,9 +11,11 @@ mod scan;
 mod sides;
 pub mod stats;
 mod stream;
+mod transform;
 pub mod twin;
 
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use roundtrip::round_trip;
 pub use scan::{Scan, scan};
 pub use stream::{Measured, Progress, measure};
+pub use transform::transform;

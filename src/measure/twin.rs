@@ -117,6 +117,8 @@ pub struct Twin {
     pub rows: Vec<RowTwin>,
     /// Whether the type is only rounded to, so that nothing but rounding may differ.
     pub conversion: bool,
+    /// Whether the grid was only guessed, from values that repeat.
+    pub guessed: bool,
     /// Whether the scheme's tools trade plain error for less harm (GPTQ, AWQ and their kin).
     pub tuned: bool,
 }
@@ -178,13 +180,21 @@ struct Row {
 impl Sides<'_> {
     fn twin(&self, locals: &Locals, scratch: &mut Scratch) -> Result<Option<Twin>, ReadError> {
         let row_len = plan::row_len(&self.r.shape);
-        let Some(grid) = Grid::of(self.q, row_len) else { return Ok(None) };
+        let Some(mut grid) = Grid::of(self.q, row_len) else { return Ok(None) };
         let rows = self.r.numel() / row_len;
+        if grid.is_conversion()
+            && let Some(row) = self.row(rows / 2, row_len, &grid, scratch)?
+            && row.q != row.twin
+            && let Some(lattice) = Grid::lattice(&row.q)
+        {
+            grid = lattice;
+        }
         let mut twin = Twin {
             sample: Both::default(),
             worst_piece: 0.0,
             rows: Vec::new(),
             conversion: grid.is_conversion(),
+            guessed: matches!(grid, Grid::Lattice { .. }),
             tuned: grid.is_tuned(),
         };
         let wanted = (SAMPLE / grid.slowness() / row_len).clamp(1, rows.max(1));

@@ -8,10 +8,11 @@ use super::plan::PlannedTest;
 use super::record::{GlobalRow, TensorRow, TestKind, TestOutcome, TestRecord};
 use crate::codec::Class;
 use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
-use crate::measure::Pairing;
+use crate::measure::twin::Twin;
+use crate::measure::{Measured, Pairing};
 use crate::metrics::{Metric, Metrics};
 use crate::model::Model;
-use crate::spec::{Diagnostic, Effective, Resolver};
+use crate::spec::{Diagnostic, Effective, Gate, Resolver, Setting};
 
 /// Check name of what is wrong with the spec itself, as the models show.
 pub const SPEC_CHECK: &str = "spec";
@@ -24,6 +25,11 @@ pub struct Facts<'a> {
     pub reference: &'a Model,
     pub quantized: &'a Model,
     pub pairing: &'a Pairing,
+    /// In the order of `pairing.matched`, as are `twins` and `rows`.
+    pub measured: &'a [Measured],
+    pub twins: &'a [Option<Twin>],
+    /// What the spec says the converter did, and could not be done to the reference.
+    pub not_transformed: &'a [String],
     pub rows: &'a [TensorRow],
     /// Index into `rows` by tensor.
     pub row_of: &'a HashMap<&'a str, usize>,
@@ -33,9 +39,10 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// One tensor: readable, finite, equal where that is asked, and within its bounds.
     pub fn tensor(&self, test: &PlannedTest) -> TestRecord {
-        let Some(row) = self.row_of.get(test.part.as_str()).map(|&at| &self.rows[at]) else {
+        let Some(&at) = self.row_of.get(test.part.as_str()) else {
             return self.unmatched(test);
         };
+        let row = &self.rows[at];
         if let Some(reason) = &row.error {
             return error(test, reason);
         }
@@ -55,6 +62,7 @@ impl Facts<'_> {
                 let tensor = self.resolver.tensor(&row.tensor);
                 self.metric_checks(tensor.bounds(), &metrics, &subject, &mut checks);
             }
+            self.integrity_checks(at, &subject, &mut checks);
         } else {
             let message = match row.first_difference {
                 None => format!("equal bit for bit ({subject})"),
@@ -62,7 +70,22 @@ impl Facts<'_> {
             };
             checks.push(fact("exact", row.first_difference.is_none(), message));
         }
+        let quantized = &self.quantized.tensors[self.pairing.matched[at].quantized];
+        gate::check_types(quantized, &row.tensor, self.resolver, &mut checks);
         conclude(test, checks)
+    }
+
+    /// Integrity gates, and the facts that the spec states about a tensor's values and planes.
+    fn integrity_checks(&self, at: usize, subject: &str, checks: &mut Vec<CheckRecord>) {
+        let Measured::Values { sums, locals } = &self.measured[at] else { return };
+        let name = self.rows[at].tensor.as_str();
+        let twin = self.twins[at].as_ref();
+        let suspect = gate::Suspect { subject, sums, locals, twin };
+        let tensor = self.resolver.tensor(name);
+        gate::check_integrity(&suspect, |gate| tensor.integrity(gate), checks);
+        gate::check_nonzero(name, sums, self.resolver, checks);
+        let quantized = &self.quantized.tensors[self.pairing.matched[at].quantized];
+        gate::check_companions(self.quantized, quantized, name, sums, self.resolver, checks);
     }
 
     /// A tensor of the reference that could not be matched.
@@ -92,7 +115,13 @@ impl Facts<'_> {
                 fact(finding.kind.name(), finding.allowed, message)
             })
             .collect();
-        checks.push(self.something_quantized());
+        for finding in &self.quantized.findings {
+            let message = format!("{}: {} {}", finding.tensor, finding.plane, finding.message);
+            checks.push(fact("companion", false, message));
+        }
+        let failed = self.not_transformed.iter();
+        checks.extend(failed.map(|problem| fact("transform", false, problem.clone())));
+        self.quantized_checks(&mut checks);
         checks.extend(self.unmatched.iter().map(|diagnostic| CheckRecord {
             source: Some(Source::from(&diagnostic.location)),
             ..fact(SPEC_CHECK, false, diagnostic.message.clone())
@@ -102,28 +131,33 @@ impl Facts<'_> {
 
     /// A "quantized" model of which every tensor is stored in the reference's own float type holds
     /// nothing that a test of quantization could be about.
-    fn something_quantized(&self) -> CheckRecord {
-        let mut floats = 0;
-        let mut changed = 0;
+    fn quantized_checks(&self, checks: &mut Vec<CheckRecord>) {
+        let (mut floats, mut changed, mut quantized) = (0u64, 0u64, 0u64);
         for matched in &self.pairing.matched {
             let r = &self.reference.tensors[matched.reference];
             let q = &self.quantized.tensors[matched.quantized];
             if r.class() != Class::Exact {
-                floats += 1;
                 let same = r.qtype() == q.qtype() && q.class() == Class::Float;
+                floats += 1;
                 changed += u64::from(!same);
+                quantized += u64::from(q.class() == Class::Quantized);
             }
         }
-        let holds = changed > 0 || floats == 0 && !self.pairing.matched.is_empty();
-        let message = if holds {
-            format!(
-                "{changed} of {floats} float tensors are stored in another type than the reference's"
-            )
-        } else {
-            "nothing was quantized: every tensor is stored in the reference's own float type"
-                .to_owned()
-        };
-        fact("quantized", holds, message)
+        let off = self.resolver.pair().integrity.get(Gate::Quantized);
+        if !matches!(off, Some(Setting::Off { .. })) {
+            let holds = changed > 0 || floats == 0 && !self.pairing.matched.is_empty();
+            let message = if holds {
+                format!(
+                    "{changed} of {floats} float tensors are stored in another type than the \
+                     reference's"
+                )
+            } else {
+                "nothing was quantized: every tensor is stored in the reference's own float type"
+                    .to_owned()
+            };
+            checks.push(fact("quantized", holds, message));
+        }
+        gate::check_model(self.reference, self.quantized, quantized, self.resolver, checks);
     }
 
     /// All float tensors as one vector.

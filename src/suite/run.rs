@@ -15,6 +15,7 @@ use super::record::{
 };
 use super::rows::{finding_record, global_row, model_record, sort_rows, tensor_row};
 use super::{obligations, verdict};
+use crate::measure::twin::Twin;
 use crate::measure::{self, Measured, Pairing, Policy, Progress};
 use crate::model::{self, Model, ModelError};
 use crate::spec::{Pair, Quantized, Resolver, SpecErrors, Usage};
@@ -108,7 +109,8 @@ fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listene
             record.quantized = Some(model_record(quantized, of_quantized));
             record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
             record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
-            compare(planned, options, &opened.resolver, (reference, quantized), &mut record);
+            record.notes.extend(opened.notes.iter().cloned());
+            compare(planned, options, &opened, &mut record);
         }
         Err(error) => {
             let reason = error.to_string();
@@ -178,12 +180,15 @@ struct Opened<'a> {
     reference: Model,
     quantized: Model,
     resolver: Resolver<'a>,
+    not_transformed: Vec<String>,
+    notes: Vec<String>,
 }
 
 fn open<'a>(planned: &PlannedPair<'a>) -> Result<Opened<'a>, OpenError> {
     let pair = planned.pair;
-    let reference = model::open(&pair.reference.path)?;
-    let quantized = match &pair.quantized {
+    let resolver = planned.spec.resolver(pair)?;
+    let mut reference = model::open(&pair.reference.path)?;
+    let mut quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,
         Quantized::Roundtrip { ty, .. } => {
             let mut model = model::open(&pair.reference.path)?;
@@ -191,7 +196,9 @@ fn open<'a>(planned: &PlannedPair<'a>) -> Result<Opened<'a>, OpenError> {
             model
         }
     };
-    Ok(Opened { reference, quantized, resolver: planned.spec.resolver(pair)? })
+    let notes = model::scheme::align(&reference, &mut quantized);
+    let not_transformed = measure::transform(&mut reference, &mut quantized, &resolver);
+    Ok(Opened { reference, quantized, resolver, not_transformed, notes })
 }
 
 /// Which of the pair's globs match something.
@@ -204,13 +211,8 @@ fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
 }
 
 /// Matches, measures and judges.
-fn compare(
-    planned: &PlannedPair,
-    options: &Options,
-    resolver: &Resolver,
-    (reference, quantized): (&Model, &Model),
-    record: &mut PairRecord,
-) {
+fn compare(planned: &PlannedPair, options: &Options, opened: &Opened, record: &mut PairRecord) {
+    let Opened { reference, quantized, resolver, .. } = opened;
     let policy = Policy {
         allow_missing: &|name| resolver.allows_missing(name),
         allow_extra: &|name| resolver.allows_extra(name),
@@ -220,10 +222,13 @@ fn compare(
     keep_needed(planned, resolver, reference, &mut pairing);
     let progress = Progress::default();
     let measured = measure::measure(reference, quantized, &pairing, options.threads, &progress);
+    let matched = &pairing.matched;
+    let twins = measure::twin::twins(reference, quantized, matched, &measured, options.threads);
     record.findings = pairing.findings.iter().map(finding_record).collect();
     record.tensors = rows(reference, quantized, &pairing, &measured);
     record.global = global_row(&record.tensors);
-    let mut tests = judge_facts(planned, resolver, (reference, quantized), &pairing, record);
+    let pass = Pass { pairing: &pairing, measured: &measured, twins: &twins };
+    let mut tests = judge_facts(planned, opened, &pass, record);
     if let Some(test) = planned.tests.iter().find(|test| test.kind == TestKind::Baseline) {
         let outcome = baseline_test(planned, test, options, record, &mut tests);
         tests.push(outcome);
@@ -232,14 +237,21 @@ fn compare(
     sort_rows(&mut record.tensors);
 }
 
+/// What the pass over a pair gave, in the order of `pairing.matched`.
+struct Pass<'a> {
+    pairing: &'a Pairing,
+    measured: &'a [Measured],
+    twins: &'a [Option<Twin>],
+}
+
 /// Judges every test of a pair but the one against the snapshot, which comes last.
 fn judge_facts(
     planned: &PlannedPair,
-    resolver: &Resolver,
-    (reference, quantized): (&Model, &Model),
-    pairing: &Pairing,
+    opened: &Opened,
+    pass: &Pass,
     record: &PairRecord,
 ) -> Vec<TestRecord> {
+    let Opened { reference, quantized, resolver, .. } = opened;
     let usage = usage(resolver, reference, quantized);
     let unmatched = resolver.unmatched(&usage);
     let row_of: HashMap<&str, usize> =
@@ -249,7 +261,10 @@ fn judge_facts(
         unmatched: &unmatched,
         reference,
         quantized,
-        pairing,
+        pairing: pass.pairing,
+        measured: pass.measured,
+        twins: pass.twins,
+        not_transformed: &opened.not_transformed,
         rows: &record.tensors,
         row_of: &row_of,
         global: record.global.as_ref(),
