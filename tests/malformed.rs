@@ -306,12 +306,23 @@ fn safetensors_structure() {
         ("__metadata__ of numbers", safetensors(r#"{"__metadata__":{"k":1}}"#, 0), "expected a string"),
         ("LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec(), "is a Git LFS pointer"),
         ("pickle in a zip", b"PK\x03\x04................".to_vec(), "is a pickle"),
+        ("pickle", b"\x80\x02}q\x00(X\x06\0\0\0weightq\x01".to_vec(), "is a pickle"),
         ("GGML of 2023", b"tjgg\x03\0\0\0........".to_vec(), "is a GGML file of before GGUF"),
         ("web page", b"<!DOCTYPE html><html><head><title>404</title>".to_vec(), "is it a safetensors file?"),
     ];
     for (what, bytes, expected) in cases {
         let expected = expected.replace("\\\"", "\"");
         refused(what, bytes, &expected);
+    }
+}
+
+#[test]
+fn a_header_length_that_looks_like_a_pickle_is_read() {
+    // 0x0280 and 0x0480 begin with the bytes of pickle protocols 2 and 4.
+    for len in [0x0280, 0x0480, 0x10280] {
+        let header = format!("{{{}}}", " ".repeat(len - 2));
+        let model = model::from_bytes(Path::new("m"), safetensors(&header, 0));
+        assert!(model.is_ok(), "{len:#x}: {model:?}");
     }
 }
 
