@@ -710,3 +710,112 @@ fn folded_scales_are_found_and_taken_out() {
 fn noise_free(len: u64) -> Vec<f32> {
     (0..len).map(|i| 1.0 + i as f32 / 8.0).collect()
 }
+
+#[test]
+fn the_configuration_settles_what_planes_leave_open() {
+    let quark = |dtype: &str, qscheme: &str| {
+        serde_json::json!({"quantization_config": {
+            "quant_method": "quark",
+            "export": {"pack_method": "reorder"},
+            "global_quant_config": {"weight": {"dtype": dtype, "qscheme": qscheme}},
+        }})
+    };
+    let gptq = |format: &str| {
+        serde_json::json!({"quantization_config": {
+            "quant_method": "gptq", "bits": 4, "checkpoint_format": format,
+        }})
+    };
+    let gemv = serde_json::json!({"quantization_config": {
+        "quant_method": "awq", "bits": 4, "version": "gemv", "group_size": 8,
+    }});
+    let zero_words = |word: i32| {
+        vec![
+            ("x.qweight", "I32", &[1u64, 8][..], i32s(&[0x7654_3210; 8])),
+            ("x.qzeros", "I32", &[1, 1], i32s(&[word])),
+            ("x.scales", "F32", &[1, 8], f32s(&[1.0; 8])),
+        ]
+    };
+    for (config, planes, qtype, shape, values, why) in [
+        (
+            quark("int4", "per_channel"),
+            vec![
+                // Columns 0 to 7 in nibbles 0, 4, 1, 5, 2, 6, 3, 7.
+                ("x.weight", "I32", &[8u64, 1][..], i32s(&[0x7531_6420; 8])),
+                ("x.weight_scale", "F32", &[8], f32s(&[1., 2., 1., 1., 1., 1., 1., 1.])),
+                ("x.weight_zero_point", "I32", &[1], i32s(&[0x0001_0000])),
+            ],
+            "INT4",
+            [8u64, 8],
+            vec![0., 1., 2., 3., 4., 5., 6., 7., -2., 0., 2., 4.],
+            "Quark: packed along the inputs, zero points along the outputs, both in AWQ's order",
+        ),
+        (
+            quark("int8", "per_group"),
+            vec![
+                ("x.weight", "I8", &[4, 2], vec![1, 2, 3, 4, 5, 6, 7, 8]),
+                ("x.weight_scale", "F32", &[2, 2], f32s(&[1., 10., 100., 1000.])),
+            ],
+            "INT8",
+            [2, 4],
+            vec![1., 3., 500., 700., 20., 40., 6000., 8000.],
+            "Quark: bytes in groups are transposed",
+        ),
+        (
+            gptq("gptq"),
+            zero_words(0x7777_7777),
+            "GPTQ4",
+            [8, 8],
+            vec![-8., -7., -6., -5., -4., -3., -2., -1.],
+            "the first format stores zero points less one",
+        ),
+        (
+            gptq("gptq_v2"),
+            zero_words(0x7777_7777),
+            "GPTQ4",
+            [8, 8],
+            vec![-7., -6., -5., -4., -3., -2., -1., 0.],
+            "the second as they are",
+        ),
+        (
+            gemv,
+            vec![
+                ("x.qweight", "I32", &[2, 2], i32s(&[0x7654_3210, 0x7654_3210, 0, 0])),
+                ("x.qzeros", "I32", &[2, 1], i32s(&[0x21, 0])),
+                ("x.scales", "F32", &[2, 8], f32s(&[1., 10., 0., 0., 0., 0., 0., 0.].repeat(2))),
+            ],
+            "AWQ4",
+            [2, 16],
+            vec![-1., 0., 1., 2., 3., 4., 5., 6., -20., -10., 0., 10., 20., 30., 40., 50.],
+            "gemv: along the inputs, padded groups",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let tensors: Vec<Stored> = planes
+            .iter()
+            .map(|(name, dtype, shape, data)| Stored {
+                name: (*name).to_owned(),
+                dtype: (*dtype).to_owned(),
+                shape: shape.to_vec(),
+                data: data.clone(),
+            })
+            .collect();
+        std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+        std::fs::write(directory.path().join("model.safetensors"), write(&tensors)).unwrap();
+        let model = model::open(directory.path()).unwrap();
+        assert_eq!(model.findings, [], "{why}");
+        assert_eq!(model.tensors.len(), 1, "{why}");
+        let tensor = &model.tensors[0];
+        assert_eq!((tensor.qtype(), &tensor.shape[..]), (qtype, &shape[..]), "{why}");
+        let whole = decode(&model, tensor, 0..tensor.numel(), &mut Scratch::default());
+        assert_eq!(whole[..values.len()], values, "{why}");
+    }
+}
+
+#[test]
+fn the_table_of_schemes_is_complete_markdown() {
+    let table = scheme::markdown_table();
+    assert_eq!(table.lines().count(), scheme::SCHEMES.len() + 2);
+    for line in table.lines() {
+        assert_eq!(line.matches('|').count(), 4, "{line}");
+    }
+}

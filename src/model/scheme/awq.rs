@@ -1,11 +1,11 @@
 /*!
-AWQ and the layouts that borrow its order: eight 4-bit codes of neighbouring outputs in a word.
+AWQ: eight 4-bit codes of neighbouring outputs in a word.
 
-`gemm` (what nearly everybody ships) interleaves them, `gemv` packs along the input, Quark interleaves
-unless it is told not to. Zero points are stored as they are.
+`gemm` (what nearly everybody ships) interleaves them, `gemv` packs along the input. Zero points are
+stored as they are.
 */
 
-use super::affine::{scale_type, signed, unsigned};
+use super::affine::unsigned;
 use super::codes::{Codes, Order, Packing};
 use super::grid::{Grid, Source, Table, is_number};
 use super::group::{Context, Found, Group, Match, Trouble};
@@ -53,48 +53,25 @@ pub fn build(group: &Group, context: &Context) -> Match {
     Ok(None)
 }
 
-/// Joins Quark's 4-bit integers: codes I32 [in, out/8], signed if their type says so.
-pub fn build_quark(group: &Group, context: &Context) -> Match {
-    let (Some(codes), Some(scale)) = (group.get(".weight"), group.get(".weight_scale")) else {
-        return Ok(None);
-    };
-    let (&[rows, words], &[groups, out]) = (&codes.shape[..], &scale.shape[..]) else {
-        return Ok(None);
-    };
-    let int = codes.ty == TensorType::I32 && matches!(scale_type(scale), Some((_, Role::Scale)));
-    if !int || words.checked_mul(8) != Some(out) {
-        return Ok(None);
-    }
-    let ty = context.config.quark_weight()["dtype"].as_str();
-    let is_signed = match ty {
-        Some("int4") => true,
-        Some(_) => false,
-        None => !group.has(".weight_zero_point"),
-    };
-    let transposed = Transposed {
-        scheme: "INT4",
-        codes: (".weight", codes),
-        scale: (".weight_scale", scale),
-        zero: ".weight_zero_point",
-        order: if context.config.quark_reordered() { Order::Awq } else { Order::LowFirst },
-        table: if is_signed { signed(4) } else { unsigned() },
-    };
-    transposed.join(group, context, rows, groups, is_signed.then_some(0.0))
-}
-
 /// Codes [in, out/8], scales [groups, out], zero points [groups, out/8].
-struct Transposed<'a> {
-    scheme: &'a str,
-    codes: (&'a str, &'a Plane),
-    scale: (&'a str, &'a Plane),
-    zero: &'a str,
-    order: Order,
-    table: Box<Table>,
+pub struct Transposed<'a> {
+    /// Name in reports.
+    pub scheme: &'a str,
+    /// Suffix and plane of the codes.
+    pub codes: (&'a str, &'a Plane),
+    /// Suffix and plane of the scales.
+    pub scale: (&'a str, &'a Plane),
+    /// Suffix of the zero points.
+    pub zero: &'a str,
+    /// Order of the eight codes of a word.
+    pub order: Order,
+    /// What codes and zero points stand for.
+    pub table: Box<Table>,
 }
 
 impl Transposed<'_> {
-    /// `implied` is the zero point of a symmetric weight without a plane of them.
-    fn join(
+    /// Joins the planes; `implied` is the zero point of a symmetric weight without a plane of them.
+    pub fn join(
         self,
         group: &Group,
         context: &Context,

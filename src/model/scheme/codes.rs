@@ -50,7 +50,7 @@ pub enum Packing {
         bits: u32,
         /// Bytes of a unit.
         unit: u32,
-        /// Order of a column's codes; not `HighFirst` and not `Awq`.
+        /// Order of a column's codes; not `HighFirst`.
         order: Order,
     },
     /// The rows are cut into `parts` equal runs that lie on top of each other.
@@ -217,7 +217,7 @@ impl Packing {
             Self::Down { unit, order, .. } => {
                 let unit = u64::from(unit);
                 let bytewise = order == Order::LowFirst && 8 % bits == 0;
-                if matches!(order, Order::HighFirst | Order::Awq) || (unit == 1 && !bytewise) {
+                if order == Order::HighFirst || (unit == 1 && !bytewise) {
                     return None;
                 }
                 Some((along(rows, order)?.div_ceil(unit), cols.checked_mul(unit)?))
@@ -256,6 +256,7 @@ impl Packing {
                 let (start, end) = match order {
                     Order::Loose => (rows.start / (32 / bits), rows.end.div_ceil(32 / bits)),
                     Order::Planes => (rows.start / RUN * bits, rows.end.div_ceil(RUN) * bits),
+                    Order::Awq => (rows.start / 8, rows.end.div_ceil(8)),
                     _ => (rows.start * bits / (8 * unit), (rows.end * bits).div_ceil(8 * unit)),
                 };
                 Plan { rows: start..end, bytes: cols.start * unit..cols.end * unit }
@@ -402,7 +403,10 @@ fn stream<const BITS: usize>(bytes: &[u8], codes: &mut [u8]) {
     }
 }
 
-/// Column `j` of eight lies in nibble [0, 4, 1, 5, 2, 6, 3, 7][j] of the word.
+/// Nibble of a word in which each of eight codes lies.
+const AWQ_ORDER: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
+
+/// Eight codes in a word in [`AWQ_ORDER`].
 fn awq(bytes: &[u8], codes: &mut [u8]) {
     let (eights, rest) = codes.as_chunks_mut::<8>();
     let (words, _) = bytes.as_chunks::<4>();
@@ -458,6 +462,10 @@ fn down(
                 let per_word = u64::from(32 / bits);
                 let shift = (row % per_word) as u32 * bits;
                 pick(window.row(row / per_word), unit, shift, bits, codes);
+            }
+            Order::Awq => {
+                let shift = 4 * AWQ_ORDER[(row % 8) as usize];
+                pick(window.row(row / 8), unit, shift, bits, codes);
             }
             Order::Planes => {
                 let first = row / RUN * u64::from(bits);

@@ -293,7 +293,9 @@ fn lonely_fp8(
     groups: &BTreeMap<String, Group>,
     outcome: &mut Outcome,
 ) {
-    let others = outcome.schemes.values().any(|scheme| scheme == "FP8" || scheme == "MXFP8");
+    let scaled =
+        outcome.schemes.iter().filter(|(_, scheme)| *scheme == "FP8" || *scheme == "MXFP8");
+    let siblings: HashSet<String> = scaled.map(|(base, _)| pattern(base)).collect();
     for tensor in &model.tensors {
         let Storage::Plain { ty, .. } = tensor.storage else { continue };
         let matrix = tensor.shape.len() >= 2 && fp8::values(ty).is_some();
@@ -308,8 +310,8 @@ fn lonely_fp8(
             "the scale of its activations is there"
         } else if config.wants_fp8_scales() {
             "the configuration names a method that has one"
-        } else if others {
-            "other FP8 weights of the model have one"
+        } else if siblings.contains(&pattern(base)) {
+            "the modules like it have one"
         } else {
             continue;
         };

@@ -1,5 +1,5 @@
 /*!
-Scales that a quantizer folded out of a weight: AWQ, SmoothQuant and their kin multiply the columns of
+Scales that a quantizer folded out of a weight: AWQ, `SmoothQuant` and their kin multiply the columns of
 a weight by s and divide what comes before it, a norm or another weight's rows, by s. The model
 computes the same; compared tensor by tensor, both look damaged.
 

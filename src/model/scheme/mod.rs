@@ -29,6 +29,7 @@ mod layout;
 mod mlx;
 mod packed;
 mod quanto;
+mod quark;
 mod refused;
 mod table;
 mod ternary;

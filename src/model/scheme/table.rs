@@ -6,8 +6,8 @@ file and one row.
 */
 
 use super::group::{Context, Group, Match};
-use super::{affine, awq, bitsandbytes, fp4, fp8, gptq, hqq, int8, mlx, packed, quanto, refused};
-use super::{ternary, torchao};
+use super::{affine, awq, bitsandbytes, fp4, fp8, gptq, hqq, int8, mlx, packed, quanto, quark};
+use super::{refused, ternary, torchao};
 
 /// One row of the table.
 pub struct Scheme {
@@ -90,6 +90,14 @@ pub static SCHEMES: &[Scheme] = &[
         build: fp8::build,
     },
     Scheme {
+        name: "Quark integers",
+        qtypes: "INT{n}",
+        suffixes: quark::SUFFIXES,
+        docs: "`weight` I32, eight 4-bit codes to a word in AWQ's order unless `pack_method` is \
+               `order`, `[in, out/8]` in groups and `[out, in/8]` else; transposed bytes; 3 bits",
+        build: quark::build,
+    },
+    Scheme {
         name: "INT8",
         qtypes: "INT8",
         suffixes: int8::SUFFIXES,
@@ -155,13 +163,6 @@ pub static SCHEMES: &[Scheme] = &[
         suffixes: quanto::SUFFIXES,
         docs: "`weight._data`, `weight._scale`, `weight._shift`",
         build: quanto::build,
-    },
-    Scheme {
-        name: "Quark INT4",
-        qtypes: "INT4",
-        suffixes: &[".weight", ".weight_scale", ".weight_zero_point"],
-        docs: "`weight` I32 `[in, out/8]`, in AWQ's order if `pack_method` is `reorder`",
-        build: awq::build_quark,
     },
     Scheme {
         name: "ModelOpt INT4",
