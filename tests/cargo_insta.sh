@@ -2,8 +2,10 @@
 # Runs the real cargo-insta over the snapshots that qualm writes: pending-snapshots, review, accept,
 # reject, test, test --unreferenced, INSTA_PENDING_DIR.
 #
-# usage: tests/cargo_insta.sh [CARGO_INSTA]
+# usage: [QUALM=PATH] tests/cargo_insta.sh [CARGO_INSTA]
 #
+# With QUALM, the program itself goes the same way afterwards: run, review, accept, reject, prune, and
+# artefacts of CI runs.
 # CARGO_INSTA is the cargo-insta binary (1.49 or newer; default: the one in PATH). MEASURE, if set, is
 # the program that writes a baseline, called as `MEASURE WORKSPACE PAIR COSINE`; it has to exit with 0
 # if the baseline passes. Default: the example `baseline`.
@@ -137,4 +139,91 @@ expect "what is pending lies below the output directory" test -e "target/qualm/p
 expect "and cargo insta takes it from there" \
   env INSTA_PENDING_DIR="$PWD/target/qualm/pending" "$insta" accept
 expect "into the work tree" grep -q 'cosine = 0.4,' $a
+
+[ -n "${QUALM:-}" ] || { echo "1..$step"; exit 0; }
+QUALM=$(cd "$root" && realpath "$QUALM")
+export QUALM
+mkdir "$work/suite" && cd "$work/suite"
+git init --quiet .
+mkdir src tests specs
+cp "$project/Cargo.toml" "$project/.gitignore" .
+: > src/lib.rs
+cat > tests/quality.rs <<'RUST'
+fn main() {
+    let qualm = std::env::var_os("QUALM").unwrap();
+    let status = std::process::Command::new(qualm).arg("run").status().unwrap();
+    std::process::exit(status.code().unwrap_or(1));
+}
+RUST
+ln -s "$root/specs/models" specs/models
+cat > specs/sample.toml <<'TOML'
+schema = 1
+
+[[pair]]
+name = "int8"
+reference = "models/minilm-attn0-f32.safetensors"
+quantized = "models/minilm-attn0-int8-f16.safetensors"
+
+[[pair]]
+name = "Q 3.x"
+reference = "models/minilm-attn0-f32.safetensors"
+quantized = "models/minilm-attn0-int3-f16.safetensors"
+
+[pair.baseline]
+ratchet = true
+TOML
+# exits CODE COMMAND...: the command has to exit with this code.
+exits() {
+  local code=$1 found=0; shift
+  "$@" || found=$?
+  test "$found" = "$code" || { echo "exit code $found, expected $code"; return 1; }
+}
+# moves FILE: makes the baseline better than what is measured.
+moves() { sed -i 's/^cosine = 0[.][0-9]*$/cosine = 0.99999999999/' "$1"; }
+int8=snapshots/sample__int8.snap
+q3=snapshots/sample__Q%203.x.snap
+
+expect "qualm run: only baselines are pending" exits 8 "$QUALM" run
+expect "both are new" exits 8 "$QUALM" pending
+expect "cargo insta lists them" shows "$q3" "$insta" pending-snapshots
+expect "and accepts them" "$insta" accept
+expect "qualm run passes" "$QUALM" run
+expect "nothing is pending" "$QUALM" pending
+expect "cargo insta finds both in use" "$insta" test --unreferenced=reject
+git add -A && git -c user.name=a -c user.email=a@b commit --quiet -m x
+
+moves $int8; moves $q3
+expect "worse than the baseline: the run fails or is pending" not "$QUALM" run
+expect "qualm review shows old and new without a terminal" \
+  shows '0.99999999999' exits 8 "$QUALM" review
+expect "qualm accept refuses what a ratchet forbids" not "$QUALM" accept
+expect "and accepted nothing" test -e $int8.new -a -e $q3.new
+expect "a reason alone does not do" not "$QUALM" accept --reason x
+expect "with leave and a reason it does" "$QUALM" accept --allow-worse --reason 'rounding: #42'
+expect "the reason stays with the baseline" grep -q '^  accepted_reason: "rounding: #42"$' $q3
+expect "qualm run passes again" "$QUALM" run
+expect "cargo insta has nothing to review" shows 'no snapshots to review' "$insta" review
+git commit --quiet -am x 2>/dev/null || git -c user.name=a -c user.email=a@b commit --quiet -am x
+
+moves $int8
+git -c user.name=a -c user.email=a@b commit --quiet -am x
+expect "in CI" not env CI=true "$QUALM" run
+expect "the source tree is untouched" bash -c "test -z \"\$(git status --porcelain)\" -a ! -e $int8.new"
+(cd target/qualm && python3 -m zipfile -c "$work/artefact.zip" pending)
+expect "qualm accept --from takes the artefact" "$QUALM" accept --from "$work/artefact.zip"
+expect "qualm run passes with it" "$QUALM" run
+moves $int8
+expect "a directory, too" bash -c "CI=true '$QUALM' run > /dev/null; '$QUALM' accept --from target/qualm/pending"
+expect "and passes" "$QUALM" run
+
+cp $int8 snapshots/sample__gone.snap
+expect "qualm prune --dry-run names the unused snapshot" \
+  shows 'sample__gone.snap' "$QUALM" prune --dry-run
+expect "and leaves it" test -e snapshots/sample__gone.snap
+expect "qualm prune removes it" "$QUALM" prune
+expect "and nothing else" bash -c 'test "$(ls snapshots | wc -l)" = 2'
+echo '<<<<<<< HEAD' >> $int8
+expect "a conflict in a snapshot is an error with its line" \
+  shows "sample__int8.snap:$(wc -l < $int8): a merge conflict" not "$QUALM" run
+expect "INSTA_UPDATE=sometimes is a usage error" exits 2 env INSTA_UPDATE=sometimes "$QUALM" run
 echo "1..$step"

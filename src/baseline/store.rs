@@ -14,6 +14,7 @@ Where baselines live, and the state machine that decides what is written.
   snapshot becomes pending, and pending files lie below `OUT/pending`.
 - A measurement that holds, or is better without being written, removes the pending file of an
   earlier run, and so does writing the snapshot: a pending file never contradicts what was last seen.
+  What CI left below `OUT/pending` goes as well once a run outside CI has its own say.
 - A snapshot that holds is never rewritten, so that tolerances do not add up over many runs.
 - Held and better pass, and so does a snapshot that was written; the rest fails unless
   `INSTA_FORCE_PASS=1`.
@@ -206,7 +207,21 @@ impl Store {
         if action.clear {
             file::remove_if_present(&pending)?;
         }
+        if action.clear || action.write != Write::Nothing {
+            self.clear_output(&decision.path, &pending)?;
+        }
         Ok(decision)
+    }
+
+    /// Removes what an earlier run in CI left below the output directory, if pending files go
+    /// elsewhere now.
+    fn clear_output(&self, snapshot: &Path, pending: &Path) -> Result<(), BaselineError> {
+        let Some(within) = relative_to(snapshot, &self.workspace) else { return Ok(()) };
+        let path = self.out.join("pending").join(within).with_extension("snap.new");
+        if path != pending {
+            file::remove_if_present(&path)?;
+        }
+        Ok(())
     }
 
     /// Tells cargo-insta that a snapshot is in use.
@@ -426,6 +441,11 @@ mod tests {
             assert_eq!(place.files(), [SNAP, NEW], "its own pending file goes, no other");
             assert_eq!(fs::read(place.file(SNAP)).unwrap(), before);
             assert_eq!(fs::read(place.file(NEW)).unwrap(), b"somebody's");
+            // Outside CI again: what it left is out of date, whatever comes now.
+            place.check(0.8).unwrap();
+            place.environment = Environment::default();
+            place.check(0.8).unwrap();
+            assert_eq!(place.files(), [SNAP, NEW]);
         }
     }
 
