@@ -137,8 +137,11 @@ fn execute(plan: &Plan, args: &RunArgs) -> Result<Exit, Failure> {
     let mut console = Console::new(out, args.format(), wants_color(args.color), args.show_output);
     console.begin(plan.tests().count() as u64);
     let contract = suite::run(plan, &options, &mut console);
-    report::write_all(&args.out_dir, &contract)
+    let warnings = report::write_all(&args.out_dir, &contract, &report::Options::default())
         .map_err(|error| Failure::new(Exit::Internal, error))?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
     console.end(&contract, started.elapsed().as_secs_f64())?;
     Ok(Exit::from_code(contract.exit_code))
 }
