@@ -172,8 +172,11 @@ fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit
         Granularity::Tensor => plan.tests().count() as u64,
     });
     let contract = suite::run(plan, &options, &mut console);
-    report::write_all(&args.out_dir, &contract)
+    let warnings = report::write_all(&args.out_dir, &contract, &report::Options::default())
         .map_err(|error| Failure::new(Exit::Internal, error))?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
     console.end(&contract, started.elapsed().as_secs_f64())?;
     if std::env::var_os("NEXTEST").is_some() {
         explain_to_nextest(&contract);

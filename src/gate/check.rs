@@ -54,9 +54,11 @@ pub struct CheckRecord {
     pub outcome: CheckOutcome,
     /// How grave a violation is.
     pub level: Level,
-    /// The value, if the check is about a number.
+    /// The value, if the check is about a number; `null` for NaN and the infinities.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub value: Option<Number>,
     /// The bound, if there is one.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub bound: Option<Number>,
     /// One line for people: value, bound, tensor, qtype.
     pub message: String,
@@ -108,6 +110,11 @@ impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN)))
     }
+}
+
+/// A number whose key is there: `null` is NaN, not absence.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Number>, D::Error> {
+    Number::deserialize(deserializer).map(Some)
 }
 
 impl JsonSchema for Number {

@@ -2,18 +2,27 @@
 Renderings of the record, one file a format.
 */
 
+pub mod contract_json;
+mod contract_md;
+mod failure;
+mod format;
+mod junit;
+mod junit_repair;
+mod markdown;
+pub mod numbers;
+#[cfg(test)]
+mod sample;
+pub mod text;
 pub mod tsv;
+mod write;
 
-use std::path::Path;
-
-use crate::suite::record::{Contract, TestRecord};
-
-/// Lines.
-pub fn failure_lines(test: &TestRecord) -> Vec<String> {
-    test.reason.iter().cloned().collect()
-}
-
-/// Write.
-pub fn write_all(_: &Path, _: &Contract) -> std::io::Result<()> {
-    Ok(())
-}
+pub use contract_json::{ContractError, ContractJson};
+pub use contract_md::ContractMd;
+pub use failure::{
+    Located, by_gravity, excess, failure_kind, failure_lines, movement_text, place, waiver_lines,
+    worst_first,
+};
+pub use format::{Options, REPORTS, Rendered, Report, ReportError, by_name};
+pub use junit::{Cases, Dialect, Junit};
+pub use tsv::Tsv;
+pub use write::{write_all, write_file, write_files};

@@ -1,0 +1,316 @@
+/*!
+`contract.md`: the contract report for people, in Markdown.
+*/
+
+use super::failure::pairs;
+use super::format::{Options, Rendered, Report, ReportError};
+use super::markdown::{self, Page};
+use super::numbers;
+use super::text::{code, prose};
+use crate::suite::record::{
+    BaselineStatus, Contract, ModelRecord, ObligationStatus, PairRecord, SpecRecord, TensorRow,
+    TestOutcome,
+};
+
+/// Rows of a pair's table of tensors; the rest is in `report.tsv`.
+const TENSOR_ROWS: usize = 40;
+/// Rows of every other table, and items of a list.
+const ROWS: usize = 200;
+
+/// Renders `contract.md`.
+#[derive(Debug)]
+pub struct ContractMd;
+
+impl Report for ContractMd {
+    fn name(&self) -> &'static str {
+        "markdown"
+    }
+
+    fn file_name(&self) -> &'static str {
+        "contract.md"
+    }
+
+    fn about(&self) -> &'static str {
+        "the contract report for people, in Markdown"
+    }
+
+    fn render(&self, contract: &Contract, options: &Options) -> Result<Rendered, ReportError> {
+        let mut page = Page::new(options.markdown_limit);
+        markdown::verdict(&mut page, contract);
+        provenance(&mut page, contract);
+        markdown::pair_table(&mut page, contract, ROWS);
+        markdown::failures(&mut page, contract, ROWS);
+        markdown::warnings_and_waivers(&mut page, contract, ROWS);
+        obligations(&mut page, contract);
+        for (spec, pair) in pairs(contract) {
+            details(&mut page, spec, pair);
+        }
+        Ok(Rendered::from(page.finish().into_bytes()))
+    }
+}
+
+/// Who wrote the report, and when.
+fn provenance(page: &mut Page, contract: &Contract) {
+    let harness = &contract.harness;
+    let mut line = format!("\n{} {}", prose(&harness.name), prose(&harness.version));
+    if let Some(time) = &contract.time {
+        let took = numbers::seconds(time.seconds);
+        line.push_str(&format!(", {}, took {took}", prose(&time.started)));
+    }
+    page.line(&line);
+}
+
+fn obligations(page: &mut Page, contract: &Contract) {
+    page.heading(2, "Obligations of the contract CRUX-B-20");
+    let rows: Vec<Vec<String>> = contract
+        .obligations
+        .iter()
+        .map(|obligation| {
+            let (mark, word) = match obligation.status {
+                ObligationStatus::Held => ("✅", "held"),
+                ObligationStatus::Violated => ("❌", "violated"),
+                ObligationStatus::NotExercised => ("–", "not exercised"),
+            };
+            vec![
+                mark.to_owned(),
+                code(&obligation.id),
+                word.to_owned(),
+                prose(&obligation.rule),
+                evidence(&obligation.evidence),
+            ]
+        })
+        .collect();
+    page.table(&["", "obligation", "status", "rule", "evidence"], rows.into_iter(), ROWS);
+}
+
+/// The first pieces of evidence, and how many more there are.
+fn evidence(all: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut text: Vec<String> = all.iter().take(SHOWN).map(|piece| prose(piece)).collect();
+    if all.len() > SHOWN {
+        text.push(format!("and {} more", all.len() - SHOWN));
+    }
+    text.join("<br>")
+}
+
+/// All about one pair.
+fn details(page: &mut Page, spec: &SpecRecord, pair: &PairRecord) {
+    page.heading(2, &format!("{} {}", markdown::pair_mark(pair), code(&pair.id)));
+    for words in [&spec.description, &pair.description].into_iter().flatten() {
+        page.line(&format!("{}\n", prose(words)));
+    }
+    page.line(&format!(
+        "Written in {}, line {}; SHA-256 of the spec {}.",
+        code(&pair.source.file),
+        pair.source.line,
+        code(&spec.sha256)
+    ));
+    if let Some(error) = &pair.error {
+        page.line(&format!("\n**Could not be judged:** {}", prose(error)));
+    }
+    models(page, pair);
+    tensors(page, pair);
+    findings(page, pair);
+    baseline(page, pair);
+    ignored(page, pair);
+    for note in &pair.notes {
+        page.line(&format!("\nNote: {}", prose(note)));
+    }
+}
+
+fn models(page: &mut Page, pair: &PairRecord) {
+    let quantized = match &pair.roundtrip {
+        Some(ty) => format!("round trip through {ty}"),
+        None => "quantized".to_owned(),
+    };
+    let known: Vec<(&str, &ModelRecord)> =
+        [("reference", &pair.reference), (quantized.as_str(), &pair.quantized)]
+            .into_iter()
+            .filter_map(|(role, model)| Some((role, model.as_ref()?)))
+            .collect();
+    if known.is_empty() {
+        return;
+    }
+    page.line("");
+    let rows = known.iter().map(|(role, model)| {
+        vec![
+            prose(role),
+            code(&model.path),
+            prose(&model.format),
+            numbers::count(model.tensors),
+            numbers::count(model.parameters),
+            numbers::bytes(model.bytes),
+            numbers::bits(model.bits_per_weight.0),
+        ]
+    });
+    let columns = ["model", "path", "format", ">tensors", ">parameters", ">stored", ">bits/weight"];
+    page.table(&columns, rows, ROWS);
+    page.line("");
+    let files: Vec<(&str, _)> = known
+        .iter()
+        .flat_map(|(role, model)| model.files.iter().map(move |file| (*role, file)))
+        .collect();
+    let rows = files.iter().map(|(role, file)| {
+        let size = numbers::bytes(file.size);
+        vec![prose(role), code(&file.name), size, code(&file.header_sha256)]
+    });
+    page.table(&["model", "file", ">size", "SHA-256 of the header"], rows, TENSOR_ROWS);
+}
+
+fn tensors(page: &mut Page, pair: &PairRecord) {
+    if pair.tensors.is_empty() {
+        return;
+    }
+    page.heading(3, "Tensors, by RMSE, descending");
+    let columns = [
+        "",
+        "tensor",
+        "qtype",
+        ">elements",
+        ">bits/weight",
+        ">RMSE",
+        ">cosine",
+        ">SQNR",
+        ">largest error",
+        ">gain",
+    ];
+    page.table(&columns, pair.tensors.iter().map(tensor), TENSOR_ROWS);
+}
+
+fn tensor(row: &TensorRow) -> Vec<String> {
+    let light = match row.verdict.as_str() {
+        "green" => "🟢",
+        "yellow" => "🟡",
+        _ => "🔴",
+    };
+    let metrics = row.metrics();
+    vec![
+        light.to_owned(),
+        code(&row.tensor),
+        code(&row.qtype),
+        numbers::count(row.numel),
+        numbers::bits(row.bits_per_weight.0),
+        numbers::magnitude(row.rmse.0),
+        numbers::cosine(row.cosine.0),
+        numbers::db(metrics.map_or(row.sqnr_db.0, |metrics| metrics.sqnr_db)),
+        numbers::magnitude(row.max_abs.0),
+        numbers::metric("gain", metrics.map_or(row.gain.0, |metrics| metrics.gain)),
+    ]
+}
+
+fn findings(page: &mut Page, pair: &PairRecord) {
+    if pair.findings.is_empty() {
+        return;
+    }
+    page.heading(3, "What does not fit");
+    let rows = pair.findings.iter().map(|finding| {
+        let allowed = if finding.allowed { "allowed" } else { "**not allowed**" };
+        let tensor = if finding.tensor.is_empty() { String::new() } else { code(&finding.tensor) };
+        vec![prose(&finding.kind), tensor, prose(&finding.message), allowed.to_owned()]
+    });
+    page.table(&["kind", "tensor", "finding", ""], rows, TENSOR_ROWS);
+}
+
+fn baseline(page: &mut Page, pair: &PairRecord) {
+    let baseline = &pair.baseline;
+    if baseline.status == BaselineStatus::Off {
+        return;
+    }
+    page.heading(3, &format!("Baseline: {}", markdown::baseline_word(baseline.status)));
+    if let Some(path) = &baseline.path {
+        page.line(&format!("Snapshot: {}", code(path)));
+    }
+    if let Some(pending) = &baseline.pending {
+        page.line(&format!("\nPending: {}; `qualm review` shows it.", code(pending)));
+    }
+    page.line("");
+    let mut shown = 0;
+    for change in baseline.changes.iter().take(TENSOR_ROWS) {
+        if !page.line(&format!("- {}", code(change))) {
+            break;
+        }
+        shown += 1;
+    }
+    page.left_out(baseline.changes.len() - shown, "change");
+}
+
+fn ignored(page: &mut Page, pair: &PairRecord) {
+    let ignored: Vec<_> =
+        pair.tests.iter().filter(|test| test.outcome == TestOutcome::Ignored).collect();
+    if ignored.is_empty() {
+        return;
+    }
+    page.heading(3, "Not run");
+    let rows = ignored.iter().map(|test| {
+        vec![code(&test.id), prose(test.reason.as_deref().unwrap_or("no reason given"))]
+    });
+    page.table(&["test", "reason"], rows, TENSOR_ROWS);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    fn render(contract: &Contract, limit: usize) -> String {
+        let options = Options { markdown_limit: limit, ..Options::default() };
+        String::from_utf8(ContractMd.render(contract, &options).unwrap().bytes).unwrap()
+    }
+
+    #[test]
+    fn the_verdict_comes_first_then_the_worst() {
+        let text = render(&sample::contract(), 1 << 20);
+        let order = [
+            "# 💥 qualm: ERROR\n",
+            "failed, 1 could not be judged, 1 ignored, 1 warned, 3 filtered out; exit code 6.",
+            "\n## Pairs\n",
+            "| ❌ | `minilm::q4_0` |",
+            "\n## Failures, the worst first\n",
+            "- **`minilm::gone::(structure)`**\n  - `models/gone.gguf: no such file; check the path`",
+            "- **`minilm::q4_0::blk.0.ffn_down.weight`**\n  - `cosine 0.981200 < 0.990000",
+            "    - bound: specs/minilm.toml:12:10 (small GQA projections)",
+            "    - baseline: was 0.995120, now 0.981200: worse",
+            "\n## Waived\n",
+            "\n## Obligations of the contract CRUX-B-20\n",
+            "| ❌ | `FALSIFY-CRUX-B-20-002` | violated |",
+            "\n## ❌ `minilm::q4_0`\n",
+            "| 🔴 | `blk.0.attn_nan.weight` | `Q4_0` | 2 | 4.50 | NaN | NaN |",
+            "### What does not fit",
+            "### Baseline: changed",
+            "### Not run",
+        ];
+        let mut from = 0;
+        for part in order {
+            let at = text[from..].find(part);
+            from += at.unwrap_or_else(|| panic!("{part:?} is not after the rest in\n{text}"));
+        }
+        assert!(!text.contains("\n\n\n"), "{text}");
+    }
+
+    #[test]
+    fn foreign_text_neither_breaks_tables_nor_becomes_markup() {
+        let text = render(&sample::contract(), 1 << 20);
+        let is_bad = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(is_bad));
+        // A table's rows have as many cells as its head.
+        let cells = |line: &str| line.replace("\\|", "").matches('|').count();
+        let mut head = None;
+        for line in text.lines() {
+            match (line.starts_with('|'), head) {
+                (true, None) => head = Some(cells(line)),
+                (true, Some(expected)) => assert_eq!(cells(line), expected, "{line}"),
+                (false, _) => head = None,
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_is_bounded() {
+        let mut pairs = sample::contract().specs[1].pairs.clone();
+        pairs = pairs.iter().cycle().take(400).cloned().collect();
+        let contract = sample::run(vec![sample::spec("many", pairs)]);
+        let text = render(&contract, 100_000);
+        assert!(text.len() < 100_000, "{}", text.len());
+        assert!(text.contains("failures more: see contract.json"), "{text}");
+    }
+}
