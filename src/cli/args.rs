@@ -51,6 +51,8 @@ pub enum Command {
     Reject(RejectArgs),
     /// Remove snapshots that no pair refers to any more
     Prune(PruneArgs),
+    /// Make reports again from a contract.json
+    Report(ReportArgs),
     /// Print the JSON schema of specs, or of contract.json
     Schema(SchemaArgs),
     /// Print a completion script for a shell
@@ -220,6 +222,28 @@ pub struct PruneArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub places: PlaceArgs,
+}
+
+/// Arguments of `qualm report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The contract.json of a run
+    pub contract: PathBuf,
+    /// Write JUnit XML to this file
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write Markdown to this file
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write tab-separated values to this file
+    #[arg(long, value_name = "FILE")]
+    pub tsv: Option<PathBuf>,
+    /// Write HTML to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Where all reports go if none is asked for
+    #[arg(long, value_name = "DIR", default_value = "target/qualm")]
+    pub out_dir: PathBuf,
 }
 
 /// Which schema to print.

@@ -7,8 +7,6 @@ side has, on shapes that differ, and when there is nothing to compare.
 
 use std::io::{self, Write};
 
-use serde_json::{Value, json};
-
 use super::Failure;
 use super::args::{DiffArgs, thread_count};
 use crate::measure::{self, FindingKind, Policy, Progress};
@@ -16,7 +14,7 @@ use crate::model;
 use crate::report;
 use crate::suite::exit::Exit;
 use crate::suite::record::TensorRow;
-use crate::suite::{sort_rows, tensor_row};
+use crate::suite::{finding_record, global_row, sort_rows, tensor_row};
 
 /// Compares two models and prints a row per tensor.
 pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
@@ -45,9 +43,12 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let threshold = (!args.no_threshold).then_some(args.threshold);
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &to_json(args, threshold, &rows))
-            .map_err(io::Error::from)?;
-        writeln!(out)?;
+        let (r, q) = (args.reference.to_string_lossy(), args.quantized.to_string_lossy());
+        let findings: Vec<_> = pairing.findings.iter().map(finding_record).collect();
+        let global = global_row(&rows);
+        let object = report::tsv::Diff::new(&r, &q, threshold, &rows);
+        report::tsv::Diff { global: global.as_ref(), findings: &findings, ..object }
+            .write(&mut out)?;
     } else {
         report::tsv::write_rows(&mut out, &rows)?;
     }
@@ -100,24 +101,8 @@ fn judge(row: &TensorRow, threshold: Option<f64>, problems: &mut Problems) {
         problems.invalid(&format!("{tensor:?}: {} element {at} differs", row.qtype));
     } else if row.nonfinite > 0 {
         problems.invalid(&format!("{tensor:?}: {} NaN or infinite values", row.nonfinite));
-    } else if is_below(row, threshold) {
+    } else if report::tsv::is_below(row, threshold) {
         let (cosine, bound) = (row.cosine.0, threshold.unwrap_or(f64::NAN));
         problems.invalid(&format!("{tensor:?}: cosine {cosine:.6} is below {bound}"));
     }
-}
-
-/// NaN is below every threshold.
-fn is_below(row: &TensorRow, threshold: Option<f64>) -> bool {
-    threshold.is_some_and(|threshold| row.cosine.0.is_nan() || row.cosine.0 < threshold)
-}
-
-/// The contract's object; keys beyond the contract's come after its own.
-fn to_json(args: &DiffArgs, threshold: Option<f64>, rows: &[TensorRow]) -> Value {
-    json!({
-        "reference": args.reference.to_string_lossy(),
-        "quantized": args.quantized.to_string_lossy(),
-        "threshold": threshold,
-        "tensors": rows,
-        "any_below_threshold": rows.iter().any(|row| is_below(row, threshold)),
-    })
 }

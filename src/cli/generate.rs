@@ -13,8 +13,8 @@ use crate::suite::exit::Exit;
 /// Prints a JSON schema.
 pub fn schema(args: &SchemaArgs) -> Result<Exit, Failure> {
     let text = match args.kind {
-        SchemaKind::Spec => crate::spec::SCHEMA,
-        SchemaKind::Contract => "",
+        SchemaKind::Spec => crate::spec::SCHEMA.to_owned(),
+        SchemaKind::Contract => crate::report::contract_json::schema(),
     };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(Exit::Ok)

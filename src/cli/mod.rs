@@ -11,6 +11,7 @@ mod explain;
 mod generate;
 pub mod harness;
 mod inspect;
+mod report;
 mod run;
 mod run_args;
 mod stats;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Accept(args)) => baselines::accept(&args),
         Some(Command::Reject(args)) => baselines::reject(&args),
         Some(Command::Prune(args)) => baselines::prune(&args),
+        Some(Command::Report(args)) => report::run(&args),
         Some(Command::Schema(args)) => generate::schema(&args),
         Some(Command::Completions(args)) => generate::completions(&args),
         Some(Command::Man(args)) => generate::man(&args),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::args::threads;
+use crate::report::{Cases, Dialect};
 use crate::spec::Granularity;
 use crate::suite::select::{Ignored, Selection, Shard};
 
@@ -71,6 +72,12 @@ pub struct RunArgs {
     /// Where reports are written
     #[arg(long, value_name = "DIR", default_value = "target/qualm", help_heading = "qualm")]
     pub out_dir: PathBuf,
+    /// What junit.xml may hold: properties and attributes, or only what every reader takes
+    #[arg(long, value_name = "DIALECT", default_value = "rich", help_heading = "qualm")]
+    pub junit_dialect: JunitDialect,
+    /// Which tests junit.xml lists
+    #[arg(long, value_name = "CASES", default_value = "all", help_heading = "qualm")]
+    pub junit_cases: JunitCases,
     /// Where the snapshots of the baselines are
     #[arg(long, value_name = "DIR", default_value = "snapshots", help_heading = "qualm")]
     pub snapshots: PathBuf,
@@ -119,6 +126,44 @@ pub struct Compatible {
     exclude_should_panic: bool,
     #[arg(long, hide = true)]
     force_run_in_process: bool,
+}
+
+/// What `junit.xml` may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum JunitDialect {
+    /// Properties and attributes beyond the oldest schema.
+    #[default]
+    Rich,
+    /// Only what every reader takes.
+    Strict,
+}
+
+impl From<JunitDialect> for Dialect {
+    fn from(dialect: JunitDialect) -> Self {
+        match dialect {
+            JunitDialect::Rich => Self::Rich,
+            JunitDialect::Strict => Self::Strict,
+        }
+    }
+}
+
+/// Which tests `junit.xml` lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum JunitCases {
+    /// Every test.
+    #[default]
+    All,
+    /// Those that did not pass.
+    Failed,
+}
+
+impl From<JunitCases> for Cases {
+    fn from(cases: JunitCases) -> Self {
+        match cases {
+            JunitCases::All => Self::All,
+            JunitCases::Failed => Self::Failed,
+        }
+    }
 }
 
 /// What counts as one test.
