@@ -35,6 +35,7 @@ mod table;
 mod ternary;
 mod tile;
 mod torchao;
+mod unpack;
 mod view;
 
 pub use align::align;
