@@ -122,7 +122,7 @@ impl<'a> HeaderReader<'a> {
     /// Reads the length of a string and refuses one that is over `limit` or past the file's end.
     pub fn string_len(&mut self, limit: u64, what: &str) -> Result<u64, ModelError> {
         let at = self.position;
-        let len = self.u64(&format!("the length of {what}"))?;
+        let len = self.u64(what)?;
         if len > self.remaining() {
             let problem = format!(
                 "{what} claims {len} bytes, but the file has {} left: \
