@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use forge::gguf::{Gguf, array, id, string};
 use forge::{safetensors, safetensors_raw};
-use qualm::model;
+use qualm::model::{self, Scratch};
 
 /// Counts what the current thread has allocated, now and at most.
 struct Counting;
@@ -306,12 +306,39 @@ fn safetensors_structure() {
         ("__metadata__ of numbers", safetensors(r#"{"__metadata__":{"k":1}}"#, 0), "expected a string"),
         ("LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec(), "is a Git LFS pointer"),
         ("pickle in a zip", b"PK\x03\x04................".to_vec(), "is a pickle"),
+        ("pickle", b"\x80\x02}q\x00(X\x06\0\0\0weightq\x01".to_vec(), "is a pickle"),
         ("GGML of 2023", b"tjgg\x03\0\0\0........".to_vec(), "is a GGML file of before GGUF"),
         ("web page", b"<!DOCTYPE html><html><head><title>404</title>".to_vec(), "is it a safetensors file?"),
     ];
     for (what, bytes, expected) in cases {
         let expected = expected.replace("\\\"", "\"");
         refused(what, bytes, &expected);
+    }
+}
+
+#[test]
+fn a_weight_that_is_there_twice_is_unreadable() {
+    let header = r#"{
+        "other":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+        "x.weight":{"dtype":"F8_E4M3","shape":[4,8],"data_offsets":[4,36]},
+        "x.weight_packed":{"dtype":"I32","shape":[4,1],"data_offsets":[36,52]},
+        "x.weight_scale":{"dtype":"F32","shape":[4,1],"data_offsets":[52,68]}}"#;
+    let model = model::from_bytes(Path::new("m"), safetensors(header, 68)).expect("sound");
+    let names: Vec<&str> = model.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names, ["other", "x.weight"]);
+    let mut values = [0.0; 32];
+    let read = model.tensors[1].decode(&model.files, 0..32, &mut Scratch::default(), &mut values);
+    let error = read.expect_err("ambiguous").to_string();
+    assert!(error.contains("the checkpoint holds it twice"), "{error}");
+}
+
+#[test]
+fn a_header_length_that_looks_like_a_pickle_is_read() {
+    // 0x0280 and 0x0480 begin with the bytes of pickle protocols 2 and 4.
+    for len in [0x0280, 0x0480, 0x10280] {
+        let header = format!("{{{}}}", " ".repeat(len - 2));
+        let model = model::from_bytes(Path::new("m"), safetensors(&header, 0));
+        assert!(model.is_ok(), "{len:#x}: {model:?}");
     }
 }
 

@@ -66,10 +66,7 @@ fn sniff(source: &SourceFile) -> Result<Format, ModelError> {
              convert the model again",
         );
     }
-    // A safetensors header of 640 bytes begins with the same two bytes as a pickle, but no pickle
-    // goes on with the rest of a small length and a brace.
-    let header = start.get(4..9) == Some(b"\0\0\0\0{");
-    if start.starts_with(b"PK\x03\x04") || (start.starts_with(&[0x80, 0x02]) && !header) {
+    if is_pickle(&start) {
         return refuse(
             "is a pickle (a PyTorch .bin or .pt file), which qualm never loads; \
              convert it to safetensors",
@@ -86,6 +83,15 @@ pub fn from_bytes(name: &Path, bytes: Vec<u8>) -> Result<Model, ModelError> {
         scheme::join(&mut model, None);
     }
     Ok(model)
+}
+
+/// Whether a file begins like a pickle or the zip file around one, and not like a safetensors file,
+/// whose header length may happen to have the same lower bytes.
+fn is_pickle(start: &[u8]) -> bool {
+    let pickle = start.starts_with(b"PK\x03\x04") || matches!(start, [0x80, 2..=5, ..]);
+    let safetensors = start.get(4..8) == Some(&[0; 4])
+        && start.get(8..).is_some_and(|header| header.trim_ascii_start().starts_with(b"{"));
+    pickle && !safetensors
 }
 
 /// Opens the given files, in their order, as one model.
