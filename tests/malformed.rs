@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use forge::gguf::{Gguf, array, id, string};
 use forge::{safetensors, safetensors_raw};
-use qualm::model;
+use qualm::model::{self, Scratch};
 
 /// Counts what the current thread has allocated, now and at most.
 struct Counting;
@@ -314,6 +314,22 @@ fn safetensors_structure() {
         let expected = expected.replace("\\\"", "\"");
         refused(what, bytes, &expected);
     }
+}
+
+#[test]
+fn a_weight_that_is_there_twice_is_unreadable() {
+    let header = r#"{
+        "other":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+        "x.weight":{"dtype":"F8_E4M3","shape":[4,8],"data_offsets":[4,36]},
+        "x.weight_packed":{"dtype":"I32","shape":[4,1],"data_offsets":[36,52]},
+        "x.weight_scale":{"dtype":"F32","shape":[4,1],"data_offsets":[52,68]}}"#;
+    let model = model::from_bytes(Path::new("m"), safetensors(header, 68)).expect("sound");
+    let names: Vec<&str> = model.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names, ["other", "x.weight"]);
+    let mut values = [0.0; 32];
+    let read = model.tensors[1].decode(&model.files, 0..32, &mut Scratch::default(), &mut values);
+    let error = read.expect_err("ambiguous").to_string();
+    assert!(error.contains("the checkpoint holds it twice"), "{error}");
 }
 
 #[test]

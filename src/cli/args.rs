@@ -35,6 +35,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
     Diff(DiffArgs),
+    /// Judge a pair with no spec and no baseline: 0 healthy, 5 damaged, 6 unreadable
+    Check(CheckArgs),
     /// Quantize a float model in memory and print the errors, as llama-quantize-stats does
     Stats(StatsArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
@@ -105,6 +107,45 @@ pub struct InspectArgs {
     /// Threads to read with [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// Arguments of `qualm check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The reference model: a file, a directory, or an index of shards
+    #[arg(value_name = "REF")]
+    pub reference: PathBuf,
+    /// The quantized model, in any format
+    #[arg(value_name = "QUANT")]
+    pub quantized: PathBuf,
+    /// The types that tensors must be stored in; may be given several times
+    #[arg(long, value_name = "GLOB=TYPE[,TYPE]", value_parser = qtype_rule)]
+    pub qtype: Vec<QtypeArg>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Threads to read and measure with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+}
+
+/// `GLOB=TYPE[,TYPE]`.
+#[derive(Clone, Debug)]
+pub struct QtypeArg {
+    /// Tensors.
+    pub glob: String,
+    /// Types or schemes, one of which each must have.
+    pub types: Vec<String>,
+}
+
+fn qtype_rule(text: &str) -> Result<QtypeArg, String> {
+    let usage = || format!("{text:?} is not GLOB=TYPE[,TYPE]");
+    let (glob, types) = text.rsplit_once('=').ok_or_else(usage)?;
+    let types: Vec<String> = types.split(',').map(|ty| ty.trim().to_owned()).collect();
+    if glob.is_empty() || types.iter().any(String::is_empty) {
+        return Err(usage());
+    }
+    Ok(QtypeArg { glob: glob.to_owned(), types })
 }
 
 /// Arguments of `qualm stats`.

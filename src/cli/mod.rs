@@ -4,6 +4,7 @@ The command line: arguments, and one file a command. What a command does stands 
 
 mod args;
 mod baselines;
+mod check;
 mod console;
 mod diff;
 mod error;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
         Some(Command::Stats(args)) => stats::run(&args),
         Some(Command::Run(args)) => run::run(&args, Granularity::Tensor),
         Some(Command::Explain(args)) => explain::run(&args),

@@ -2,18 +2,19 @@
 What a converter did to tensors on purpose, done to the reference as well, so that only damage is left.
 */
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{
-    Model, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+    Model, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight, scheme,
 };
 use crate::spec::{Apply, Resolver};
 
 /// Applies what the spec says the converter did; returns what could not be applied, and why.
 pub fn transform(reference: &mut Model, quantized: &mut Model, resolver: &Resolver) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut folds = Vec::new();
+    let mut folds = BTreeMap::new();
     for tensor in &mut reference.tensors {
         let Some(transform) = resolver.tensor(&tensor.name).transform() else { continue };
         match &transform.apply {
@@ -22,12 +23,18 @@ pub fn transform(reference: &mut Model, quantized: &mut Model, resolver: &Resolv
                 Ok(change) => wrap(tensor, change),
                 Err(problem) => problems.push(format!("{}: {problem}", tensor.name)),
             },
-            Apply::Fold { norm } => folds.push((tensor.name.clone(), norm.clone())),
+            Apply::Fold { norm } => {
+                let consumers: &mut Vec<String> = folds.entry(norm.clone()).or_default();
+                if tensor.name != *norm {
+                    consumers.push(tensor.name.clone());
+                }
+            }
         }
     }
-    for (name, norm) in folds {
-        if let Err(problem) = unfold(reference, quantized, resolver, &name, &norm) {
-            problems.push(format!("{name}: {problem}"));
+    for (norm, consumers) in folds {
+        match scheme::declared(reference, quantized, &norm, consumers) {
+            Ok(fold) => scheme::unfold(quantized, &[fold]),
+            Err(problem) => problems.push(format!("{norm}: {problem}")),
         }
     }
     problems
@@ -56,8 +63,6 @@ enum Change {
     /// Rows go from the half-split rotary order to the interleaved one; the head's length in rows,
     /// and elements of a row.
     Rope { head: u64, row_len: u64 },
-    /// Each column is divided by its factor.
-    Columns { factors: Vec<f32> },
 }
 
 /// llama.cpp's order of query and key rows: `row[h·d + 2j + t] = source[h·d + t·(d/2) + j]`.
@@ -67,55 +72,6 @@ fn rope(tensor: &Tensor, heads: u64) -> Result<Change, String> {
         return Err(format!("{rows} rows are not {heads} heads of an even length"));
     }
     Ok(Change::Rope { head: rows / heads, row_len: tensor.numel() / rows.max(1) })
-}
-
-/// Divides the columns of a weight by what its norm was divided by: `s = norm / folded norm`. The
-/// norm itself is then the reference's by definition.
-fn unfold(
-    reference: &Model,
-    quantized: &mut Model,
-    resolver: &Resolver,
-    name: &str,
-    norm: &str,
-) -> Result<(), String> {
-    let in_reference = |name: &str| reference.tensors.iter().find(|tensor| tensor.name == name);
-    let in_quantized =
-        |name: &str| quantized.tensors.iter().position(|it| resolver.rename(&it.name) == name);
-    let original =
-        in_reference(norm).ok_or_else(|| format!("the reference has no norm {norm:?}"))?;
-    let folded =
-        in_quantized(norm).ok_or_else(|| format!("there is no quantized norm {norm:?}"))?;
-    let target = in_quantized(name).ok_or("the quantized model does not hold it")?;
-    let read = |model: &Model, tensor: &Tensor| {
-        let mut values = vec![0.0; tensor.numel() as usize];
-        tensor
-            .decode(&model.files, 0..tensor.numel(), &mut Scratch::default(), &mut values)
-            .map(|()| values)
-            .map_err(|error| error.to_string())
-    };
-    // A norm is one row: it is small, or it is no norm.
-    if original.numel() > 1 << 20 || original.numel() != quantized.tensors[folded].numel() {
-        return Err(format!("{norm:?} is no norm of one length on both sides"));
-    }
-    let original = read(reference, original)?;
-    let folded = read(quantized, &quantized.tensors[folded])?;
-    let factors: Vec<f32> = original.iter().zip(&folded).map(|(r, q)| r / q).collect();
-    if factors.iter().any(|factor| !factor.is_finite() || *factor == 0.0) {
-        return Err(format!("the factors that {norm:?} was divided by are not all finite"));
-    }
-    let tensor = &mut quantized.tensors[target];
-    let columns = *tensor.shape.last().unwrap_or(&0);
-    if columns != factors.len() as u64 {
-        return Err(format!("it has {columns} columns, {norm:?} {} values", factors.len()));
-    }
-    let change = if name == norm {
-        // norm / s, undone.
-        Change::Columns { factors: factors.iter().map(|factor| 1.0 / factor).collect() }
-    } else {
-        Change::Columns { factors }
-    };
-    wrap(tensor, change);
-    Ok(())
 }
 
 /// A tensor, changed as it is decoded.
@@ -146,13 +102,6 @@ impl Weight for Changed {
             Change::PlusOne => {
                 self.source.decode(files, range, scratch, values)?;
                 values.iter_mut().for_each(|value| *value += 1.0);
-            }
-            Change::Columns { factors } => {
-                let columns = factors.len() as u64;
-                self.source.decode(files, range.clone(), scratch, values)?;
-                for (at, value) in (range.start..).zip(values) {
-                    *value /= factors[(at % columns) as usize];
-                }
             }
             Change::Rope { head, row_len } => {
                 let mut at = range.start;

@@ -9,7 +9,7 @@ use super::record::{GlobalRow, TensorRow, TestKind, TestOutcome, TestRecord};
 use crate::codec::Class;
 use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
 use crate::measure::twin::Twin;
-use crate::measure::{Measured, Pairing};
+use crate::measure::{FindingKind, Measured, Pairing};
 use crate::metrics::{Metric, Metrics};
 use crate::model::Model;
 use crate::spec::{Diagnostic, Effective, Gate, Resolver, Setting};
@@ -103,6 +103,10 @@ impl Facts<'_> {
 
     /// The tensor sets, shapes and types of the two models.
     pub fn structure(&self, test: &PlannedTest) -> TestRecord {
+        let hopeless = |kind| matches!(kind, FindingKind::NothingInCommon | FindingKind::Empty);
+        if let Some(finding) = self.pairing.findings.iter().find(|finding| hopeless(finding.kind)) {
+            return error(test, &finding.message);
+        }
         let mut checks: Vec<CheckRecord> = self
             .pairing
             .findings

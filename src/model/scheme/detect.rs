@@ -85,6 +85,7 @@ pub fn join(model: &mut Model, directory: Option<&Path>) {
     {
         drop_activations(&model.tensors, &mut outcome);
     }
+    refuse_twins(&model.tensors, &mut outcome);
     model.tensors.retain(|tensor| !outcome.consumed.contains(&tensor.name));
     model.tensors.append(&mut outcome.joined);
     model.tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -92,6 +93,30 @@ pub fn join(model: &mut Model, directory: Option<&Path>) {
     model.findings.sort_by(|a, b| (&a.tensor, &a.plane).cmp(&(&b.tensor, &b.plane)));
     model.notes.append(&mut outcome.notes);
     model.notes.extend(config.notes);
+}
+
+/// A weight that is there twice, as planes and as a tensor or as other planes, cannot be read: which
+/// of them the reader of the checkpoint would take, nobody can say.
+fn refuse_twins(tensors: &[Tensor], outcome: &mut Outcome) {
+    outcome.joined.sort_by(|a, b| a.name.cmp(&b.name));
+    let stored: HashSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    for weight in std::mem::take(&mut outcome.joined) {
+        let name = weight.name.clone();
+        let joined_twin = outcome.joined.pop_if(|other| other.name == name).is_some();
+        // A stored tensor that its own group has used up is a plane, and no twin.
+        let stored_twin = stored.contains(name.as_str()) && !outcome.consumed.contains(&name);
+        if !joined_twin && !stored_twin {
+            outcome.joined.push(weight);
+            continue;
+        }
+        let message = "is there beside planes that make up the same weight".to_owned();
+        outcome.finding(&name, &name, PlaneFault::Extra, message);
+        let what = weight.qtype().to_owned();
+        let reason = format!("the checkpoint holds it twice, as {what} and in another form");
+        let storage = Storage::Undecodable { what, reason, at: weight.extent() };
+        outcome.joined.push(Tensor { storage, ..weight });
+        outcome.consumed.insert(name);
+    }
 }
 
 /// Groups planes by base name; most groups hold one plain weight.
