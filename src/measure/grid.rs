@@ -101,8 +101,13 @@ impl Grid {
             ("NF", 4) => Some(Self::Codes { group, table: NF4.to_vec() }),
             ("FP" | "MXFP" | "NVFP", 4) => Some(Self::Codes { group, table: table(&float::E2M1) }),
             ("INT" | "GPTQ" | "AWQ" | "MLX" | "HQQ" | "UINT", 2..=8) => {
-                let asymmetric = matches!(family, "MLX" | "HQQ" | "AWQ")
-                    || planes.iter().any(|plane| plane.name.contains("zero"));
+                // GPTQ stores zero points even where they are all the same.
+                let zeros = planes.iter().any(|plane| plane.name.contains("zero"));
+                let asymmetric = match family {
+                    "MLX" | "HQQ" | "AWQ" => true,
+                    "GPTQ" => false,
+                    _ => zeros,
+                };
                 let tuned = matches!(family, "GPTQ" | "AWQ" | "HQQ") || bits < 8;
                 Some(Self::Integers { group, bits, symmetric: !asymmetric, tuned })
             }

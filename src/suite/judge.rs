@@ -156,12 +156,23 @@ impl Facts<'_> {
                      reference's"
                 )
             } else {
-                "nothing was quantized: every tensor is stored in the reference's own float type"
-                    .to_owned()
+                format!(
+                    "nothing was quantized: every tensor is stored in the reference's own float \
+                     type{}",
+                    self.first_matrices()
+                )
             };
             checks.push(fact("quantized", holds, message));
         }
         gate::check_model(self.reference, self.quantized, quantized, self.resolver, checks);
+    }
+
+    /// The first tensors that a quantizer would have taken, in brackets.
+    fn first_matrices(&self) -> String {
+        let tensors = self.pairing.matched.iter().map(|it| &self.reference.tensors[it.reference]);
+        let matrices = tensors.filter(|tensor| tensor.shape.len() > 1);
+        let names: Vec<&str> = matrices.map(|tensor| tensor.name.as_str()).take(3).collect();
+        if names.is_empty() { String::new() } else { format!(" ({}, …)", names.join(", ")) }
     }
 
     /// All float tensors as one vector.
