@@ -172,7 +172,7 @@ impl Weights {
         Self { state: seed }
     }
 
-    /// SplitMix64.
+    /// `SplitMix64`.
     fn random(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -186,7 +186,7 @@ impl Weights {
         let bits = self.random();
         let sum: u64 = (0..4).map(|k| bits >> (16 * k) & 0xFFFF).sum();
         let gaussian = (sum as f32 / 65536.0 - 2.0) * 1.732_050_8;
-        let outlier = bits.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32 & 1023 == 0;
+        let outlier = (bits.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32).trailing_zeros() >= 10;
         gaussian * if outlier { 0.2 } else { 0.02 }
     }
 }

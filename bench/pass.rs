@@ -55,7 +55,7 @@ fn run(reference: &Path, quantized: &Path, threads: usize) -> ExitCode {
     println!(
         "{} tensors, {unreadable} unreadable, worst cosine {worst}, opened in {opened:?}, measured in {:?}",
         measured.len(),
-        begun.elapsed() - opened
+        begun.elapsed().checked_sub(opened).unwrap()
     );
     ExitCode::SUCCESS
 }

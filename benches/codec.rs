@@ -24,7 +24,9 @@ fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let levels: Vec<Level> = Level::ALL.into_iter().filter(|level| level.is_available()).collect();
     print!("{:<12}", "Gelem/s");
-    levels.iter().for_each(|level| print!("{level:>8}"));
+    for level in &levels {
+        print!("{level:>8}");
+    }
     println!();
     for row in TYPES {
         let wanted =

@@ -113,7 +113,7 @@ pub fn prune(args: &PruneArgs) -> Result<Exit, Failure> {
     for pruned in baseline::prune(&args.places.snapshots, &references, args.dry_run)? {
         match pruned {
             Pruned::Removed(path) if args.dry_run => {
-                writeln!(out, "would remove {}", path.display())?
+                writeln!(out, "would remove {}", path.display())?;
             }
             Pruned::Removed(path) => writeln!(out, "removed {}", path.display())?,
             Pruned::Kept(path, why) => writeln!(out, "kept {}: {why}", path.display())?,

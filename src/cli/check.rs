@@ -5,6 +5,7 @@ It is a run of a spec of one pair that says nothing but which types are asked fo
 integrity, and the contract's cosine gate where nothing better is known.
 */
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -84,7 +85,7 @@ fn spec_text(args: &CheckArgs) -> String {
     for rule in &args.qtype {
         let types: Vec<String> = rule.types.iter().map(|ty| quote(ty)).collect();
         let (glob, types) = (quote(&rule.glob), types.join(", "));
-        text += &format!("[[pair.qtype]]\ntensors = {glob}\nis = [{types}]\n");
+        let _ = write!(text, "[[pair.qtype]]\ntensors = {glob}\nis = [{types}]\n");
     }
     text
 }

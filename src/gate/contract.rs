@@ -62,9 +62,10 @@ pub fn check_nonzero(
 ) {
     if let Some(glob) = resolver.tensor(name).nonzero() {
         let holds = sums.n == 0 || sums.qq > 0.0 || sums.quantized_nonfinite > 0;
-        let message = match holds {
-            true => format!("{name} is not all zero"),
-            false => format!("{name} is all zero, which the spec forbids"),
+        let message = if holds {
+            format!("{name} is not all zero")
+        } else {
+            format!("{name} is all zero, which the spec forbids")
         };
         checks.push(check("nonzero", holds, message, Some(&glob.at)));
     }

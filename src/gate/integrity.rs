@@ -247,6 +247,7 @@ fn worst_block(suspect: &Suspect, bound: f64) -> Verdict {
 }
 
 /// Nothing is zero on one side only, unless its twin is, too.
+#[allow(clippy::unnecessary_wraps, reason = "all gates of the table have one signature")]
 fn zero(suspect: &Suspect, _: f64) -> Verdict {
     let rows = suspect.locals.rows.zero;
     let blocks = suspect.locals.blocks.zero;

@@ -7,7 +7,7 @@ do, and what the others are meant to beat or to trade for something better.
 */
 
 use crate::codec::{Class, TensorType, float};
-use crate::model::{Storage, Tensor, Weight};
+use crate::model::{Plane, Storage, Tensor, Weight};
 
 /// A kind of grid.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Grid {
         let bits: u32 = scheme[family.len()..].parse().unwrap_or(0);
         // The plane with the most elements beside the codes holds the scales.
         let planes = weight.planes();
-        let scales = planes.iter().skip(1).map(|plane| plane.numel()).max().unwrap_or(1).max(1);
+        let scales = planes.iter().skip(1).map(Plane::numel).max().unwrap_or(1).max(1);
         let group = (numel / scales).clamp(1, row_len.max(1)) as usize;
         let table = |values: &[f32]| {
             let mut values: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
@@ -97,7 +97,7 @@ impl Grid {
             values
         };
         match (family, bits) {
-            ("FP", 8) | ("MXFP", 8) => Some(Self::Codes { group, table: table(&float::E4M3) }),
+            ("FP" | "MXFP", 8) => Some(Self::Codes { group, table: table(&float::E4M3) }),
             ("NF", 4) => Some(Self::Codes { group, table: NF4.to_vec() }),
             ("FP" | "MXFP" | "NVFP", 4) => Some(Self::Codes { group, table: table(&float::E2M1) }),
             ("INT" | "GPTQ" | "AWQ" | "MLX" | "HQQ" | "UINT", 2..=8) => {

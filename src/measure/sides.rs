@@ -52,9 +52,9 @@ impl Sides<'_> {
         buffers: &mut Buffers,
     ) -> Result<Outcome, String> {
         let Buffers { scratch, reference, quantized, sheet } = buffers;
-        let (r_source, mut r_values) = load(self.reference, range, layout, scratch, reference)
+        let (r_source, r_values) = load(self.reference, range, layout, scratch, reference)
             .map_err(|error| format!("reference: {error}"))?;
-        let (q_source, mut q_values) = load(self.quantized, range, layout, scratch, quantized)
+        let (q_source, q_values) = load(self.quantized, range, layout, scratch, quantized)
             .map_err(|error| format!("quantized: {error}"))?;
         let mut part = Part::new(layout, range);
         sheet.reset();
@@ -63,8 +63,8 @@ impl Sides<'_> {
             let next = run_end(at, range.end, layout.row_len);
             let run = (at - range.start) as usize..(next - range.start) as usize;
             let len = run.len();
-            let r = r_source.values(run.clone(), &mut r_values);
-            let q = q_source.values(run, &mut q_values);
+            let r = r_source.values(run.clone(), r_values);
+            let q = q_source.values(run, q_values);
             kernel.sum_rows(r, q, layout.row_len as usize, sheet);
             if part.take(sheet, len as u64) {
                 for (index, (r, q)) in (at..).zip(r.iter().zip(q.iter())) {

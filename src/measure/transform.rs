@@ -101,7 +101,9 @@ impl Weight for Changed {
         match &self.change {
             Change::PlusOne => {
                 self.source.decode(files, range, scratch, values)?;
-                values.iter_mut().for_each(|value| *value += 1.0);
+                for value in values.iter_mut() {
+                    *value += 1.0;
+                }
             }
             Change::Rope { head, row_len } => {
                 let mut at = range.start;

@@ -358,11 +358,11 @@ impl Part {
     pub fn take(&mut self, sheet: &mut Sheet, len: u64) -> bool {
         let row_len = self.layout.row_len;
         let stop = self.at + len;
-        let mut row = self.at / row_len;
-        let mut first_block = (self.at - row * row_len) / PIECE as u64;
+        let first_row = self.at / row_len;
+        let mut first_block = (self.at - first_row * row_len) / PIECE as u64;
         let mut pieces = sheet.pieces.as_slice();
         let mut squares = 0.0;
-        for sums in &sheet.rows {
+        for (row, sums) in (first_row..).zip(&sheet.rows) {
             squares += sums.rr() + sums.qq();
             let row_end = ((row + 1) * row_len).min(stop);
             let count = (row_end - self.at).div_ceil(PIECE as u64) as usize;
@@ -379,7 +379,6 @@ impl Part {
                     self.end_row(row);
                 }
             }
-            row += 1;
             first_block = 0;
         }
         self.total = sheet.total;

@@ -167,8 +167,7 @@ mod tests {
     #[test]
     fn a_check_that_found_nan_still_has_a_value() {
         let mut contract = sample::passing();
-        contract.specs[0].pairs[0].tests[1].checks[0].value =
-            Some(f64::NAN).map(crate::gate::Number);
+        contract.specs[0].pairs[0].tests[1].checks[0].value = Some(crate::gate::Number(f64::NAN));
         let back = read(&render(&contract)).unwrap();
         let checks = |contract: &Contract| contract.specs[0].pairs[0].tests[1].checks[0].clone();
         assert!(checks(&back).value.is_some_and(|value| value.0.is_nan()));

@@ -2,6 +2,8 @@
 `contract.md`: the contract report for people, in Markdown.
 */
 
+use std::fmt::Write as _;
+
 use super::failure::pairs;
 use super::format::{Options, Rendered, Report, ReportError};
 use super::markdown::{self, Page};
@@ -55,7 +57,7 @@ fn provenance(page: &mut Page, contract: &Contract) {
     let mut line = format!("\n{} {}", prose(&harness.name), prose(&harness.version));
     if let Some(time) = &contract.time {
         let took = numbers::seconds(time.seconds);
-        line.push_str(&format!(", {}, took {took}", prose(&time.started)));
+        let _ = write!(line, ", {}, took {took}", prose(&time.started));
     }
     page.line(&line);
 }

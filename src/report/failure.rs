@@ -213,7 +213,7 @@ mod tests {
                 "  bound: specs/minilm.toml:13:10",
             ]
         );
-        assert_eq!(lines("minilm::q4_0::blk.0.attn_q.weight"), [String::new(); 0]);
+        assert_eq!(lines("minilm::q4_0::blk.0.attn_q.weight"), Vec::<String>::new());
         assert_eq!(
             lines("minilm::gone::(structure)"),
             ["models/gone.gguf: no such file; check the path"]

@@ -345,7 +345,7 @@ fn iq1_m_block(x: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; 56]) {
     let mut words = [0u16; 4];
     let mut total = (0.0, 0.0);
     for (ib, fit) in fits.iter().flatten().enumerate() {
-        let level = nearest_int(0.5 * (inverse * fit.scale - 1.0)).min(7).max(0);
+        let level = nearest_int(0.5 * (inverse * fit.scale - 1.0)).clamp(0, 7);
         words[ib / 4] |= (level as u16) << (3 * (ib % 4));
         high[ib] |= u8::from(fit.down[0]) << 3 | u8::from(fit.down[1]) << 7;
         let factor = (2 * level + 1) as f32;

@@ -182,7 +182,7 @@ fn iq4_xs_block<V: Lanes>(x: &[f32; 256], columns: Option<&[f32]>, block: &mut [
     block[2..8].fill(0);
     let mut high = 0u16;
     for (ib, (x, scale)) in x.as_chunks::<GROUP>().0.iter().zip(scales).enumerate() {
-        let level = nearest_int(inverse * scale).min(31).max(-32);
+        let level = nearest_int(inverse * scale).clamp(-32, 31);
         let group_inverse = c::reciprocal_or_zero(d * level as f32);
         pack(&nearest_codes(group_inverse, x), &mut block[8 + 16 * ib..24 + 16 * ib]);
         let level = (level + 32) as u8;

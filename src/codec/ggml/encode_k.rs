@@ -1,7 +1,7 @@
 /*!
 Encoders of the K types Q2_K to Q6_K: super-blocks of 256 in groups of 16 or 32, with quantized scales.
 
-Each encoder fits every group ([`super::encode_fit`]), quantizes the groups' scales (and minima) under
+Each encoder fits every group (`encode_fit`), quantizes the groups' scales (and minima) under
 one f16 scale, and then rounds the values again to what a decoder will see.
 */
 

@@ -2,7 +2,7 @@
 Encoders of the 32-element blocks Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
 
 The reference quantizers round to one scale taken from the extremes of the block. With an importance
-matrix (which Q8_0 ignores) the scale is searched for, see [`super::encode_fit`].
+matrix (which Q8_0 ignores) the scale is searched for, see `encode_fit`.
 */
 
 use super::c_arithmetic::{self as c, f16_bits, truncate};

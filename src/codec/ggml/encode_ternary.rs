@@ -27,8 +27,8 @@ pub fn tq1_0(values: &[f32], blocks: &mut [u8]) {
     walk::each(values, blocks, |x: &[f32; 256], block: &mut [u8; 54]| {
         let (d, inverse) = scale(x);
         let trit = |i: usize| round_long(x[i] * inverse) + 1;
-        for m in 0..32 {
-            block[m] = pack_trits((0..5).map(|n| trit(m + 32 * n)));
+        for (m, packed) in block[..32].iter_mut().enumerate() {
+            *packed = pack_trits((0..5).map(|n| trit(m + 32 * n)));
         }
         for m in 0..16 {
             block[32 + m] = pack_trits((0..5).map(|n| trit(160 + m + 16 * n)));

@@ -243,7 +243,7 @@ unsafe fn add(lanes: &mut Lanes, max: &mut [__m512d; 2], r: [__m512d; 2], q: [__
     }
 }
 
-/// Folds the lanes of all sums at once, in halves, into the order of [`Sums`].
+/// Folds the lanes of all sums at once, in halves, into the order of [`Sums`](crate::metrics::Sums).
 #[inline(always)]
 unsafe fn fold(lanes: &Lanes) -> __m512d {
     // SAFETY: the callers run with the instruction set enabled.

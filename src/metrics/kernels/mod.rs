@@ -1,7 +1,7 @@
 /*!
 Sums of pieces, fast: one kernel an instruction set, straight from stored floats where it can.
 
-[`piece_sums`](super::piece_sums) is the definition; every kernel gives its bits. This file knows
+[`piece_sums`] is the definition; every kernel gives its bits. This file knows
 which kernels there are, not what the machine has.
 */
 
@@ -45,6 +45,7 @@ impl<'a> Values<'a> {
     }
 
     /// The values of a range, which must lie within the run.
+    #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         match self {
             Self::Decoded(values) => Self::Decoded(&values[range]),
