@@ -220,6 +220,7 @@ pub fn as_test(pair: &PairRecord) -> TestRecord {
         outcome: worst.map_or(TestOutcome::Ignored, |test| test.outcome),
         reason: worst.and_then(|test| test.reason.clone()),
         checks: Vec::new(),
+        diagnosis: worst.and_then(|test| test.diagnosis.clone()),
     }
 }
 

@@ -54,7 +54,17 @@ pub fn failure_lines(test: &TestRecord) -> Vec<String> {
     {
         lines.insert(0, one_line(reason).into_owned());
     }
+    lines.extend(cause_line(test));
     lines
+}
+
+/// The diagnosis, unless a violated check has said the same.
+fn cause_line(test: &TestRecord) -> Option<String> {
+    let diagnosis = test.diagnosis.as_ref()?;
+    let said = test.reason.as_deref().into_iter();
+    let mut said = said.chain(test.checks.iter().map(|check| check.message.as_str()));
+    let new = !said.any(|message| message == diagnosis.evidence);
+    new.then(|| format!("cause: {}", one_line(&diagnosis.to_string())))
 }
 
 /// What waivers let pass, line by line.

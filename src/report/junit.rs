@@ -176,6 +176,7 @@ fn unjudged_pair(pair: &PairRecord) -> Option<TestRecord> {
         outcome: TestOutcome::Error,
         reason: Some(error.clone()),
         checks: Vec::new(),
+        diagnosis: None,
     })
 }
 
@@ -286,6 +287,9 @@ fn case_properties(pair: &PairRecord, test: &TestRecord) -> Properties {
         TestKind::Global => properties = global_properties(pair, ""),
         _ => {}
     }
+    if let Some(diagnosis) = &test.diagnosis {
+        properties.push(("cause".to_owned(), diagnosis.cause.to_string()));
+    }
     let count = |outcome| test.checks.iter().filter(|check| check.outcome == outcome).count();
     let violated = test.checks.iter().filter(|check| is_violated(check)).count();
     for (name, count) in [("violated", violated), ("waived", count(CheckOutcome::Waived))] {
@@ -309,6 +313,8 @@ fn tensor_properties(row: &TensorRow) -> Properties {
         ("sqnr_db", row.sqnr_db),
         ("gain", row.gain),
         ("bits_per_weight", row.bits_per_weight),
+        ("rd_gap_db", row.rd_gap_db),
+        ("wasted_bits", row.wasted_bits),
     ] {
         if value.0.is_finite() {
             properties.push((name.to_owned(), value.0.to_string()));
@@ -328,6 +334,9 @@ fn global_properties(pair: &PairRecord, prefix: &str) -> Properties {
         ("max_abs", global.max_abs),
         ("sqnr_db", global.sqnr_db),
         ("gain", global.gain),
+        ("bits_per_weight", global.bits_per_weight),
+        ("rd_gap_db", global.rd_gap_db),
+        ("wasted_bits", global.wasted_bits),
     ]
     .into_iter()
     .filter(|(_, value)| value.0.is_finite())

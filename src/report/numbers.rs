@@ -97,6 +97,11 @@ pub fn bits(value: f64) -> String {
     finite(value, || format!("{value:.2}"))
 }
 
+/// Bits per weight that buy no accuracy; a dash where there is no error to compare with.
+pub fn wasted_bits(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2}") } else { "–".to_owned() }
+}
+
 /// A count, its thousands set apart.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

@@ -3,7 +3,7 @@ Records of runs for the tests of reports: passed, failed, not judged, ignored, w
 names that no format likes.
 */
 
-use crate::metrics::{Metric, Metrics, piece, verdict};
+use crate::metrics::{DB_PER_BIT, Metric, Metrics, piece, rate_distortion_gap, verdict};
 use crate::suite::global_row;
 use crate::suite::record::*;
 use crate::suite::sort_rows;
@@ -57,6 +57,8 @@ pub fn row(name: &str, qtype: &str, n: usize, error: f32) -> TensorRow {
         gain: Number(metrics.gain),
         mean_error: Number(metrics.mean_error),
         bits_per_weight: Number(bits),
+        rd_gap_db: Number(rate_distortion_gap(bits, metrics.sqnr_db)),
+        wasted_bits: Number(rate_distortion_gap(bits, metrics.sqnr_db) / DB_PER_BIT),
         stored_bytes: (n as f64 * bits / 8.0) as u64,
         nonfinite: 0,
         first_difference: None,
@@ -78,6 +80,8 @@ pub fn nan_row(name: &str) -> TensorRow {
         rel_rmse: nan,
         gain: nan,
         mean_error: nan,
+        rd_gap_db: nan,
+        wasted_bits: nan,
         nonfinite: 1,
         sums: Some(Sums::from(&sums)),
         ..row(name, "Q4_0", 2, 0.0)
@@ -133,7 +137,14 @@ pub fn test(id: &str, outcome: TestOutcome) -> TestRecord {
         Some("(baseline)") => TestKind::Baseline,
         _ => TestKind::Tensor,
     };
-    TestRecord { id: id.to_owned(), kind, outcome, reason: None, checks: Vec::new() }
+    TestRecord {
+        id: id.to_owned(),
+        kind,
+        outcome,
+        reason: None,
+        checks: Vec::new(),
+        diagnosis: None,
+    }
 }
 
 /// A test that passed or failed as its checks say, with the reason that the run gives it.
@@ -321,7 +332,13 @@ fn quantized() -> PairRecord {
         judged(&id("token_embd.weight"), vec![waived()]),
         judged(&id("blk.0.attn_q.weight"), vec![held]),
         judged(&id("blk.0.ffn_down.weight"), violated()),
-        judged(&id("blk.0.attn_nan.weight"), vec![fact("finite", CheckOutcome::Violated, nan)]),
+        TestRecord {
+            diagnosis: Some(Diagnosis::certain(Cause::NanScale, "the scale of block 0 is NaN")),
+            ..judged(
+                &id("blk.0.attn_nan.weight"),
+                vec![fact("finite", CheckOutcome::Violated, nan)],
+            )
+        },
         skipped,
         judged(&id("(global)"), vec![check("cosine", 0.9951, 0.98)]),
         judged(

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::plan::PlannedTest;
 use super::record::{GlobalRow, TensorRow, TestKind, TestOutcome, TestRecord};
 use crate::codec::Class;
+use crate::diagnose;
 use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
 use crate::measure::twin::Twin;
 use crate::measure::{FindingKind, Measured, Pairing};
@@ -235,7 +236,8 @@ pub fn conclude(test: &PlannedTest, checks: Vec<CheckRecord>) -> TestRecord {
     };
     let reason = checks.iter().find(failing).map(|check| check.message.clone());
     let outcome = if reason.is_some() { TestOutcome::Failed } else { TestOutcome::Passed };
-    TestRecord { id: test.id.clone(), kind: test.kind, outcome, reason, checks }
+    let diagnosis = checks.iter().find_map(diagnose::of_check);
+    TestRecord { id: test.id.clone(), kind: test.kind, outcome, reason, checks, diagnosis }
 }
 
 /// A test that was not run.
@@ -255,6 +257,7 @@ fn without_checks(test: &PlannedTest, outcome: TestOutcome, reason: &str) -> Tes
         outcome,
         reason: Some(reason.to_owned()),
         checks: Vec::new(),
+        diagnosis: None,
     }
 }
 

@@ -10,6 +10,7 @@ metric can be had again from them.
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::diagnose::{Cause, Certainty, Diagnosis};
 pub use crate::gate::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
 use crate::metrics::{Metrics, Moments};
 
@@ -281,6 +282,11 @@ pub struct TensorRow {
     pub mean_error: Number,
     /// Stored bits per element of the quantized tensor, scales included.
     pub bits_per_weight: Number,
+    /// Distance from the rate-distortion limit of a Gaussian source, in dB:
+    /// `20 log10(2) · bits_per_weight − sqnr_db`; `null` if the error is zero.
+    pub rd_gap_db: Number,
+    /// The same distance in bits per weight: those that buy no accuracy.
+    pub wasted_bits: Number,
     /// Stored bytes of the quantized tensor, scales included.
     pub stored_bytes: u64,
     /// NaN or infinite elements.
@@ -315,6 +321,13 @@ pub struct GlobalRow {
     pub gain: Number,
     /// `Σe/n`.
     pub mean_error: Number,
+    /// Stored bits per element of these tensors in the quantized model, scales included.
+    pub bits_per_weight: Number,
+    /// Distance from the rate-distortion limit of a Gaussian source, in dB:
+    /// `20 log10(2) · bits_per_weight − sqnr_db`; `null` if the error is zero.
+    pub rd_gap_db: Number,
+    /// The same distance in bits per weight: those that buy no accuracy.
+    pub wasted_bits: Number,
     /// NaN or infinite elements.
     pub nonfinite: u64,
     /// Sums over the elements, tensors folded in the order of their names.
@@ -377,6 +390,8 @@ pub struct TestRecord {
     pub reason: Option<String>,
     /// Every bound that was applied, and what else was looked at.
     pub checks: Vec<CheckRecord>,
+    /// The likely cause of the failure; none if nothing speaks for one.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// State of a pair's snapshot.

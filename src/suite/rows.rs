@@ -5,7 +5,7 @@ From measurements to the rows of the record.
 use super::record::{FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow};
 use crate::codec::Class;
 use crate::measure::{Finding, Measured};
-use crate::metrics::{Metrics, Moments, verdict};
+use crate::metrics::{DB_PER_BIT, Metrics, Moments, rate_distortion_gap, verdict};
 use crate::model::{Model, Tensor};
 
 /// The row of one matched tensor.
@@ -25,6 +25,8 @@ pub fn tensor_row(reference: &Tensor, quantized: &Tensor, measured: &Measured) -
         gain: Number(f64::NAN),
         mean_error: Number(f64::NAN),
         bits_per_weight: Number(quantized.bits_per_weight().unwrap_or(f64::NAN)),
+        rd_gap_db: Number(f64::NAN),
+        wasted_bits: Number(f64::NAN),
         stored_bytes: quantized.stored_bytes(),
         nonfinite: 0,
         first_difference: None,
@@ -53,6 +55,9 @@ impl TensorRow {
         self.rel_rmse = Number(metrics.rel_rmse);
         self.gain = Number(metrics.gain);
         self.mean_error = Number(metrics.mean_error);
+        let gap = rate_distortion_gap(self.bits_per_weight.0, metrics.sqnr_db);
+        self.rd_gap_db = Number(gap);
+        self.wasted_bits = Number(gap / DB_PER_BIT);
         verdict(metrics.cosine).clone_into(&mut self.verdict);
     }
 }
@@ -76,6 +81,9 @@ pub fn global_row(rows: &[TensorRow]) -> Option<GlobalRow> {
         total.add(part);
     }
     let metrics = Metrics::from_moments(&total)?;
+    let bytes: u64 = rows.iter().filter(|it| it.sums.is_some()).map(|it| it.stored_bytes).sum();
+    let bits = bytes as f64 * 8.0 / total.n as f64;
+    let gap = rate_distortion_gap(bits, metrics.sqnr_db);
     Some(GlobalRow {
         tensors: parts.len() as u64,
         numel: total.n,
@@ -86,6 +94,9 @@ pub fn global_row(rows: &[TensorRow]) -> Option<GlobalRow> {
         rel_rmse: Number(metrics.rel_rmse),
         gain: Number(metrics.gain),
         mean_error: Number(metrics.mean_error),
+        bits_per_weight: Number(bits),
+        rd_gap_db: Number(gap),
+        wasted_bits: Number(gap / DB_PER_BIT),
         nonfinite: total.nonfinite(),
         sums: Sums::from(&total),
     })
