@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::contract_json::{ContractError, ContractJson};
 use super::contract_md::ContractMd;
+use super::html::ReportHtml;
 use super::junit::{Cases, Dialect, Junit};
 use super::tsv::Tsv;
 use crate::suite::record::Contract;
@@ -23,7 +24,7 @@ pub trait Report: Sync {
 }
 
 /// Every report that a run writes; the first is the truth, the others are made from it.
-pub static REPORTS: [&dyn Report; 4] = [&ContractJson, &ContractMd, &Junit, &Tsv];
+pub static REPORTS: [&dyn Report; 5] = [&ContractJson, &ContractMd, &ReportHtml, &Junit, &Tsv];
 
 /// Looks a report up by its name.
 pub fn by_name(name: &str) -> Option<&'static dyn Report> {

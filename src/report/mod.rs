@@ -6,6 +6,7 @@ pub mod contract_json;
 mod contract_md;
 mod failure;
 mod format;
+mod html;
 mod junit;
 mod junit_repair;
 mod markdown;
@@ -23,6 +24,7 @@ pub use failure::{
     worst_first,
 };
 pub use format::{Options, REPORTS, Rendered, Report, ReportError, by_name};
+pub use html::ReportHtml;
 pub use junit::{Cases, Dialect, Junit};
 pub use tsv::Tsv;
 pub use write::{write_all, write_file, write_files};

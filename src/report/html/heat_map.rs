@@ -1,0 +1,196 @@
+/*!
+The error of every tensor of a pair at a glance: roles down, layers across.
+
+A tensor's place is read from its name: the first part that is a number is the layer, what follows is
+the role, in which further numbers (experts) stand for each other.
+*/
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::markup::{State, esc};
+use crate::report::numbers;
+use crate::suite::record::TensorRow;
+
+/// Rows and columns beyond which the map is cut.
+const ROLES: usize = 80;
+const LAYERS: usize = 200;
+
+/// Least SQNR of the steps of the scale, in dB, the best first; below the last is the worst.
+const STEPS: [f64; 7] = [50.0, 40.0, 30.0, 25.0, 20.0, 15.0, 10.0];
+
+/// Where a tensor belongs.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// What comes before the layer's number; none for tensors outside the layers.
+    stack: Option<String>,
+    layer: u64,
+    role: String,
+}
+
+fn place(name: &str) -> Place {
+    let parts: Vec<&str> = name.split(['.', '/']).collect();
+    let number = |part: &&str| part.len() <= 6 && part.parse::<u32>().is_ok();
+    let at = parts.iter().position(number).filter(|&at| at + 1 < parts.len());
+    let Some(at) = at else {
+        return Place { stack: None, layer: 0, role: name.to_owned() };
+    };
+    let role: Vec<&str> =
+        parts[at + 1..].iter().map(|part| if number(part) { "*" } else { part }).collect();
+    let role = role.join(".");
+    Place {
+        stack: Some(parts[..at].join(".")),
+        layer: parts[at].parse().unwrap_or_default(),
+        role: role.strip_suffix(".weight").unwrap_or(&role).to_owned(),
+    }
+}
+
+/// The tensors that share a place.
+struct Cell<'a> {
+    worst: &'a TensorRow,
+    sqnr: f64,
+    state: State,
+    count: usize,
+}
+
+/// The error of a row in dB; NaN where there is none to speak of.
+pub fn sqnr(row: &TensorRow) -> f64 {
+    match (row.metrics(), row.first_difference) {
+        _ if row.error.is_some() => f64::NAN,
+        (Some(metrics), _) => metrics.sqnr_db,
+        (None, None) => f64::INFINITY,
+        (None, Some(_)) => f64::NAN,
+    }
+}
+
+/// The maps of a pair, one a stack of layers. `state` knows what a tensor's test came to.
+pub fn heat_maps(page: &mut String, rows: &[TensorRow], state: impl Fn(&str) -> State) {
+    let mut stacks: BTreeMap<Option<String>, Vec<(Place, &TensorRow)>> = BTreeMap::new();
+    for row in rows {
+        let place = place(&row.tensor);
+        stacks.entry(place.stack.clone()).or_default().push((place, row));
+    }
+    // Layers first, then what stands outside them.
+    let outside = stacks.remove(&None).map(|tensors| (None, tensors));
+    for (stack, tensors) in stacks.into_iter().chain(outside) {
+        let mut layers: Vec<u64> = tensors.iter().map(|(place, _)| place.layer).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        let mut roles: BTreeMap<String, BTreeMap<u64, Cell>> = BTreeMap::new();
+        for (place, row) in tensors {
+            add(roles.entry(place.role).or_default(), place.layer, row, state(&row.tensor));
+        }
+        map(page, stack.as_deref(), &layers, &roles);
+    }
+}
+
+/// Adds a tensor to its place, which shows the worst it holds.
+fn add<'a>(cells: &mut BTreeMap<u64, Cell<'a>>, layer: u64, row: &'a TensorRow, state: State) {
+    let found = sqnr(row);
+    let cell = cells.entry(layer).or_insert(Cell { worst: row, sqnr: found, state, count: 0 });
+    cell.count += 1;
+    let worse = found.is_nan() && !cell.sqnr.is_nan() || found < cell.sqnr;
+    if state > cell.state || state == cell.state && worse {
+        (cell.worst, cell.sqnr, cell.state) = (row, found, state);
+    }
+}
+
+fn map(
+    page: &mut String,
+    stack: Option<&str>,
+    layers: &[u64],
+    roles: &BTreeMap<String, BTreeMap<u64, Cell>>,
+) {
+    let caption = match stack {
+        Some(stack) => format!("SQNR in dB: tensors of <code>{}</code> by layer", esc(stack)),
+        None => "SQNR in dB: tensors outside the layers".to_owned(),
+    };
+    let label = if stack.is_some() { "heat map by layer" } else { "heat map outside the layers" };
+    let _ = write!(
+        page,
+        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{label}\">\
+         <table class=\"heat\"><caption>{caption}</caption><thead><tr><th scope=\"col\">role</th>"
+    );
+    for layer in layers.iter().take(LAYERS) {
+        let heading = if stack.is_some() { layer.to_string() } else { "dB".to_owned() };
+        let _ = write!(page, "<th scope=\"col\">{heading}</th>");
+    }
+    page.push_str("</tr></thead><tbody>\n");
+    for (role, cells) in roles.iter().take(ROLES) {
+        let _ = write!(page, "<tr><th scope=\"row\">{}</th>", esc(role));
+        for layer in layers.iter().take(LAYERS) {
+            match cells.get(layer) {
+                Some(cell) => shown(page, cell),
+                None => page.push_str("<td></td>"),
+            }
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody></table></div>\n");
+    super::markup::left_out(page, roles.len().saturating_sub(ROLES), "role", "report.tsv");
+    super::markup::left_out(page, layers.len().saturating_sub(LAYERS), "layer", "report.tsv");
+}
+
+fn shown(page: &mut String, cell: &Cell) {
+    let row = cell.worst;
+    let step = STEPS.iter().position(|&least| cell.sqnr >= least).unwrap_or(STEPS.len());
+    let (class, text) = match cell.sqnr {
+        sqnr if sqnr.is_nan() => ("hx".to_owned(), "!".to_owned()),
+        f64::INFINITY => ("he".to_owned(), "=".to_owned()),
+        sqnr => (format!("h{step}"), format!("{sqnr:.0}")),
+    };
+    let mark = match cell.state {
+        State::Failed | State::Error => " bad",
+        State::Warned => " warn",
+        _ => "",
+    };
+    let others = if cell.count > 1 { format!(" (worst of {})", cell.count) } else { String::new() };
+    let _ = write!(
+        page,
+        "<td class=\"{class}{mark}\" title=\"{}, {}: SQNR {}, {}{others}\">{text}</td>",
+        esc(&row.tensor),
+        esc(&row.qtype),
+        numbers::db(cell.sqnr),
+        cell.state.class(),
+    );
+}
+
+/// What the colours mean.
+pub fn legend(page: &mut String) {
+    page.push_str("<p class=\"legend\"><span>SQNR in dB:</span>");
+    for step in (0..=STEPS.len()).rev() {
+        let words = match (STEPS.get(step), step.checked_sub(1).and_then(|at| STEPS.get(at))) {
+            (None, Some(most)) => format!("below {most}"),
+            (Some(least), Some(most)) => format!("{least}–{most}"),
+            (Some(least), None) => format!("{least} or more"),
+            (None, None) => continue,
+        };
+        let _ = write!(page, "<span class=\"h{step}\">{words}</span>");
+    }
+    page.push_str(
+        "<span class=\"he\">= no error</span><span class=\"hx\">! not a number</span>\
+         <span class=\"key bad\">failed</span><span class=\"key warn\">warned</span></p>\n",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_from_names() {
+        for (name, stack, layer, role) in [
+            ("blk.12.attn_q.weight", Some("blk"), 12, "attn_q"),
+            ("model.layers.0.mlp.experts.7.w1.weight", Some("model.layers"), 0, "mlp.experts.*.w1"),
+            ("h.3.ln_1.bias", Some("h"), 3, "ln_1.bias"),
+            ("encoder/layer/2/kernel", Some("encoder.layer"), 2, "kernel"),
+            ("token_embd.weight", None, 0, "token_embd.weight"),
+            ("weights.3", None, 0, "weights.3"),
+            ("a.99999999999999999999.b", None, 0, "a.99999999999999999999.b"),
+            ("", None, 0, ""),
+        ] {
+            let expected = Place { stack: stack.map(str::to_owned), layer, role: role.to_owned() };
+            assert_eq!(place(name), expected, "{name}");
+        }
+    }
+}
