@@ -5,6 +5,7 @@ What does not hold: failures with everything that is known of them, warnings, wa
 use std::fmt::Write as _;
 
 use super::markup::{State, code, esc, left_out};
+use crate::diagnose::Certainty;
 use crate::report::failure::{
     Located, excess, is_bad, is_violated, last_part, movement_text, place, tests, worst_first,
 };
@@ -24,7 +25,7 @@ pub fn failures(page: &mut String, contract: &Contract) {
     let _ =
         writeln!(page, "<section aria-labelledby=\"failures\"><h2 id=\"failures\">{title}</h2>");
     for (at, located) in bad.iter().take(MOST).enumerate() {
-        entry(page, located, at < 10, is_violated);
+        entry(page, located, at < 5, is_violated);
     }
     left_out(page, bad.len().saturating_sub(MOST), "failure", "contract.json");
     page.push_str("</section>\n");
@@ -65,7 +66,14 @@ fn entry(page: &mut String, located: &Located, open: bool, shown: fn(&CheckRecor
         code(last_part(pair, test)),
         esc(&pair.id),
     );
-    let mut checks: Vec<&CheckRecord> = test.checks.iter().filter(|check| shown(check)).collect();
+    // A warning says nothing more where the failing bound of the same metric is violated, too.
+    let failed = |it: &CheckRecord| is_violated(it) && it.level == Level::Fail;
+    let said = |check: &CheckRecord| {
+        check.level == Level::Warn
+            && test.checks.iter().any(|it| failed(it) && it.check == check.check)
+    };
+    let shown = |check: &&CheckRecord| shown(check) && !said(check);
+    let mut checks: Vec<&CheckRecord> = test.checks.iter().filter(shown).collect();
     checks.sort_by(|a, b| {
         let warning = |check: &CheckRecord| check.level == Level::Warn;
         warning(a).cmp(&warning(b)).then(excess(b).total_cmp(&excess(a)))
@@ -79,6 +87,16 @@ fn entry(page: &mut String, located: &Located, open: bool, shown: fn(&CheckRecor
     }
     for check in checks {
         described(page, check);
+    }
+    if let Some(diagnosis) = &test.diagnosis {
+        let sure =
+            if diagnosis.certainty == Certainty::Certain { "cause" } else { "probable cause" };
+        let _ = writeln!(
+            page,
+            "<p class=\"what\"><b>{sure}</b> {}: {}</p>",
+            code(&diagnosis.cause.to_string()),
+            esc(&diagnosis.evidence)
+        );
     }
     page.push_str("</details>\n");
 }

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 
 use super::heat_map::{self, heat_maps};
 use super::markup::{Row, State, code, esc, left_out, table};
-use super::plot::gap;
 use crate::report::failure::pairs;
 use crate::report::markdown::baseline_word;
 use crate::report::numbers;
@@ -87,7 +86,7 @@ fn row(number: usize, pair: &PairRecord) -> Row {
             let sqnr = global.metrics().map_or(global.sqnr_db.0, |metrics| metrics.sqnr_db);
             cells.extend([
                 numbers::db(sqnr),
-                bits.map(|bits| numbers::db(gap(bits, sqnr))).unwrap_or_default(),
+                from_limit(global.rd_gap_db.0),
                 numbers::cosine(global.cosine.0),
                 numbers::magnitude(global.rmse.0),
                 numbers::magnitude(global.max_abs.0),
@@ -97,6 +96,11 @@ fn row(number: usize, pair: &PairRecord) -> Row {
     }
     cells.push(baseline_word(pair.baseline.status).to_owned());
     Row { class: state.class(), cells }
+}
+
+/// The distance from the rate-distortion limit; nothing where there is no error.
+fn from_limit(gap: f64) -> String {
+    if gap.is_finite() { numbers::db(gap) } else { String::new() }
 }
 
 /// All about each pair.
@@ -221,7 +225,7 @@ fn tensors(page: &mut String, pair: &PairRecord, states: &States, left: &mut usi
 }
 
 fn tensor(state: State, row: &TensorRow) -> Row {
-    let (bits, sqnr) = (row.bits_per_weight.0, heat_map::sqnr(row));
+    let sqnr = heat_map::sqnr(row);
     let gain = row.metrics().map_or(row.gain.0, |metrics| metrics.gain);
     Row {
         class: state.class(),
@@ -230,9 +234,9 @@ fn tensor(state: State, row: &TensorRow) -> Row {
             state.badge(),
             esc(&row.qtype),
             numbers::count(row.numel),
-            numbers::bits(bits),
+            numbers::bits(row.bits_per_weight.0),
             numbers::db(sqnr),
-            if sqnr.is_finite() { numbers::db(gap(bits, sqnr)) } else { String::new() },
+            from_limit(row.rd_gap_db.0),
             numbers::cosine(row.cosine.0),
             numbers::magnitude(row.rmse.0),
             numbers::magnitude(row.max_abs.0),

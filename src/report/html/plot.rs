@@ -8,12 +8,10 @@ use std::fmt::Write as _;
 
 use super::heat_map::sqnr;
 use super::markup::{State, esc};
+use crate::metrics::{DB_PER_BIT, rate_distortion_gap};
 use crate::report::failure::pairs;
 use crate::report::numbers;
 use crate::suite::record::{Contract, PairRecord, TensorRow};
-
-/// dB that a bit buys at the rate-distortion limit of a Gaussian source: 20 log10(2).
-pub const DB_PER_BIT: f64 = 6.020_599_913_279_624;
 
 /// Size of the drawing, and of its margins.
 const SIZE: (f64, f64) = (840.0, 420.0);
@@ -23,12 +21,7 @@ const TOP: f64 = 16.0;
 const BOTTOM: f64 = 48.0;
 
 /// Pairs that are named in the drawing; more of them get their numbers alone.
-const NAMED: usize = 12;
-
-/// The distance of a point from the rate-distortion line, in dB; positive is worse.
-pub fn gap(bits: f64, sqnr: f64) -> f64 {
-    DB_PER_BIT * bits - sqnr
-}
+const NAMED: usize = 20;
 
 /// A point to draw.
 struct Point {
@@ -157,7 +150,7 @@ fn grid(page: &mut String, axes: &Axes) {
          <text class=\"axis\" transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">\
          SQNR, dB</text>",
         axes.y(0.0),
-        x - 12.0,
+        x - 34.0,
         y + 14.0,
         f64::midpoint(left, right),
         SIZE.1 - 8.0,
@@ -216,7 +209,7 @@ fn diamonds(page: &mut String, axes: &Axes, wholes: &[(usize, &PairRecord, Point
             esc(&pair.id),
             numbers::db(point.sqnr),
             numbers::bits(point.bits),
-            numbers::db(gap(point.bits, point.sqnr)),
+            numbers::db(rate_distortion_gap(point.bits, point.sqnr)),
         );
         if named {
             let line = (lowest + 15.0).max(y + 4.0).min(SIZE.1 - 4.0);

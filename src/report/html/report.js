@@ -75,7 +75,7 @@
   };
 
   each("table.data", (table) => {
-    if (table.tBodies[0].rows.length > 1) {
+    if (table.tBodies[0].rows.length > 2) {
       each("thead th", (heading, at) => {
         const handle = document.createElement("button");
         handle.type = "button";

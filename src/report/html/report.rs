@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use super::markup::{Row, State, code, digest_source, esc, table};
 use super::pairs::States;
 use super::{failures, pairs, plot};
+use crate::metrics::DB_PER_BIT;
 use crate::report::format::{Options, Rendered, Report, ReportError};
 use crate::report::markdown;
 use crate::report::numbers;
@@ -208,8 +209,7 @@ fn foot(page: &mut String, contract: &Contract) {
          in full. r is the reference, q the quantized value, e = q − r: SQNR is 10 log10(Σr²/Σe²), \
          cosine Σrq/(|r||q|), RMSE √(Σe²/n), gain √(Σq²/Σr²); “from limit” is {:.2} dB a bit minus \
          the SQNR.</footer>\n<script>{SCRIPT}</script>\n</body></html>",
-        contract.schema,
-        plot::DB_PER_BIT,
+        contract.schema, DB_PER_BIT,
     );
 }
 
