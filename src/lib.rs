@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod cli;
 pub mod codec;
 pub mod diagnose;
+pub mod fault;
 pub mod gate;
 pub mod measure;
 pub mod metrics;

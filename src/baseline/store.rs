@@ -168,23 +168,24 @@ impl Store {
         Ok(below.join(within).with_extension("snap.new"))
     }
 
+    /// Compares a measurement with its snapshot, and writes nothing: what does not hold fails,
+    /// whatever the environment says.
+    pub fn look(&self, request: &Request<'_>) -> Result<Decision, BaselineError> {
+        let path = self.path(request.spec, request.pair);
+        let (status, comparison) = status(&path, request)?;
+        let pass = matches!(status, Status::Held | Status::Better);
+        let action = Action { write: Write::Nothing, clear: false, pass };
+        Ok(Decision { status, action, path, pending: None, comparison })
+    }
+
     /// Compares a measurement with its snapshot, and writes what the state machine says.
     ///
     /// A snapshot that cannot be read is an error: nothing is written then.
     pub fn check(&self, request: Request<'_>) -> Result<Decision, BaselineError> {
         let path = self.path(request.spec, request.pair);
         self.reference(&path)?;
-        let old = Snapshot::read(&path)?;
         let policy = request.policy;
-        let comparison = old
-            .as_ref()
-            .map(|old| compare(&old.measurement, &request.measurement, &policy.tolerances));
-        let status = match comparison.as_ref().map(Comparison::trend) {
-            None => Status::New,
-            Some(Trend::Held) => Status::Held,
-            Some(Trend::Better) => Status::Better,
-            Some(Trend::Changed) => Status::Changed,
-        };
+        let (status, comparison) = status(&path, &request)?;
         let forbidden = policy.ratchet
             && policy.allow_worse.is_none()
             && comparison.as_ref().is_some_and(|c| !c.regressions().is_empty());
@@ -238,6 +239,23 @@ impl Store {
             .and_then(|mut file| file.write_all(line.as_bytes()))
             .map_err(BaselineError::io("write", path))
     }
+}
+
+/// Compares a measurement with the snapshot at a path.
+fn status(
+    path: &Path,
+    request: &Request<'_>,
+) -> Result<(Status, Option<Comparison>), BaselineError> {
+    let tolerances = &request.policy.tolerances;
+    let comparison = Snapshot::read(path)?
+        .map(|old| compare(&old.measurement, &request.measurement, tolerances));
+    let status = match comparison.as_ref().map(Comparison::trend) {
+        None => Status::New,
+        Some(Trend::Held) => Status::Held,
+        Some(Trend::Better) => Status::Better,
+        Some(Trend::Changed) => Status::Changed,
+    };
+    Ok((status, comparison))
 }
 
 /// The header as it is written: the request's, the format, and what the policy has to say.

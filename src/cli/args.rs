@@ -37,6 +37,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Judge a pair with no spec and no baseline: 0 healthy, 5 damaged, 6 unreadable
     Check(CheckArgs),
+    /// Prove that the suite can fail: inject faults in memory, and see which ones its gates notice
+    Falsify(FalsifyArgs),
     /// Quantize a float model in memory and print the errors, as llama-quantize-stats does
     Stats(StatsArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
@@ -146,6 +148,41 @@ fn qtype_rule(text: &str) -> Result<QtypeArg, String> {
         return Err(usage());
     }
     Ok(QtypeArg { glob: glob.to_owned(), types })
+}
+
+/// Arguments of `qualm falsify`.
+#[derive(Debug, Args)]
+pub struct FalsifyArgs {
+    /// A spec file or a directory of specs [default: specs]
+    #[arg(value_name = "SPEC")]
+    pub spec: Vec<PathBuf>,
+    /// Only pairs whose id contains this; may be given several times
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Only pairs with this tag; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Apply this profile of the specs
+    #[arg(long, value_name = "NAME", env = "QUALM_PROFILE")]
+    pub profile: Option<String>,
+    /// Threads to work with [default: one per core]
+    #[arg(long, value_name = "N", env = "RUST_TEST_THREADS", value_parser = threads)]
+    pub test_threads: Option<usize>,
+    /// Where falsify.json is written; a later run with the same directory reports it as evidence
+    #[arg(long, value_name = "DIR", default_value = "target/qualm")]
+    pub out_dir: PathBuf,
+    /// Where the snapshots of the baselines are; nothing is written there
+    #[arg(long, value_name = "DIR", default_value = "snapshots")]
+    pub snapshots: PathBuf,
+    /// Leave the baselines alone: what does the suite notice on its own?
+    #[arg(long)]
+    pub no_baseline: bool,
+    /// Print falsify.json instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// List the faults, and inject nothing
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// Arguments of `qualm stats`.

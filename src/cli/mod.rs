@@ -9,6 +9,7 @@ mod console;
 mod diff;
 mod error;
 mod explain;
+mod falsify;
 mod generate;
 pub mod harness;
 mod inspect;
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Falsify(args)) => falsify::run(&args),
         Some(Command::Stats(args)) => stats::run(&args),
         Some(Command::Run(args)) => run::run(&args, Granularity::Tensor),
         Some(Command::Explain(args)) => explain::run(&args),

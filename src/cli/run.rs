@@ -14,6 +14,7 @@ use crate::report;
 use crate::spec::{self, Granularity, LoadOptions, Spec};
 use crate::suite::baseline::Baselines;
 use crate::suite::exit::Exit;
+use crate::suite::falsify::record::Falsification;
 use crate::suite::plan::{self, Choice, Plan};
 use crate::suite::record::{Contract, TestOutcome};
 use crate::suite::{self, Options};
@@ -171,7 +172,8 @@ fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit
         Granularity::Pair => plan.pairs.len() as u64,
         Granularity::Tensor => plan.tests().count() as u64,
     });
-    let contract = suite::run(plan, &options, &mut console);
+    let mut contract = suite::run(plan, &options, &mut console);
+    attach_evidence(&mut contract, args);
     let warnings = report::write_all(&args.out_dir, &contract, &report::Options::default())
         .map_err(|error| Failure::new(Exit::Internal, error))?;
     for warning in warnings {
@@ -182,6 +184,15 @@ fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit
         explain_to_nextest(&contract);
     }
     Ok(Exit::from_code(contract.exit_code))
+}
+
+/// Adds what an earlier `qualm falsify` left in the output directory, where it still applies.
+fn attach_evidence(contract: &mut Contract, args: &RunArgs) {
+    match Falsification::read(&args.out_dir) {
+        Ok(None) => {}
+        Ok(Some(found)) => suite::falsify::attach(contract, &found),
+        Err(problem) => eprintln!("warning: {problem}"),
+    }
 }
 
 /// cargo-nextest takes a failure's message from the first line of standard error that begins with

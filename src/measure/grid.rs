@@ -78,11 +78,13 @@ impl Grid {
 
     fn of_scheme(weight: &dyn Weight, numel: u64, row_len: u64) -> Option<Self> {
         let scheme = weight.scheme();
-        if let Some(ty) = TensorType::from_name(scheme)
-            && ty.info().class == Class::Quantized
-        {
+        if let Some(ty) = TensorType::from_name(scheme) {
             // GGUF's own NVFP4, and round trips in memory.
-            return Some(Self::Blocks(ty));
+            match ty.info().class {
+                Class::Quantized => return Some(Self::Blocks(ty)),
+                Class::Float => return Some(Self::Float(ty)),
+                Class::Exact => {}
+            }
         }
         let family = scheme.trim_end_matches(|c: char| c.is_ascii_digit());
         let bits: u32 = scheme[family.len()..].parse().unwrap_or(0);

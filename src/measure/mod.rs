@@ -15,7 +15,8 @@ mod transform;
 pub mod twin;
 
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
-pub use roundtrip::round_trip;
+pub use plan::row_len;
+pub use roundtrip::{round_trip, through};
 pub use scan::{Scan, scan};
 pub use stream::{Measured, Progress, measure};
 pub use transform::transform;

@@ -8,16 +8,23 @@ length is not a multiple of the block.
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::codec::TensorType;
+use crate::codec::{Class, TensorType};
 use crate::model::{Extent, Model, Plane, ReadError, Scratch, SourceFile, Storage, Tensor, Weight};
 
 /// Replaces every tensor of `model` that can be quantized to `ty` by its round trip.
 pub fn round_trip(model: &mut Model, ty: TensorType) {
     for tensor in &mut model.tensors {
-        if let Some(weight) = RoundTrip::of(tensor, ty) {
-            tensor.storage = Storage::Joined(Arc::new(weight));
+        if tensor.class() == Class::Float
+            && let Some(storage) = through(tensor, ty)
+        {
+            tensor.storage = storage;
         }
     }
+}
+
+/// The round trip of a tensor through a type; none if a quantizer would leave the tensor alone.
+pub fn through(tensor: &Tensor, ty: TensorType) -> Option<Storage> {
+    RoundTrip::of(tensor, ty).map(|weight| Storage::Joined(Arc::new(weight)))
 }
 
 /// A tensor, and the type through which its values go.
@@ -30,10 +37,9 @@ struct RoundTrip {
 
 impl RoundTrip {
     fn of(tensor: &Tensor, ty: TensorType) -> Option<Self> {
-        let is_float = tensor.class() == crate::codec::Class::Float;
         let matrix = tensor.shape.iter().filter(|&&extent| extent > 1).count() >= 2;
         let len = ty.bytes_for(tensor.numel())?;
-        if !is_float || !matrix || ty.info().encode.is_none() {
+        if !matrix || ty.info().encode.is_none() {
             return None;
         }
         let at = Extent { len, ..tensor.extent()? };

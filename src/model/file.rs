@@ -8,11 +8,13 @@ error, not in a signal.
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{ModelError, ReadError};
+use super::edit::Edited;
+use super::{Edit, ModelError, ReadError};
 
-/// One file of a model.
-#[derive(Debug)]
+/// One file of a model. A clone shares the open file.
+#[derive(Clone, Debug)]
 pub struct SourceFile {
     /// As it was opened.
     pub path: PathBuf,
@@ -20,14 +22,16 @@ pub struct SourceFile {
     pub len: u64,
     /// SHA-256 of the header (everything before the data), lower-case hex.
     pub header_sha256: String,
-    backing: Backing,
+    backing: Arc<Backing>,
 }
 
 /// Where the bytes are.
 #[derive(Debug)]
-enum Backing {
+pub(super) enum Backing {
     File(File),
     Memory(Vec<u8>),
+    /// Another file's bytes, changed as they are read.
+    Edited(Edited),
 }
 
 impl SourceFile {
@@ -40,7 +44,7 @@ impl SourceFile {
         }
         let file = File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
         let metadata = file.metadata().map_err(|e| ModelError::io(path, "inspect", e))?;
-        let backing = Backing::File(file);
+        let backing = Arc::new(Backing::File(file));
         let len = metadata.len();
         Ok(Self { path: path.to_owned(), len, header_sha256: String::new(), backing })
     }
@@ -51,8 +55,16 @@ impl SourceFile {
             path: name.to_owned(),
             len: bytes.len() as u64,
             header_sha256: String::new(),
-            backing: Backing::Memory(bytes),
+            backing: Arc::new(Backing::Memory(bytes)),
         }
+    }
+
+    /// The same file with other bytes in some places, changed as they are read: nothing is written,
+    /// and nothing is copied.
+    #[must_use]
+    pub fn edited(&self, edit: Edit) -> Self {
+        let backing = Backing::Edited(Edited { under: Arc::clone(&self.backing), edit });
+        Self { backing: Arc::new(backing), ..self.clone() }
     }
 
     /// Fills `buffer` from `offset`.
@@ -91,7 +103,7 @@ impl SourceFile {
 }
 
 impl Backing {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
             Self::File(file) => read_exact_at(file, buffer, offset),
             Self::Memory(bytes) => {
@@ -103,6 +115,7 @@ impl Backing {
                 buffer.copy_from_slice(wanted);
                 Ok(())
             }
+            Self::Edited(edited) => edited.read_exact_at(buffer, offset),
         }
     }
 }

@@ -6,6 +6,7 @@ can be read without further checks. What the bytes mean is `codec/`'s to say.
 */
 
 mod checkpoint;
+mod edit;
 mod error;
 mod file;
 mod gguf;
@@ -15,9 +16,10 @@ pub mod scheme;
 mod tensor;
 
 pub use checkpoint::{from_bytes, open};
+pub use edit::{Change, Edit};
 pub use error::{ModelError, ReadError};
 pub use file::{SourceFile, hex};
 pub use tensor::{
-    Extent, Format, Model, ModelFinding, Plane, PlaneFault, PlaneFinding, Scratch, Storage, Tensor,
-    Weight,
+    Extent, Format, Grid, GridRole, Model, ModelFinding, Plane, PlaneFault, PlaneFinding, Scratch,
+    Storage, Tensor, Weight,
 };

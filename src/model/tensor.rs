@@ -116,6 +116,16 @@ pub trait Weight: Send + Sync + fmt::Debug {
         true
     }
 
+    /// How the values are to be compared.
+    fn class(&self) -> Class {
+        Class::Quantized
+    }
+
+    /// Planes of scales and zero points, as far as they are known.
+    fn grids(&self) -> Vec<Grid> {
+        Vec::new()
+    }
+
     /// Looks through the scale, zero-point and index planes for what decoding alone does not show:
     /// planes that are zero throughout, and values that are not finite. Reads each plane once, in
     /// constant memory.
@@ -126,6 +136,26 @@ pub trait Weight: Send + Sync + fmt::Debug {
     ) -> Result<Vec<PlaneFinding>, ReadError> {
         Ok(Vec::new())
     }
+}
+
+/// What a plane beside the codes does to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GridRole {
+    /// It multiplies.
+    Scale,
+    /// It is added or subtracted.
+    Zero,
+}
+
+/// A plane of scales or zero points.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    /// What it does.
+    pub role: GridRole,
+    /// The type that its bits have, whatever the container calls it.
+    pub ty: TensorType,
+    /// Where its bytes lie.
+    pub at: Extent,
 }
 
 /// What is wrong with a plane of a weight.
@@ -220,7 +250,8 @@ impl Tensor {
     pub fn class(&self) -> Class {
         match &self.storage {
             Storage::Plain { ty, .. } => ty.info().class,
-            Storage::Joined(_) | Storage::Undecodable { .. } => Class::Quantized,
+            Storage::Joined(weight) => weight.class(),
+            Storage::Undecodable { .. } => Class::Quantized,
         }
     }
 
@@ -334,8 +365,8 @@ impl Scratch {
     }
 }
 
-/// A model: its files and its tensors.
-#[derive(Debug)]
+/// A model: its files and its tensors. A clone shares the open files.
+#[derive(Clone, Debug)]
 pub struct Model {
     /// The path that was opened.
     pub path: PathBuf,

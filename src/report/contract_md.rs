@@ -114,10 +114,26 @@ fn details(page: &mut Page, spec: &SpecRecord, pair: &PairRecord) {
     tensors(page, pair);
     findings(page, pair);
     baseline(page, pair);
+    falsified(page, pair);
     ignored(page, pair);
     for note in &pair.notes {
         page.line(&format!("\nNote: {}", prose(note)));
     }
+}
+
+fn falsified(page: &mut Page, pair: &PairRecord) {
+    let Some(found) = &pair.falsified else { return };
+    let counts = &found.counts;
+    page.line(&format!(
+        "\nFalsified: {} faults injected, {} killed ({} by the baseline alone), {} survived, {} \
+         allowed, {} without effect.",
+        counts.mutants,
+        counts.killed,
+        counts.by_baseline_alone,
+        counts.survived,
+        counts.allowed,
+        counts.no_effect
+    ));
 }
 
 fn models(page: &mut Page, pair: &PairRecord) {

@@ -178,6 +178,7 @@ pub fn pair(spec: &str, name: &str, rows: Vec<TensorRow>, tests: Vec<TestRecord>
         tensors,
         tests,
         baseline: BaselineRecord::default(),
+        falsified: None,
         notes: Vec::new(),
     }
 }

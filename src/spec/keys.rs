@@ -6,6 +6,7 @@ same rows. Adding a key is one row here and one line in the reader.
 */
 
 use super::Gate;
+use crate::fault::NAMES;
 use crate::metrics::Metric;
 
 /// A kind of table in a spec.
@@ -40,6 +41,8 @@ pub(super) enum Kind {
     Globs,
     /// One of these strings.
     Choice(&'static [&'static str]),
+    /// One of these strings, or a list of them.
+    OneOrMoreChoices(&'static [&'static str]),
     /// true or false.
     Flag,
     /// An integer, at least so large.
@@ -119,6 +122,7 @@ impl Kind {
                 let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
                 quoted.join(" or ")
             }
+            Self::OneOrMoreChoices(_) => "a name or a list of names".to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::Whole { least } => format!("an integer of at least {least}"),
             Self::Version => "1, the version of the format".to_owned(),
@@ -308,6 +312,17 @@ static SKIP: Shape = Shape {
     keys: &[&[TENSORS, required("reason", Kind::Text, "Why they are not compared.")]],
 };
 
+static ALLOW_SURVIVOR: Shape = Shape {
+    heading: "allow_survivor",
+    noun: "key",
+    doc: "Injected faults that no gate has to notice under `qualm falsify`, with the reason.",
+    keys: &[&[
+        required("fault", Kind::OneOrMoreChoices(NAMES), "The fault, or a list of them."),
+        key("tensors", Kind::Globs, "Only in these tensors, by reference name. Default all."),
+        required("reason", Kind::Text, "Why the suite need not notice."),
+    ]],
+};
+
 static QTYPE: Shape = Shape {
     heading: "pair.qtype",
     noun: "key",
@@ -429,6 +444,11 @@ const SHARED: &[Key] = &[
         Kind::Globs,
         "Tensors that must not be all zero, even if the reference is; a pair's are added to the \
          file's.",
+    ),
+    key(
+        "allow_survivor",
+        Kind::OneOrMoreTables(&ALLOW_SURVIVOR),
+        "Faults that `qualm falsify` may find unnoticed; a pair's are added to the file's.",
     ),
 ];
 

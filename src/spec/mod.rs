@@ -41,7 +41,7 @@ pub use load::{load, parse};
 pub use location::{Located, Location, Source};
 pub use pair::{
     Apply, BitsPerWeight, Companions, Group, ModelPath, Pair, QtypeRule, Quantized, Rename, Rule,
-    Scheme, Skip, Transform, Waiver,
+    Scheme, Skip, Survivor, Transform, Waiver,
 };
 pub use pattern::{GlobError, Globs, Pattern, glob_to_regex};
 pub use resolve::{Resolver, Tensor};

@@ -10,6 +10,7 @@ use regex::Regex;
 
 use super::{Bounds, Date, Globs, Integrity, Located, Location, Pattern, Thresholds, Tolerance};
 use crate::codec::TensorType;
+use crate::fault::Fault;
 
 /// One reference and one quantized model, with what must hold between them.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub struct Pair {
     pub companions: Vec<Companions>,
     /// Integrity gates: the file's settings, overridden by the pair's.
     pub integrity: Integrity,
+    /// Injected faults that no gate has to notice.
+    pub allow_survivor: Vec<Survivor>,
 }
 
 /// The path of a model: a file, a directory, or a sharded checkpoint's index.
@@ -153,6 +156,19 @@ pub struct Rename {
 #[derive(Clone, Debug)]
 pub struct Skip {
     /// Tensors.
+    pub globs: Globs,
+    /// Why.
+    pub reason: String,
+    /// The place.
+    pub at: Location,
+}
+
+/// Injected faults that no gate has to notice.
+#[derive(Clone, Debug)]
+pub struct Survivor {
+    /// The faults.
+    pub faults: Vec<Fault>,
+    /// Tensors; none stands for all of them, and for faults of the whole model.
     pub globs: Globs,
     /// Why.
     pub reason: String,

@@ -160,6 +160,7 @@ fn merge(mut own: Shared, file: &Shared) -> Shared {
     own.skip.extend_from_slice(&file.skip);
     own.metadata_equal.extend_from_slice(&file.metadata_equal);
     own.nonzero.extend_from_slice(&file.nonzero);
+    own.allow_survivor.extend_from_slice(&file.allow_survivor);
     Shared { tags, thresholds, integrity, rename, ..own }
 }
 
@@ -236,6 +237,7 @@ impl Filling<'_> {
             scheme: demands.scheme.clone(),
             companions: demands.companions.clone(),
             integrity: shared.integrity.clone(),
+            allow_survivor: shared.allow_survivor.clone(),
         })
     }
 

@@ -9,8 +9,10 @@ use super::read::PartialTolerance;
 use super::table::{Findings, Table, nearest, quoted};
 use super::values::Text;
 use super::{
-    Bounds, Diagnostic, Gate, Globs, Integrity, Pattern, Rename, Setting, Skip, Thresholds,
+    Bounds, Diagnostic, Gate, Globs, Integrity, Pattern, Rename, Setting, Skip, Survivor,
+    Thresholds,
 };
+use crate::fault::{Fault, NAMES};
 use crate::metrics::Metric;
 
 /// What a file sets for all its pairs, or a pair for itself.
@@ -27,6 +29,7 @@ pub(super) struct Shared {
     pub skip: Vec<Skip>,
     pub metadata_equal: Globs,
     pub nonzero: Globs,
+    pub allow_survivor: Vec<Survivor>,
 }
 
 /// Reads them; `shared` says whether several pairs have them.
@@ -43,6 +46,7 @@ pub(super) fn read_shared(findings: &mut Findings, table: &Table, shared: bool) 
         skip: skips(findings, table, shared),
         metadata_equal: findings.globs(table, "metadata_equal", shared),
         nonzero: findings.globs(table, "nonzero", shared),
+        allow_survivor: survivors(findings, table, shared),
     }
 }
 
@@ -218,4 +222,36 @@ fn skips(findings: &mut Findings, table: &Table, shared: bool) -> Vec<Skip> {
         }
     }
     skips
+}
+
+fn survivors(findings: &mut Findings, table: &Table, shared: bool) -> Vec<Survivor> {
+    let mut survivors = Vec::new();
+    for table in findings.tables(table, "allow_survivor") {
+        let names = findings.texts(&table, "fault");
+        if names.is_empty() && table.has("fault") {
+            let finding = findings.error(table.key_span("fault"), "`fault` names no fault");
+            findings.push(finding);
+        }
+        let mut faults = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(fault) = Fault::from_name(name.text) {
+                faults.push(fault);
+                continue;
+            }
+            let message = format!("no fault is called {}", quoted(name.text));
+            let mut finding = findings.error(name.span, message);
+            finding.help = Some(match nearest(name.text, NAMES.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`qualm falsify --list` lists them".to_owned(),
+            });
+            findings.push(finding);
+        }
+        let globs = findings.tensors(&table, shared);
+        let reason = findings.statement(&table, "reason");
+        let at = findings.at(table.span());
+        if let Some(reason) = reason {
+            survivors.push(Survivor { faults, globs, reason: reason.text.to_owned(), at });
+        }
+    }
+    survivors
 }

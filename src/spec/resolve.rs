@@ -15,6 +15,7 @@ use super::{
     Companions, Diagnostic, Effective, Gate, Group, Origin, Pair, Pattern, QtypeRule, Rule, Scheme,
     Setting, Skip, Spec, SpecErrors, Transform, Waiver,
 };
+use crate::fault::Fault;
 use crate::metrics::Metric;
 
 /// A pair's demands, ready to be asked about tensors.
@@ -58,6 +59,7 @@ pub(super) struct Parts {
     transform: Vec<Range<usize>>,
     scheme: Vec<Range<usize>>,
     companions: Vec<Range<usize>>,
+    survivors: Vec<Range<usize>>,
     allow_missing: Range<usize>,
     allow_extra: Range<usize>,
     nonzero: Range<usize>,
@@ -113,6 +115,7 @@ pub(super) fn enter<'a>(pair: &'a Pair, patterns: &mut Vec<Entry<'a>>) -> Parts 
         transform: pair.transform.iter().map(|it| list(&it.globs, Use::Reference)).collect(),
         scheme: pair.scheme.iter().map(|it| list(&it.globs, Use::Either)).collect(),
         companions: pair.companions.iter().map(|it| list(&it.globs, Use::Either)).collect(),
+        survivors: pair.allow_survivor.iter().map(|it| list(&it.globs, Use::Either)).collect(),
         allow_missing: list(&pair.allow_missing, Use::Reference),
         allow_extra: list(&pair.allow_extra, Use::Quantized),
         nonzero: list(&pair.nonzero, Use::Either),
@@ -166,6 +169,19 @@ impl<'a> Resolver<'a> {
     pub fn allows_extra(&self, name: &str) -> bool {
         let matches = self.set.matches(name);
         self.parts.allow_extra.clone().any(|index| matches.matched(index))
+    }
+
+    /// What allows a fault of a tensor, or of the whole model, to go unnoticed: the index of the
+    /// first that does.
+    pub fn survivor(&self, fault: Fault, tensor: Option<&str>) -> Option<usize> {
+        let matches = tensor.map(|name| self.set.matches(name));
+        let survivors = self.pair.allow_survivor.iter().zip(&self.parts.survivors);
+        survivors.into_iter().position(|(survivor, globs)| {
+            let matches = matches.as_ref();
+            let here = globs.is_empty()
+                || matches.is_some_and(|it| globs.clone().any(|index| it.matched(index)));
+            here && survivor.faults.contains(&fault)
+        })
     }
 
     pub(super) fn is_live(&self, waiver: &Waiver) -> bool {

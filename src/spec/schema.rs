@@ -50,6 +50,10 @@ fn property(key: &'static Key, definitions: &mut Map<String, Value>) -> Value {
             json!({ "anyOf": [text(), { "type": "array", "items": text() }] })
         }
         Kind::Choice(names) => json!({ "enum": names }),
+        Kind::OneOrMoreChoices(names) => {
+            let one = json!({ "enum": names });
+            json!({ "anyOf": [one.clone(), { "type": "array", "items": one }] })
+        }
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Whole { least } => json!({ "type": "integer", "minimum": least }),
         Kind::Version => json!({ "const": 1 }),

@@ -60,7 +60,10 @@ impl Findings {
         let Some((key, value)) = table.get(name) else { return Vec::new() };
         let mut texts = Vec::new();
         match (value.get_ref(), &key.kind) {
-            (DeValue::String(text), Kind::Globs | Kind::OneOrMoreTexts) => {
+            (
+                DeValue::String(text),
+                Kind::Globs | Kind::OneOrMoreTexts | Kind::OneOrMoreChoices(_),
+            ) => {
                 texts.push(Text { text, span: value.span() });
             }
             (DeValue::Array(items), _) => {

@@ -23,6 +23,8 @@ pub struct Baselines {
     store: Store,
     /// Why `ratchet` may be overruled, if it may.
     allow_worse: Option<String>,
+    /// Nothing is written, and the environment lets nothing pass.
+    read_only: bool,
 }
 
 impl Baselines {
@@ -35,7 +37,13 @@ impl Baselines {
     ) -> Result<Self, BaselineError> {
         let environment = Environment::from_process()?;
         let store = Store::new(Path::new("."), snapshots, out, environment);
-        Ok(Self { store, allow_worse })
+        Ok(Self { store, allow_worse, read_only: false })
+    }
+
+    /// The same, only to be compared with.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
     }
 }
 
@@ -65,7 +73,9 @@ pub fn judge(
         measurement: measurement(record),
         policy: &policy,
     };
-    match baselines.store.check(request) {
+    let store = &baselines.store;
+    let decision = if baselines.read_only { store.look(&request) } else { store.check(request) };
+    match decision {
         Ok(decision) => {
             record.baseline = baseline_record(&decision);
             if let Some(comparison) = &decision.comparison {

@@ -4,6 +4,7 @@ The run: ids, selection, the loop over pairs, and the record of what came out.
 
 pub mod baseline;
 pub mod exit;
+pub mod falsify;
 mod judge;
 pub mod obligations;
 pub mod plan;

@@ -50,6 +50,11 @@ pub fn judge(pairs: &[&PairRecord]) -> Vec<Obligation> {
             "the squared error does not decrease as the bit width of a quantizer family decreases",
             monotone(pairs),
         ),
+        (
+            "falsifiable",
+            "every fault that `qualm falsify` injects fails a gate, or is allowed with a reason",
+            falsifiable(pairs),
+        ),
     ]
     .into_iter()
     .map(|(id, rule, verdict)| Obligation {
@@ -176,6 +181,39 @@ fn monotone(pairs: &[&PairRecord]) -> Verdict {
         let line = format!("{family}: {}", chain.join(" ≤ "));
         let rises = types.windows(2).all(|two| two[0].0 == two[1].0 || two[0].2 <= two[1].2);
         if rises { evidence.push(line) } else { wrong.push(line) }
+    }
+    Verdict::new(wrong, evidence)
+}
+
+/// What `qualm falsify` found on the specs and models of this run.
+fn falsifiable(pairs: &[&PairRecord]) -> Verdict {
+    let (mut wrong, mut evidence, mut without) = (Vec::new(), Vec::new(), 0);
+    for pair in pairs {
+        let Some(found) = &pair.falsified else {
+            without += 1;
+            continue;
+        };
+        let counts = &found.counts;
+        evidence.push(format!(
+            "{}: {} faults of {} kinds: {} killed ({} by the baseline alone), {} allowed, {} \
+             without effect",
+            pair.id,
+            counts.mutants,
+            found.faults,
+            counts.killed,
+            counts.by_baseline_alone,
+            counts.allowed,
+            counts.no_effect
+        ));
+        let survivors = found.survivors.iter();
+        wrong.extend(survivors.map(|survivor| format!("{}: {survivor} survived", pair.id)));
+        if !found.sound {
+            wrong.push(format!("{}: nothing was injected, for it did not pass", pair.id));
+        }
+    }
+    if wrong.is_empty() && without > 0 && !evidence.is_empty() {
+        let message = format!("{without} of {} pairs were not falsified", pairs.len());
+        return Verdict { status: ObligationStatus::NotExercised, evidence: vec![message] };
     }
     Verdict::new(wrong, evidence)
 }

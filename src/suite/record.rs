@@ -10,6 +10,7 @@ metric can be had again from them.
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::falsify::record::Falsified;
 pub use crate::diagnose::{Cause, Certainty, Diagnosis};
 pub use crate::gate::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
 use crate::metrics::{Metrics, Moments};
@@ -190,6 +191,8 @@ pub struct PairRecord {
     pub tests: Vec<TestRecord>,
     /// The snapshot baseline.
     pub baseline: BaselineRecord,
+    /// What `qualm falsify` found, if it saw this spec and these models.
+    pub falsified: Option<Falsified>,
     /// What is odd but no failure.
     pub notes: Vec<String>,
 }
@@ -215,7 +218,7 @@ pub struct ModelRecord {
 }
 
 /// One file of a model.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
     /// File name.

@@ -102,7 +102,7 @@ fn spec_record(planned: &PlannedPair) -> SpecRecord {
 fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listener) -> PairRecord {
     let mut record = empty_record(planned);
     match open(planned) {
-        Ok(opened) => {
+        Ok((opened, resolver)) => {
             let (reference, quantized) = (&opened.reference, &opened.quantized);
             let (of_reference, of_quantized) = written(planned.pair);
             record.reference = Some(model_record(reference, of_reference));
@@ -110,7 +110,8 @@ fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listene
             record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
             record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
             record.notes.extend(opened.notes.iter().cloned());
-            compare(planned, options, &opened, &mut record);
+            let pass = measure(planned, &resolver, &opened, options.threads, None);
+            judge(planned, options.baselines.as_ref(), &resolver, &opened, &pass, &mut record);
         }
         Err(error) => {
             let reason = error.to_string();
@@ -134,7 +135,7 @@ fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listene
     record
 }
 
-fn empty_record(planned: &PlannedPair) -> PairRecord {
+pub(super) fn empty_record(planned: &PlannedPair) -> PairRecord {
     PairRecord {
         id: planned.id.clone(),
         name: planned.pair.name.clone(),
@@ -153,6 +154,7 @@ fn empty_record(planned: &PlannedPair) -> PairRecord {
         tensors: Vec::new(),
         tests: Vec::new(),
         baseline: BaselineRecord::default(),
+        falsified: None,
         notes: Vec::new(),
     }
 }
@@ -168,7 +170,7 @@ fn written(pair: &Pair) -> (&str, &str) {
 
 /// Why a pair cannot be judged.
 #[derive(Debug, thiserror::Error)]
-enum OpenError {
+pub(super) enum OpenError {
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
@@ -176,19 +178,24 @@ enum OpenError {
 }
 
 /// A pair, ready to be measured.
-struct Opened<'a> {
-    reference: Model,
-    quantized: Model,
-    resolver: Resolver<'a>,
+pub(super) struct Opened {
+    pub reference: Model,
+    pub quantized: Model,
     not_transformed: Vec<String>,
     notes: Vec<String>,
 }
 
-fn open<'a>(planned: &PlannedPair<'a>) -> Result<Opened<'a>, OpenError> {
+fn open<'a>(planned: &PlannedPair<'a>) -> Result<(Opened, Resolver<'a>), OpenError> {
+    let resolver = planned.spec.resolver(planned.pair)?;
+    let (reference, quantized) = load(planned)?;
+    Ok((prepare(reference, quantized, &resolver), resolver))
+}
+
+/// Reference and quantized model, as they are stored.
+pub(super) fn load(planned: &PlannedPair) -> Result<(Model, Model), ModelError> {
     let pair = planned.pair;
-    let resolver = planned.spec.resolver(pair)?;
-    let mut reference = model::open(&pair.reference.path)?;
-    let mut quantized = match &pair.quantized {
+    let reference = model::open(&pair.reference.path)?;
+    let quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,
         Quantized::Roundtrip { ty, .. } => {
             let mut model = model::open(&pair.reference.path)?;
@@ -196,9 +203,14 @@ fn open<'a>(planned: &PlannedPair<'a>) -> Result<Opened<'a>, OpenError> {
             model
         }
     };
+    Ok((reference, quantized))
+}
+
+/// Makes the tensors of two models answer to each other.
+pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Resolver) -> Opened {
     let notes = model::scheme::align(&reference, &mut quantized);
-    let not_transformed = measure::transform(&mut reference, &mut quantized, &resolver);
-    Ok(Opened { reference, quantized, resolver, not_transformed, notes })
+    let not_transformed = measure::transform(&mut reference, &mut quantized, resolver);
+    Opened { reference, quantized, not_transformed, notes }
 }
 
 /// Which of the pair's globs match something.
@@ -210,9 +222,25 @@ fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
     resolver.usage(names(reference), names(quantized), keys.map(|(key, _)| key.as_str()))
 }
 
-/// Matches, measures and judges.
-fn compare(planned: &PlannedPair, options: &Options, opened: &Opened, record: &mut PairRecord) {
-    let Opened { reference, quantized, resolver, .. } = opened;
+/// What the pass over a pair gave; the lists are in the order of `pairing.matched`.
+pub(super) struct Pass {
+    pub pairing: Pairing,
+    pub measured: Vec<Measured>,
+    pub twins: Vec<Option<Twin>>,
+}
+
+/// What is known of tensors from an earlier pass, by reference name.
+pub(super) type Known = HashMap<String, (Measured, Option<Twin>)>;
+
+/// Matches and measures. What is `known` is not measured again.
+pub(super) fn measure(
+    planned: &PlannedPair,
+    resolver: &Resolver,
+    opened: &Opened,
+    threads: usize,
+    known: Option<&Known>,
+) -> Pass {
+    let Opened { reference, quantized, .. } = opened;
     let policy = Policy {
         allow_missing: &|name| resolver.allows_missing(name),
         allow_extra: &|name| resolver.allows_extra(name),
@@ -220,38 +248,51 @@ fn compare(planned: &PlannedPair, options: &Options, opened: &Opened, record: &m
     };
     let mut pairing = measure::pair_up(reference, quantized, &policy);
     keep_needed(planned, resolver, reference, &mut pairing);
+    let find = |matched: &measure::Matched| known?.get(&reference.tensors[matched.reference].name);
+    let due: Vec<measure::Matched> =
+        pairing.matched.iter().filter(|matched| find(matched).is_none()).copied().collect();
+    let due = Pairing { matched: due, findings: Vec::new() };
     let progress = Progress::default();
-    let measured = measure::measure(reference, quantized, &pairing, options.threads, &progress);
-    let matched = &pairing.matched;
-    let twins = measure::twin::twins(reference, quantized, matched, &measured, options.threads);
-    record.findings = pairing.findings.iter().map(finding_record).collect();
-    record.tensors = rows(reference, quantized, &pairing, &measured);
+    let measured = measure::measure(reference, quantized, &due, threads, &progress);
+    let twins = measure::twin::twins(reference, quantized, &due.matched, &measured, threads);
+    let mut fresh = measured.into_iter().zip(twins);
+    let results =
+        pairing.matched.iter().map(|matched| find(matched).cloned().or_else(|| fresh.next()));
+    let (measured, twins) = results.flatten().unzip();
+    Pass { pairing, measured, twins }
+}
+
+/// Judges every test of a pair, and records what it found.
+pub(super) fn judge(
+    planned: &PlannedPair,
+    baselines: Option<&Baselines>,
+    resolver: &Resolver,
+    opened: &Opened,
+    pass: &Pass,
+    record: &mut PairRecord,
+) {
+    let Opened { reference, quantized, .. } = opened;
+    record.findings = pass.pairing.findings.iter().map(finding_record).collect();
+    record.tensors = rows(reference, quantized, &pass.pairing, &pass.measured);
     record.global = global_row(&record.tensors);
-    let pass = Pass { pairing: &pairing, measured: &measured, twins: &twins };
-    let mut tests = judge_facts(planned, opened, &pass, record);
+    let mut tests = judge_facts(planned, resolver, opened, pass, record);
     if let Some(test) = planned.tests.iter().find(|test| test.kind == TestKind::Baseline) {
-        let outcome = baseline_test(planned, test, options, record, &mut tests);
+        let outcome = baseline_test(planned, test, baselines, record, &mut tests);
         tests.push(outcome);
     }
     record.tests = tests;
     sort_rows(&mut record.tensors);
 }
 
-/// What the pass over a pair gave, in the order of `pairing.matched`.
-struct Pass<'a> {
-    pairing: &'a Pairing,
-    measured: &'a [Measured],
-    twins: &'a [Option<Twin>],
-}
-
 /// Judges every test of a pair but the one against the snapshot, which comes last.
 fn judge_facts(
     planned: &PlannedPair,
+    resolver: &Resolver,
     opened: &Opened,
     pass: &Pass,
     record: &PairRecord,
 ) -> Vec<TestRecord> {
-    let Opened { reference, quantized, resolver, .. } = opened;
+    let Opened { reference, quantized, .. } = opened;
     let usage = usage(resolver, reference, quantized);
     let unmatched = resolver.unmatched(&usage);
     let row_of: HashMap<&str, usize> =
@@ -261,9 +302,9 @@ fn judge_facts(
         unmatched: &unmatched,
         reference,
         quantized,
-        pairing: pass.pairing,
-        measured: pass.measured,
-        twins: pass.twins,
+        pairing: &pass.pairing,
+        measured: &pass.measured,
+        twins: &pass.twins,
         not_transformed: &opened.not_transformed,
         rows: &record.tensors,
         row_of: &row_of,
@@ -322,11 +363,11 @@ fn rows(
 fn baseline_test(
     planned: &PlannedPair,
     test: &PlannedTest,
-    options: &Options,
+    baselines: Option<&Baselines>,
     record: &mut PairRecord,
     tests: &mut [TestRecord],
 ) -> TestRecord {
-    match &options.baselines {
+    match baselines {
         Some(baselines) => baseline::judge(baselines, planned, test, record, tests),
         None => judge::ignored(test, "--no-baseline"),
     }

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use crate::codec::TensorType;
 use crate::model::scheme::check_scales;
-use crate::model::{Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight};
+use crate::model::{
+    Grid, GridRole, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+};
 
 /// Blocks and their factors.
 #[derive(Debug)]
@@ -49,6 +51,12 @@ impl Weight for Nvfp4 {
 
     fn activation_planes(&self) -> &[Plane] {
         &self.activations
+    }
+
+    fn grids(&self) -> Vec<Grid> {
+        let factors = self.planes.get(1);
+        let grid = |plane: &Plane| Grid { role: GridRole::Scale, ty: plane.ty, at: plane.at };
+        factors.map(grid).into_iter().collect()
     }
 
     /// value = block value × factor, in f32.

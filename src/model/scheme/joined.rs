@@ -12,7 +12,8 @@ use super::check;
 use super::codes::Codes;
 use super::grid::{At, Cells, Grid, Table, runs};
 use super::tile::{self, Piece, Tile, transpose};
-use crate::model::{Plane, PlaneFinding, ReadError, Scratch, SourceFile, Weight};
+use crate::codec::TensorType;
+use crate::model::{self, GridRole, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Weight};
 
 /// Elements of a strip of the stored matrix that is decoded for a tile.
 const STRIP: u64 = 32 * 1024;
@@ -291,6 +292,21 @@ impl Weight for Joined {
 
     fn shape_is_known(&self) -> bool {
         self.shape_is_known
+    }
+
+    fn grids(&self) -> Vec<model::Grid> {
+        let planes = self.planes.iter().zip(&self.roles);
+        let grids = planes.filter_map(|(plane, role)| {
+            let (role, ty) = match role {
+                Role::Scale => (GridRole::Scale, plane.ty),
+                Role::Exponent => (GridRole::Scale, TensorType::F8_E8M0),
+                Role::ScaleBits => (GridRole::Scale, TensorType::F8_E4M3),
+                Role::Zero => (GridRole::Zero, plane.ty),
+                Role::Codes | Role::Index | Role::Setting | Role::Activation => return None,
+            };
+            Some(model::Grid { role, ty, at: plane.at })
+        });
+        grids.collect()
     }
 
     fn check_planes(

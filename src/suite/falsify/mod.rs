@@ -1,0 +1,479 @@
+/*!
+Proof that a suite can fail: faults are put into its pairs, in memory, and its own gates judge the
+mutants as a run would.
+
+A pair must pass as it is before anything is injected. Each mutant then differs from the pair in one
+fault; only the tensors that the fault reaches are measured again. A mutant that no gate fails has
+survived. One whose fault changes no value at all proves nothing and is counted apart.
+*/
+
+pub mod record;
+mod victims;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use self::record::{
+    Counts, Falsification, FalsifiedPair, GateCounts, MutantOutcome, MutantRecord, SCHEMA,
+};
+use self::victims::{Victim, victims};
+use super::baseline::Baselines;
+use super::exit::Exit;
+use super::plan::{Plan, PlannedPair};
+use super::record::{
+    BaselineStatus, CheckOutcome, Contract, Harness, Level, PairRecord, Source, TestKind,
+    TestOutcome, TestRecord,
+};
+use super::rows::model_record;
+use super::run::{Known, Pass, empty_record, judge, load, measure, prepare};
+use crate::codec::Class;
+use crate::fault::{ATTEMPTS, FAULTS, Fault, Injected, Models, Reach, Scope, Site, inject};
+use crate::model::{Extent, Model, ReadError, Scratch, SourceFile, Storage, Tensor};
+use crate::spec::{Apply, Diagnostic, Quantized, Resolver};
+
+/// How to falsify.
+#[derive(Debug)]
+pub struct Options {
+    /// Threads.
+    pub threads: usize,
+    /// The baselines, unless they are left alone; nothing is written there.
+    pub baselines: Option<Baselines>,
+}
+
+/// Falsifies the pairs of a plan, whose tests are filled in; `done` hears of each as it is finished.
+/// Also returns warnings for allowances that nothing needs.
+pub fn falsify(
+    plan: &Plan,
+    options: &Options,
+    done: &mut dyn FnMut(&FalsifiedPair),
+) -> (Falsification, Vec<Diagnostic>) {
+    let mut counts = Counts::default();
+    let mut pairs = Vec::with_capacity(plan.pairs.len());
+    let mut allowances = Allowances::default();
+    let mut input_error = false;
+    for planned in &plan.pairs {
+        let (pair, unreadable) = match falsify_pair(planned, options, &mut allowances) {
+            Ok(pair) => (pair, false),
+            Err(reason) => (unsound(planned, reason), true),
+        };
+        input_error |= unreadable;
+        done(&pair);
+        counts.add(&pair.counts);
+        pairs.push(pair);
+    }
+    let bad = |pair: &FalsifiedPair| {
+        let counts = pair.counts;
+        pair.unsound.is_some() || counts.survived > 0 || counts.killed + counts.allowed == 0
+    };
+    let exit = match (pairs.is_empty(), input_error, pairs.iter().any(bad)) {
+        (true, _, _) => Exit::NoTests,
+        (_, true, _) => Exit::InputError,
+        (_, _, true) => Exit::TestFailed,
+        _ => Exit::Ok,
+    };
+    let harness = Harness {
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let exit_code = exit.code();
+    let falsification = Falsification { schema: SCHEMA, harness, exit_code, counts, pairs };
+    (falsification, allowances.unneeded(plan))
+}
+
+/// Puts what was found into the record of a run over the same specs and models, as evidence.
+pub fn attach(contract: &mut Contract, found: &Falsification) {
+    for spec in &mut contract.specs {
+        let falsified: Vec<_> = spec.pairs.iter().map(|pair| found.of(spec, pair)).collect();
+        for (pair, falsified) in spec.pairs.iter_mut().zip(falsified) {
+            pair.falsified = falsified;
+        }
+    }
+    let pairs: Vec<&PairRecord> = contract.specs.iter().flat_map(|spec| &spec.pairs).collect();
+    contract.obligations = super::obligations::judge(&pairs);
+}
+
+/// Which allowances of the specs a survivor needed, by spec and place.
+#[derive(Default)]
+struct Allowances(BTreeMap<(String, u32), bool>);
+
+impl Allowances {
+    fn note(&mut self, planned: &PlannedPair, used: &[usize]) {
+        for (index, survivor) in planned.pair.allow_survivor.iter().enumerate() {
+            let key = (planned.spec.name.clone(), survivor.at.start);
+            *self.0.entry(key).or_default() |= used.contains(&index);
+        }
+    }
+
+    /// Warnings for those that no survivor needed, if all pairs that have them were falsified.
+    fn unneeded(&self, plan: &Plan) -> Vec<Diagnostic> {
+        let mut warnings = BTreeMap::new();
+        for planned in &plan.pairs {
+            for survivor in &planned.pair.allow_survivor {
+                let has = |pair: &crate::spec::Pair| {
+                    pair.allow_survivor.iter().any(|it| it.at.start == survivor.at.start)
+                };
+                let falsified = |pair: &crate::spec::Pair| {
+                    plan.pairs.iter().any(|it| std::ptr::eq(it.pair, pair))
+                };
+                let all = planned.spec.pairs.iter().filter(|pair| has(pair)).all(falsified);
+                let key = (planned.spec.name.clone(), survivor.at.start);
+                if all && self.0.get(&key) == Some(&false) {
+                    let message = "the allowance is not needed: no such fault survives";
+                    let warning =
+                        Diagnostic::warning(&planned.spec.source, survivor.at.clone(), message);
+                    warnings.insert(key, warning.help("remove it"));
+                }
+            }
+        }
+        warnings.into_values().collect()
+    }
+}
+
+/// A pair into which nothing was injected.
+fn unsound(planned: &PlannedPair, reason: String) -> FalsifiedPair {
+    FalsifiedPair {
+        id: planned.id.clone(),
+        source: Source::from(&planned.pair.at),
+        spec_sha256: planned.spec.sha256.clone(),
+        with_baseline: false,
+        reference: Vec::new(),
+        quantized: Vec::new(),
+        unsound: Some(reason),
+        counts: Counts::default(),
+        gates: BTreeMap::new(),
+        mutants: Vec::new(),
+        not_applicable: Vec::new(),
+    }
+}
+
+/// Falsifies one pair; fails if it cannot be judged at all.
+fn falsify_pair(
+    planned: &PlannedPair,
+    options: &Options,
+    allowances: &mut Allowances,
+) -> Result<FalsifiedPair, String> {
+    let resolver = planned.spec.resolver(planned.pair).map_err(|error| error.to_string())?;
+    let (reference, quantized) = load(planned).map_err(|error| error.to_string())?;
+    let mut result = unsound(planned, String::new());
+    result.reference = model_record(&reference, "").files;
+    result.quantized = model_record(&quantized, "").files;
+
+    let mut sound = empty_record(planned);
+    let opened = prepare(reference.clone(), quantized.clone(), &resolver);
+    let pass = measure(planned, &resolver, &opened, options.threads, None);
+    let mut planned = judged(planned, |_| true);
+    judge(&planned, options.baselines.as_ref(), &resolver, &opened, &pass, &mut sound);
+    if sound.baseline.status == BaselineStatus::New {
+        // There is nothing yet that a mutant could differ from.
+        planned.tests.retain(|test| test.kind != TestKind::Baseline);
+        sound.tests.retain(|test| test.kind != TestKind::Baseline);
+    }
+    let has = |kind| planned.tests.iter().any(|test| test.kind == kind);
+    result.with_baseline = options.baselines.is_some() && has(TestKind::Baseline);
+    if let Some(test) = sound.tests.iter().find(|test| is_bad(test)) {
+        let reason = test.reason.as_deref().unwrap_or("it fails");
+        result.unsound = Some(format!("{}: {reason}", test.id));
+        let errors = sound.tests.iter().find(|test| test.outcome == TestOutcome::Error);
+        return errors.map_or(Ok(result), |test| {
+            Err(format!("{}: {}", test.id, test.reason.as_deref().unwrap_or("unreadable")))
+        });
+    }
+    result.unsound = None;
+
+    let lab = Lab {
+        known: known(&opened.reference, pass),
+        baselines: options.baselines.as_ref(),
+        in_memory: matches!(planned.pair.quantized, Quantized::Roundtrip { .. }),
+        entangled: is_entangled(&planned),
+        planned,
+        resolver,
+        reference,
+        quantized,
+    };
+    let (mutants, used) = lab.mutants(options.threads);
+    allowances.note(&lab.planned, &used);
+    result.not_applicable = FAULTS
+        .iter()
+        .filter(|row| !mutants.iter().any(|mutant| mutant.fault == row.name))
+        .map(|row| row.name.to_owned())
+        .collect();
+    for mutant in &mutants {
+        result.counts.count(mutant);
+        for gate in &mutant.gates {
+            let counts: &mut GateCounts = result.gates.entry(gate.clone()).or_default();
+            counts.killed += 1;
+            counts.alone += u64::from(mutant.gates.len() == 1);
+        }
+    }
+    result.mutants = mutants;
+    Ok(result)
+}
+
+/// A plan of the same pair with only some of its tests.
+fn judged<'a>(planned: &PlannedPair<'a>, keep: impl Fn(&str) -> bool) -> PlannedPair<'a> {
+    let wanted =
+        planned.tests.iter().filter(|test| test.kind != TestKind::Tensor || keep(&test.part));
+    PlannedPair {
+        spec: planned.spec,
+        pair: planned.pair,
+        id: planned.id.clone(),
+        tests: wanted.cloned().collect(),
+    }
+}
+
+/// Does a tensor's decode depend on others, so that a fault in one may reach any?
+fn is_entangled(planned: &PlannedPair) -> bool {
+    let folds = |apply: &Apply| matches!(apply, Apply::Fold { .. });
+    planned.pair.unfold || planned.pair.transform.iter().any(|it| folds(&it.apply))
+}
+
+fn known(reference: &Model, pass: Pass) -> Known {
+    let names = pass.pairing.matched.iter().map(|it| reference.tensors[it.reference].name.clone());
+    names.zip(pass.measured.into_iter().zip(pass.twins)).collect()
+}
+
+fn is_bad(test: &TestRecord) -> bool {
+    matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error)
+}
+
+/// A sound pair, and what is needed to judge its mutants.
+struct Lab<'a> {
+    planned: PlannedPair<'a>,
+    resolver: Resolver<'a>,
+    /// Both models as they are stored.
+    reference: Model,
+    quantized: Model,
+    known: Known,
+    baselines: Option<&'a Baselines>,
+    in_memory: bool,
+    entangled: bool,
+}
+
+impl Lab<'_> {
+    /// Makes and judges all mutants, over all threads; also returns the allowances that were used.
+    fn mutants(&self, threads: usize) -> (Vec<MutantRecord>, Vec<usize>) {
+        let victims = victims(&self.reference, &self.quantized, &self.resolver);
+        let jobs: Vec<(Fault, Option<&Victim>)> = FAULTS
+            .iter()
+            .flat_map(|row| match row.scope {
+                Scope::Model => vec![(row.fault, None)],
+                Scope::Tensor => victims.iter().map(|it| (row.fault, Some(it))).collect(),
+            })
+            .collect();
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(vec![None; jobs.len()]);
+        let work = || {
+            while let Some((index, (fault, victim))) = {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                jobs.get(index).map(|job| (index, *job))
+            } {
+                let result = self.mutant(fault, victim);
+                let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                results[index] = result;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(jobs.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (mutants, used): (Vec<_>, Vec<_>) = results.into_iter().flatten().unzip();
+        (mutants, used.into_iter().flatten().collect())
+    }
+
+    /// Makes and judges one mutant; none if the fault cannot be put there. Also the index of the
+    /// allowance that it needed.
+    fn mutant(
+        &self,
+        fault: Fault,
+        victim: Option<&Victim>,
+    ) -> Option<(MutantRecord, Option<usize>)> {
+        let mut mutant = MutantRecord {
+            fault: fault.name().to_owned(),
+            tensor: victim.map(|victim| victim.name.clone()),
+            qtype: victim.map(|victim| victim.qtype.clone()),
+            alike: victim.map_or(1, |victim| victim.alike),
+            outcome: MutantOutcome::NoEffect,
+            gates: Vec::new(),
+            reason: None,
+            allowed_at: None,
+        };
+        let (models, injected) = match self.effective(fault, victim) {
+            Ok(Effect::NotApplicable) => return None,
+            Ok(Effect::None) => return Some((mutant, None)),
+            Ok(Effect::Mutant(models, injected)) => (models, injected),
+            Err(error) => {
+                // The sound tensor was readable, so that this is the mutant's own doing.
+                mutant.outcome = MutantOutcome::Killed;
+                mutant.gates.push("unreadable".to_owned());
+                mutant.reason = Some(error.to_string());
+                return Some((mutant, None));
+            }
+        };
+        let tests = self.judge(*models, &injected.reach);
+        let (gates, reason) = failed(&tests);
+        (mutant.gates, mutant.reason) = (gates, reason);
+        mutant.outcome = MutantOutcome::Killed;
+        let mut used = None;
+        if mutant.gates.is_empty() {
+            mutant.outcome = MutantOutcome::Survived;
+            used = self.resolver.survivor(fault, victim.map(|victim| victim.name.as_str()));
+            if let Some(allowed) = used.and_then(|at| self.planned.pair.allow_survivor.get(at)) {
+                mutant.outcome = MutantOutcome::Allowed;
+                mutant.reason = Some(allowed.reason.clone());
+                mutant.allowed_at = Some(Source::from(&allowed.at));
+            }
+        }
+        Some((mutant, used))
+    }
+
+    /// Tries one place after the other, until the fault has an effect.
+    fn effective(&self, fault: Fault, victim: Option<&Victim>) -> Result<Effect, ReadError> {
+        let mut applicable = false;
+        for attempt in 0..ATTEMPTS {
+            let site = Site {
+                target: victim.map_or(0, |victim| victim.target),
+                answer: victim.and_then(|victim| victim.answer),
+                in_memory: self.in_memory,
+                attempt,
+            };
+            let mut models =
+                Models { reference: self.reference.clone(), quantized: self.quantized.clone() };
+            let Some(injected) = inject(fault, &mut models, &site)? else { break };
+            applicable = true;
+            let side = |model: &Model| model.tensors.get(site.target).cloned();
+            if injected.evident
+                || differs(
+                    (side(&self.quantized), &self.quantized.files),
+                    (side(&models.quantized), &models.quantized.files),
+                )?
+            {
+                return Ok(Effect::Mutant(Box::new(models), injected));
+            }
+        }
+        Ok(if applicable { Effect::None } else { Effect::NotApplicable })
+    }
+
+    /// Judges what the fault can have reached.
+    fn judge(&self, models: Models, reach: &Reach) -> Vec<TestRecord> {
+        let names: Option<Vec<String>> = match reach {
+            Reach::Tensors(names) if !self.entangled => {
+                let names: Vec<String> =
+                    names.iter().map(|name| self.resolver.rename(name)).collect();
+                // A tensor that is matched under yet another name may be a part of any.
+                names.iter().all(|name| self.known.contains_key(name)).then_some(names)
+            }
+            _ => None,
+        };
+        let reached = |name: &str| names.as_ref().is_none_or(|it| it.iter().any(|it| it == name));
+        let planned = judged(&self.planned, reached);
+        let opened = prepare(models.reference, models.quantized, &self.resolver);
+        let mut known = Known::new();
+        if names.is_some() {
+            let kept = self.known.iter().filter(|(name, _)| !reached(name));
+            known.extend(kept.map(|(name, result)| (name.clone(), result.clone())));
+        }
+        let pass = measure(&planned, &self.resolver, &opened, 1, Some(&known));
+        let mut record: PairRecord = empty_record(&planned);
+        judge(&planned, self.baselines, &self.resolver, &opened, &pass, &mut record);
+        record.tests
+    }
+}
+
+/// What an injection came to.
+enum Effect {
+    /// The fault cannot be put there.
+    NotApplicable,
+    /// It changed nothing, wherever it was tried.
+    None,
+    /// A mutant that differs from the pair.
+    Mutant(Box<Models>, Injected),
+}
+
+/// The gates that failed, each once, and what the first of them said.
+fn failed(tests: &[TestRecord]) -> (Vec<String>, Option<String>) {
+    let mut gates = Vec::new();
+    for test in tests.iter().filter(|test| is_bad(test)) {
+        if test.outcome == TestOutcome::Error {
+            gates.push("unreadable".to_owned());
+        }
+        let violated = test
+            .checks
+            .iter()
+            .filter(|check| check.outcome == CheckOutcome::Violated && check.level == Level::Fail);
+        gates.extend(violated.map(|check| match test.kind {
+            TestKind::Global => format!("global.{}", check.check),
+            _ => check.check.clone(),
+        }));
+    }
+    gates.sort();
+    gates.dedup();
+    // The baseline notices every change: what another gate has to say explains more.
+    let by_kind = |baseline: bool| {
+        let is_baseline = move |test: &&TestRecord| (test.kind == TestKind::Baseline) == baseline;
+        tests.iter().filter(|test| is_bad(test)).find(is_baseline)
+    };
+    let first = by_kind(false).or_else(|| by_kind(true));
+    (gates, first.and_then(|test| test.reason.clone()))
+}
+
+/// Do two tensors decode to different values, or have different shapes? Zeros of either sign are one
+/// value, as are all NaN.
+fn differs(
+    (a, a_files): (Option<Tensor>, &[SourceFile]),
+    (b, b_files): (Option<Tensor>, &[SourceFile]),
+) -> Result<bool, ReadError> {
+    const PIECE: u64 = 64 * 1024;
+    let (Some(a), Some(b)) = (a, b) else { return Ok(true) };
+    if a.shape != b.shape {
+        return Ok(true);
+    }
+    if let (Storage::Plain { ty, at: of_a }, Storage::Plain { at: of_b, .. }) =
+        (&a.storage, &b.storage)
+        && ty.info().class == Class::Exact
+    {
+        return bytes_differ((a_files, *of_a), (b_files, *of_b));
+    }
+    // Weights keep tiles by their own identity, which a mutant shares: two sets of buffers.
+    let (mut of_a, mut of_b) = (Scratch::default(), Scratch::default());
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    while start < a.numel() {
+        let end = (start + PIECE).min(a.numel());
+        for values in [&mut x, &mut y] {
+            values.resize((end - start) as usize, 0f32);
+        }
+        a.decode(a_files, start..end, &mut of_a, &mut x)?;
+        b.decode(b_files, start..end, &mut of_b, &mut y)?;
+        let same = |(x, y): (&f32, &f32)| x == y || x.is_nan() && y.is_nan();
+        if !x.iter().zip(&y).all(same) {
+            return Ok(true);
+        }
+        start = end;
+    }
+    Ok(false)
+}
+
+fn bytes_differ(
+    (a_files, a): (&[SourceFile], Extent),
+    (b_files, b): (&[SourceFile], Extent),
+) -> Result<bool, ReadError> {
+    const PIECE: u64 = 64 * 1024;
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    while at < a.len.min(b.len) {
+        let len = PIECE.min(a.len.min(b.len) - at) as usize;
+        for (bytes, files, extent) in [(&mut x, a_files, a), (&mut y, b_files, b)] {
+            bytes.resize(len, 0u8);
+            files[extent.file].read_at(extent.offset + at, bytes)?;
+        }
+        if x != y {
+            return Ok(true);
+        }
+        at += len as u64;
+    }
+    Ok(a.len != b.len)
+}
