@@ -5,30 +5,60 @@ It is a run of a spec of one pair that says nothing but which types are asked fo
 integrity, and the contract's cosine gate where nothing better is known.
 */
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::Failure;
 use super::args::{CheckArgs, thread_count};
+use crate::diagnose::{self, Diagnosis};
+use crate::report::numbers;
+use crate::report::text::one_line;
 use crate::spec::{self, Granularity, LoadOptions};
 use crate::suite::exit::Exit;
 use crate::suite::plan::{self, Choice};
-use crate::suite::record::{PairRecord, TestKind, TestOutcome, TestRecord};
+use crate::suite::record::{
+    CheckOutcome, CheckRecord, GlobalRow, Level, Number, PairRecord, TensorRow, TestKind,
+    TestOutcome, TestRecord,
+};
 use crate::suite::select::Selection;
 use crate::suite::{self, Listener, Options};
 
-/// The contract's cosine gate.
-const COSINE: f64 = 0.95;
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    reference: Cow<'a, str>,
+    quantized: Cow<'a, str>,
+    /// `healthy`, `damaged` or `unreadable`.
+    verdict: &'static str,
+    healthy: bool,
+    exit_code: u8,
+    /// Every tensor that a finding is about, by its name in the reference.
+    tensors_at_fault: Vec<String>,
+    findings: &'a [Finding],
+    global: Option<&'a GlobalRow>,
+    tensors: &'a [TensorRow],
+    notes: &'a [String],
+}
 
 /// Something that is wrong with the pair.
-struct Problem<'a> {
-    tensor: &'a str,
-    check: String,
+#[derive(Serialize)]
+struct Finding {
+    /// The tensor, by its name in the reference; none for the whole model.
+    tensor: Option<String>,
+    /// What does not hold: `integrity.gain`, `finite`, `missing`, `qtype`, `cosine`, `readable`, …
+    gate: String,
+    /// The value, if the gate is about a number.
+    value: Option<Number>,
+    /// Its bound.
+    bound: Option<Number>,
+    /// One line for people.
     message: String,
-    diagnosis: Option<&'a str>,
+    /// The likely cause, if something speaks for one.
+    diagnosis: Option<Diagnosis>,
 }
 
 /// Judges a pair: 0 healthy, 5 damaged, 6 unreadable.
@@ -58,14 +88,14 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let pairs = contract.specs.iter().flat_map(|spec| &spec.pairs);
     let pair =
         pairs.into_iter().next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))?;
-    let problems = problems(pair);
+    let findings = findings(pair);
     let unreadable = pair.tests.iter().any(|test| test.outcome == TestOutcome::Error);
-    let exit = match (unreadable, problems.is_empty()) {
+    let exit = match (unreadable, findings.is_empty()) {
         (true, _) => Exit::InputError,
         (false, false) => Exit::ValidationFailed,
         (false, true) => Exit::Ok,
     };
-    print(args, pair, &problems, exit)?;
+    print(args, pair, &findings, exit)?;
     Ok(exit)
 }
 
@@ -91,42 +121,144 @@ fn spec_text(args: &CheckArgs) -> String {
 }
 
 /// Everything that is wrong, tensors first.
-fn problems(pair: &PairRecord) -> Vec<Problem<'_>> {
-    let mut problems = Vec::new();
-    for test in &pair.tests {
-        let tensor = match test.kind {
-            TestKind::Tensor => test.id.strip_prefix(&format!("{}::", pair.id)).unwrap_or(&test.id),
-            _ => "",
-        };
-        if matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error) {
-            let check = worst(test).unwrap_or_else(|| "readable".to_owned());
-            let message = test.reason.clone().unwrap_or_default();
-            problems.push(Problem { tensor, check, message, diagnosis: None });
-        } else if let Some(cosine) = below_contract(pair, test, tensor) {
-            let message = format!("cosine {cosine:.6} < {COSINE} ({tensor})");
-            problems.push(Problem { tensor, check: "cosine".to_owned(), message, diagnosis: None });
-        }
+fn findings(pair: &PairRecord) -> Vec<Finding> {
+    if let Some(error) = &pair.error {
+        return unreadable(pair, error);
     }
-    problems.sort_by_key(|problem| problem.tensor.is_empty());
-    problems
+    let mut findings: Vec<Finding> =
+        pair.tests.iter().flat_map(|test| of_test(pair, test)).collect();
+    if findings.iter().any(|finding| finding.tensor.is_some()) {
+        // All tensors as one are bad because these are.
+        findings.retain(|finding| finding.gate != WHOLE);
+    }
+    findings.sort_by_key(|finding| finding.tensor.is_none());
+    findings
 }
 
-fn worst(test: &TestRecord) -> Option<String> {
-    let violated = crate::gate::CheckOutcome::Violated;
-    test.checks.iter().find(|check| check.outcome == violated).map(|check| check.check.clone())
+/// Gate name of a failure of all tensors taken as one.
+const WHOLE: &str = "global";
+
+/// Why the pair could not be opened: one finding for each tensor that the error names.
+fn unreadable(pair: &PairRecord, error: &str) -> Vec<Finding> {
+    let finding = |tensor: Option<String>| Finding {
+        tensor,
+        gate: "readable".to_owned(),
+        value: None,
+        bound: None,
+        message: error.to_owned(),
+        diagnosis: pair.diagnosis.clone(),
+    };
+    let named = pair.error_tensors.iter().map(|name| finding(Some(logical(pair, name))));
+    let mut findings: Vec<Finding> = named.collect();
+    findings.dedup_by(|a, b| a.tensor == b.tensor);
+    if findings.is_empty() { vec![finding(None)] } else { findings }
 }
 
-/// The contract's gate speaks where no expectation of the type does.
-fn below_contract(pair: &PairRecord, test: &TestRecord, tensor: &str) -> Option<f64> {
-    let expected = test.checks.iter().any(|check| check.check == "integrity.sqnr_expected");
-    let row = pair.tensors.iter().find(|row| !expected && row.tensor == tensor)?;
-    (row.cosine.0 < COSINE).then_some(row.cosine.0)
+/// The reference's tensor that a stored one belongs to: itself, or the weight whose plane it is.
+fn logical(pair: &PairRecord, name: &str) -> String {
+    let tensors = || pair.tests.iter().filter_map(|test| tensor_of(pair, test));
+    let stem = |name: &str| name.rsplit_once('.').map_or("", |(stem, _)| stem).to_owned();
+    tensors()
+        .find(|it| *it == name)
+        .or_else(|| tensors().find(|it| !stem(it).is_empty() && stem(it) == stem(name)))
+        .unwrap_or(name)
+        .to_owned()
+}
+
+fn tensor_of<'a>(pair: &PairRecord, test: &'a TestRecord) -> Option<&'a str> {
+    let own = test.id.strip_prefix(&pair.id)?.strip_prefix("::")?;
+    (test.kind == TestKind::Tensor).then_some(own)
+}
+
+/// What a test found.
+fn of_test(pair: &PairRecord, test: &TestRecord) -> Vec<Finding> {
+    let tensor = tensor_of(pair, test);
+    if test.outcome == TestOutcome::Error {
+        let gate = if tensor.is_some() { "readable" } else { "comparable" };
+        return vec![Finding {
+            tensor: tensor.map(str::to_owned),
+            gate: gate.to_owned(),
+            value: None,
+            bound: None,
+            message: test.reason.clone().unwrap_or_default(),
+            diagnosis: test.diagnosis.clone(),
+        }];
+    }
+    let violated = test
+        .checks
+        .iter()
+        .filter(|check| check.outcome == CheckOutcome::Violated && check.level == Level::Fail);
+    let own = |check: &CheckRecord| Finding {
+        tensor: tensor.map(str::to_owned),
+        gate: check.check.clone(),
+        value: check.value,
+        bound: check.bound,
+        message: check.message.clone(),
+        diagnosis: test.diagnosis.clone(),
+    };
+    match test.kind {
+        TestKind::Tensor => {
+            let mut findings: Vec<Finding> = violated.map(own).collect();
+            findings.extend(below_contract(pair, tensor.unwrap_or_default()));
+            findings
+        }
+        TestKind::Structure => violated.flat_map(|check| of_structure(pair, check)).collect(),
+        _ => violated.map(|check| Finding { gate: WHOLE.to_owned(), ..own(check) }).collect(),
+    }
+}
+
+/// A check of the structure, for the tensor that it is about.
+fn of_structure(pair: &PairRecord, check: &CheckRecord) -> Vec<Finding> {
+    let finding = |tensor: Option<&str>, message: String| Finding {
+        tensor: tensor.map(str::to_owned),
+        gate: check.check.clone(),
+        value: check.value,
+        bound: check.bound,
+        message,
+        diagnosis: diagnose::of_check(check),
+    };
+    if check.check == "quantized" {
+        let matrices = pair.tensors.iter().filter(|row| row.shape.len() > 1);
+        let mut findings: Vec<Finding> =
+            matrices.map(|row| finding(Some(&row.tensor), check.message.clone())).collect();
+        if findings.is_empty() {
+            findings.push(finding(None, check.message.clone()));
+        }
+        return findings;
+    }
+    let about = pair.findings.iter().find(|it| {
+        !it.tensor.is_empty()
+            && it.kind == check.check
+            && check.message == format!("{}: {}", it.tensor, it.message)
+    });
+    let tensor = about.map(|it| it.tensor.as_str());
+    // The test of a tensor of the reference says it already.
+    let said = pair.tests.iter().any(|test| {
+        tensor.is_some()
+            && tensor_of(pair, test) == tensor
+            && test.checks.iter().any(|it| it.check == check.check && it.message == check.message)
+    });
+    if said { Vec::new() } else { vec![finding(tensor, check.message.clone())] }
+}
+
+/// The contract's gate, as far as the tensor's type can hold it.
+fn below_contract(pair: &PairRecord, tensor: &str) -> Option<Finding> {
+    let row = pair.tensors.iter().find(|row| row.tensor == tensor)?;
+    let (cosine, least) = (row.cosine.0, row.least_cosine.0);
+    (row.sums.is_some() && row.nonfinite == 0 && !(cosine >= least)).then(|| Finding {
+        tensor: Some(tensor.to_owned()),
+        gate: "cosine".to_owned(),
+        value: Some(row.cosine),
+        bound: Some(row.least_cosine),
+        message: format!("cosine {cosine:.6} < {least:.6} ({tensor}, {})", row.qtype),
+        diagnosis: None,
+    })
 }
 
 fn print(
     args: &CheckArgs,
     pair: &PairRecord,
-    problems: &[Problem],
+    findings: &[Finding],
     exit: Exit,
 ) -> Result<(), Failure> {
     let verdict = match exit {
@@ -136,52 +268,69 @@ fn print(
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
-        let mut at_fault: Vec<&str> =
-            problems.iter().map(|problem| problem.tensor).filter(|name| !name.is_empty()).collect();
+        let mut at_fault: Vec<String> =
+            findings.iter().filter_map(|finding| finding.tensor.clone()).collect();
+        at_fault.sort();
         at_fault.dedup();
-        let list: Vec<_> = problems
-            .iter()
-            .map(|problem| {
-                json!({
-                    "tensor": problem.tensor,
-                    "check": problem.check,
-                    "message": problem.message,
-                    "diagnosis": problem.diagnosis,
-                })
-            })
-            .collect();
-        let object = json!({
-            "reference": args.reference.to_string_lossy(),
-            "quantized": args.quantized.to_string_lossy(),
-            "verdict": verdict,
-            "healthy": exit == Exit::Ok,
-            "exit_code": exit.code(),
-            "tensors_at_fault": at_fault,
-            "problems": list,
-            "global": pair.global,
-            "tensors": pair.tensors,
-            "notes": pair.notes,
-        });
-        writeln!(out, "{object:#}")?;
+        let report = Report {
+            reference: args.reference.to_string_lossy(),
+            quantized: args.quantized.to_string_lossy(),
+            verdict,
+            healthy: exit == Exit::Ok,
+            exit_code: exit.code(),
+            tensors_at_fault: at_fault,
+            findings,
+            global: pair.global.as_ref(),
+            tensors: &pair.tensors,
+            notes: &pair.notes,
+        };
+        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
+        writeln!(out)?;
     } else {
-        let global = pair.global.as_ref();
-        let facts = global.map_or_else(String::new, |global| {
-            format!(
-                ": {} tensors, cosine {:.6}, SQNR {:.2} dB",
-                global.tensors, global.cosine.0, global.sqnr_db.0
-            )
-        });
-        writeln!(out, "{verdict}{facts}")?;
-        for note in &pair.notes {
-            writeln!(out, "  note: {note}")?;
-        }
-        for problem in problems {
-            writeln!(out, "  {}: {}", problem.check, problem.message)?;
-            if let Some(diagnosis) = problem.diagnosis {
-                writeln!(out, "    likely cause: {diagnosis}")?;
-            }
-        }
+        print_text(&mut out, pair, findings, verdict)?;
     }
     out.flush()?;
+    Ok(())
+}
+
+fn print_text(
+    out: &mut impl Write,
+    pair: &PairRecord,
+    findings: &[Finding],
+    verdict: &str,
+) -> io::Result<()> {
+    write!(out, "{verdict}")?;
+    if let Some(global) = &pair.global {
+        write!(
+            out,
+            ": {} tensors, {} bits per weight, cosine {}, SQNR {}",
+            global.tensors,
+            numbers::bits(global.bits_per_weight.0),
+            numbers::cosine(global.cosine.0),
+            numbers::db(global.metrics().map_or(global.sqnr_db.0, |metrics| metrics.sqnr_db)),
+        )?;
+        if global.wasted_bits.0.is_finite() {
+            let wasted = numbers::bits(global.wasted_bits.0);
+            write!(out, ", {wasted} bits above the rate-distortion limit")?;
+        }
+    }
+    writeln!(out)?;
+    for note in &pair.notes {
+        writeln!(out, "  note: {}", one_line(note))?;
+    }
+    for (at, finding) in findings.iter().enumerate() {
+        let before = at.checked_sub(1).map(|before| &findings[before]);
+        if finding.tensor.is_some() && before.is_none_or(|it| it.tensor != finding.tensor) {
+            writeln!(out, "  {}", one_line(finding.tensor.as_deref().unwrap_or_default()))?;
+        }
+        writeln!(out, "    {}: {}", finding.gate, one_line(&finding.message))?;
+        let next = findings.get(at + 1).filter(|next| next.tensor == finding.tensor);
+        let last = next.is_none_or(|next| next.diagnosis != finding.diagnosis);
+        if let Some(diagnosis) = finding.diagnosis.as_ref().filter(|_| last)
+            && diagnosis.evidence != finding.message
+        {
+            writeln!(out, "    cause: {}", one_line(&diagnosis.to_string()))?;
+        }
+    }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         .zip(&measured)
         .map(|(matched, measured)| {
             let r = &reference.tensors[matched.reference];
-            tensor_row(r, &quantized.tensors[matched.quantized], measured)
+            tensor_row(r, &quantized.tensors[matched.quantized], measured, None)
         })
         .collect();
     sort_rows(&mut rows);

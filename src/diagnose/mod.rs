@@ -5,8 +5,93 @@ A cause is named only on evidence. For values, that is an experiment on a bounde
 suspected fault, and see whether what is left is what an undamaged tensor would hold.
 */
 
+mod bench;
 mod cause;
 mod facts;
+mod order;
+mod quality;
+mod scales;
+mod stored;
+mod values;
 
+pub use bench::Subject;
 pub use cause::{CAUSES, Cause, Certainty, Diagnosis};
-pub use facts::of_check;
+pub use facts::{of_check, of_companions, of_error, of_type};
+
+use bench::Bench;
+
+use crate::metrics::Moments;
+
+/// Rows of the sample that may be bad for the damage to be local: one in so many.
+const LOCAL: usize = 4;
+
+/// Looks for the cause in the values of a tensor whose integrity is violated.
+pub fn of_values(subject: &Subject, sums: &Moments) -> Option<Diagnosis> {
+    if let Some(diagnosis) = values::all_zero(sums) {
+        return Some(diagnosis);
+    }
+    let bench = Bench::new(subject)?;
+    if sums.nonfinite() > 0 {
+        let first: [fn(&Bench) -> Option<Diagnosis>; 3] =
+            [stored::read_otherwise, stored::misaligned, scales::planes];
+        return first
+            .iter()
+            .find_map(|try_it| try_it(&bench))
+            .or_else(|| values::nonfinite(&bench, sums));
+    }
+    let bad = bench.bad_rows();
+    if !bad.is_empty() && bad.len() * LOCAL <= bench.rows.len() {
+        local(&bench, &bad).or_else(|| whole(&bench, &bad))
+    } else {
+        whole(&bench, &bad)
+    }
+}
+
+/// Looks for the cause of a difference in shape; the numbers of elements are equal.
+pub fn of_shape(subject: &Subject) -> Option<Diagnosis> {
+    let bench = Bench::new(subject)?;
+    order::reshaped(&bench).or_else(|| order::transposed(&bench))
+}
+
+/// Causes that touch few rows.
+fn local(bench: &Bench, bad: &[usize]) -> Option<Diagnosis> {
+    values::partly_zero(bench)
+        .or_else(|| stored::nan_byte(bench, bad))
+        .or_else(|| stored::short_region(bench))
+        .or_else(|| stored::flipped_bit(bench, bad))
+        .or_else(|| scales::block_factor(bench, bad))
+        .or_else(|| scales::row_factor(bench, bad))
+        .or_else(|| order::slices_moved(bench))
+        .or_else(|| order::rows_moved(bench))
+        .or_else(|| order::shifted(bench, bad))
+}
+
+/// Causes that touch the whole tensor, or much of it.
+fn whole(bench: &Bench, bad: &[usize]) -> Option<Diagnosis> {
+    let all: [fn(&Bench) -> Option<Diagnosis>; 18] = [
+        values::codes_zero,
+        scales::factor,
+        scales::offset,
+        values::underflow,
+        scales::planes,
+        order::packed_otherwise,
+        stored::read_otherwise,
+        stored::misaligned,
+        order::transposed,
+        order::rows_moved,
+        order::slices_moved,
+        order::another_tensor,
+        values::partly_zero,
+        values::columns_zero,
+        stored::minimums_lost,
+        scales::group_offsets,
+        scales::lost_index,
+        quality::clipped,
+    ];
+    all.iter()
+        .find_map(|try_it| try_it(bench))
+        .or_else(|| order::shifted(bench, bad))
+        .or_else(|| quality::twice(bench))
+        .or_else(|| quality::uneven_columns(bench))
+        .or_else(|| quality::other_weights(bench))
+}

@@ -184,16 +184,39 @@ fn is_explained(twin: &Twin, whole: f64, sampled: f64) -> bool {
         && twin.rows.iter().all(|row| row.whole.actual.ee <= 2.0 * row.whole.twin.ee)
 }
 
+/// What noise beyond the expected by the default of `sqnr_expected` makes of a row's cosine, beyond the
+/// default of `worst_row`: nothing for types of four bits and more, a little for coarser ones.
+fn coarseness(expected: f64) -> f64 {
+    let noisier = louder(expected, default_bound(Gate::SqnrExpected));
+    (expected - noisier - default_bound(Gate::WorstRow)).max(0.0)
+}
+
+/// A cosine with the noise behind it louder by so many dB.
+fn louder(cosine: f64, db: f64) -> f64 {
+    let noise = (1.0 - cosine * cosine) * 10f64.powf(db / 10.0);
+    (1.0 - noise).max(0.0).sqrt()
+}
+
+/// The contract's cosine gate for a tensor of which its type is known to give less: what the twin has,
+/// with as much more noise as `sqnr_expected` allows. Types of four bits and more keep the contract's
+/// own.
+pub fn least_cosine(twin: Option<&Twin>) -> f64 {
+    /// The contract's gate.
+    const CONTRACT: f64 = 0.95;
+    let Some(twin) = twin.filter(|twin| twin.sample.twin.rr > 0.0) else { return CONTRACT };
+    let slack = default_bound(Gate::SqnrExpected) + allowance(twin);
+    louder(twin.sample.twin.cosine(), slack).min(CONTRACT)
+}
+
 /// No row is further from its reference than its twin is.
 fn worst_row(suspect: &Suspect, bound: f64) -> Verdict {
     let twin = suspect.twin.filter(|twin| !twin.guessed)?;
     let bound = if twin.tuned { bound * 3.0 } else { bound };
     let shortest = |row: &&RowTwin| row.whole.actual.n >= 32 && row.whole.actual.rr > 0.0;
     let drop = |row: &RowTwin| {
-        let cosine = row.whole.twin.cosine() - row.whole.actual.cosine();
-        let expected = row.whole.twin.gain();
-        let gain =
-            if expected > 0.0 { (row.whole.actual.gain() / expected - 1.0).abs() } else { 0.0 };
+        let expected = row.whole.twin.cosine();
+        let cosine = expected - row.whole.actual.cosine() - coarseness(expected);
+        let gain = gain_distance(row.whole.actual.gain(), Some(&row.whole.twin));
         // A row's gain may differ by more than its cosine: 0.05 where the cosine has 0.02.
         cosine.max(gain / 2.5 / if twin.tuned { 1.5 } else { 1.0 })
     };

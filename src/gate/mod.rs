@@ -9,5 +9,5 @@ mod metrics;
 
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
 pub use contract::{check_companions, check_model, check_nonzero, check_types};
-pub use integrity::{Suspect, check_integrity, default_bound};
+pub use integrity::{Suspect, check_integrity, default_bound, least_cosine};
 pub use metrics::{check_metric, value_of};

@@ -93,6 +93,8 @@ pub struct Matched {
 pub struct Pairing {
     /// Tensors to measure, sorted by reference name; shapes agree.
     pub matched: Vec<Matched>,
+    /// Tensors of one name and as many elements, whose shapes differ.
+    pub reshaped: Vec<Matched>,
     /// What does not fit, allowed or not, sorted by tensor.
     pub findings: Vec<Finding>,
 }
@@ -131,7 +133,13 @@ pub fn pair_up(reference: &Model, quantized: &Model, policy: &Policy) -> Pairing
         let matched = Matched { reference: index, quantized: answer };
         match mismatch(reference, quantized, matched) {
             None => pairing.matched.push(matched),
-            Some((kind, message)) => pairing.find(kind, &tensor.name, message, false),
+            Some((kind, message)) => {
+                let other = &quantized.tensors[answer];
+                if kind == FindingKind::Shape && tensor.numel() == other.numel() {
+                    pairing.reshaped.push(matched);
+                }
+                pairing.find(kind, &tensor.name, message, false);
+            }
         }
     }
     for (name, index) in answers {

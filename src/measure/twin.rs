@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::grid::Grid;
 use super::plan;
 use super::{Matched, Measured};
+use crate::codec::{Class, TensorType};
 use crate::metrics::{Locals, PIECE};
 use crate::model::{Model, ReadError, Scratch, Tensor};
 
@@ -161,6 +162,21 @@ pub fn twins(
         work();
     });
     results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A row of the reference, or the beginning of one, as an undamaged tensor of `like`'s type would hold
+/// it; none if its grid is not known or cannot take it.
+pub fn quantize_like(like: &Tensor, row_len: u64, values: &[f32]) -> Option<Vec<f32>> {
+    Grid::of(like, row_len)?.quantize(values)
+}
+
+/// Values through a type and back.
+pub fn through(ty: TensorType, values: &[f32]) -> Option<Vec<f32>> {
+    match ty.info().class {
+        Class::Float => Grid::Float(ty).quantize(values),
+        Class::Quantized => Grid::Blocks(ty).quantize(values),
+        Class::Exact => None,
+    }
 }
 
 struct Sides<'a> {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors, scheme};
+use super::{FileFault, Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors, scheme};
 
 /// Opens a model: a weight file, a directory (a Hugging Face checkpoint), or a
 /// `*.safetensors.index.json`. The planes of quantized weights are joined.
@@ -56,9 +56,9 @@ fn sniff(source: &SourceFile) -> Result<Format, ModelError> {
         return Ok(Format::Gguf);
     }
     if start.starts_with(b"version https://git-lfs") {
-        return refuse(
-            "is a Git LFS pointer, not the model itself; fetch the file with `git lfs pull`",
-        );
+        let problem =
+            "is a Git LFS pointer, not the model itself; fetch the file with `git lfs pull`";
+        return Err(ModelError::new(&source.path, problem).at(0).because(FileFault::LfsPointer));
     }
     if [b"lmgg", b"fmgg", b"tjgg", b"algg"].iter().any(|magic| start.starts_with(*magic)) {
         return refuse(
@@ -180,10 +180,9 @@ fn merge_metadata(model: &mut Model, more: Vec<(String, Value)>, source: &Source
 fn sort_tensors(model: &mut Model) -> Result<(), ModelError> {
     model.tensors.sort_by(|a, b| a.name.cmp(&b.name));
     match model.tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        Some(pair) => {
-            Err(ModelError::new(&model.path, "two of the model's files hold it")
-                .tensor(&pair[0].name))
-        }
+        Some(pair) => Err(ModelError::new(&model.path, "two of the model's files hold it")
+            .tensor(&pair[0].name)
+            .because(FileFault::DuplicateName)),
         None => Ok(()),
     }
 }

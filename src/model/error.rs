@@ -4,6 +4,25 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The faults of files that have a name of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFault {
+    /// The file ends before its header or its data do.
+    Truncated,
+    /// The file is a Git LFS pointer.
+    LfsPointer,
+    /// One tensor's data lie inside another's.
+    Overlap,
+    /// A tensor's data end a little too late: the next begins before they can have ended.
+    ShortRegion,
+    /// The header lists a name twice.
+    DuplicateName,
+    /// Rows are not whole blocks of their type.
+    RaggedRow,
+    /// The header's alignment is not the one that the data were written with.
+    Misaligned,
+}
+
 /// A model that cannot be opened: which file, where in it, and why.
 #[derive(Debug)]
 pub struct ModelError {
@@ -15,6 +34,10 @@ pub struct ModelError {
     pub position: Option<u64>,
     /// What is wrong, as a fragment that reads after the place.
     pub problem: String,
+    /// The kind of fault, where it has a name.
+    pub fault: Option<FileFault>,
+    /// The other tensor, if two get in each other's way.
+    pub other: Option<Box<str>>,
     source: Option<io::Error>,
 }
 
@@ -26,6 +49,8 @@ impl ModelError {
             tensor: None,
             position: None,
             problem: problem.into(),
+            fault: None,
+            other: None,
             source: None,
         }
     }
@@ -41,6 +66,20 @@ impl ModelError {
     #[must_use]
     pub fn tensor(mut self, name: impl Into<String>) -> Self {
         self.tensor = Some(name.into());
+        self
+    }
+
+    /// Says what kind of fault it is.
+    #[must_use]
+    pub fn because(mut self, fault: FileFault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// Names the other tensor of two that get in each other's way.
+    #[must_use]
+    pub fn beside(mut self, name: impl Into<Box<str>>) -> Self {
+        self.other = Some(name.into());
         self
     }
 

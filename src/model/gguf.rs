@@ -21,7 +21,7 @@ use self::metadata::{Entry, ValueType};
 use self::reader::HeaderReader;
 use self::split::Split;
 use super::tensor::{Extent, Storage, Tensor, checked_numel};
-use super::{ModelError, SourceFile};
+use super::{FileFault, ModelError, SourceFile};
 use crate::codec::TensorType;
 
 pub use nvfp4::join as join_nvfp4;
@@ -192,7 +192,7 @@ impl Info {
                     "its rows of {} are not whole {ty} blocks of {len}",
                     shape.last().copied().unwrap_or(1)
                 );
-                in_tensor(reader.error(problem).at(at))
+                in_tensor(reader.error(problem).at(at).because(FileFault::RaggedRow))
             })?),
             None => None,
         };
@@ -232,7 +232,8 @@ fn refuse_duplicates(source: &SourceFile, infos: &[Info]) -> Result<(), ModelErr
     match order.windows(2).find(|pair| pair[0].name == pair[1].name) {
         Some(pair) => Err(ModelError::new(&source.path, "the header lists it twice")
             .tensor(&pair[0].name)
-            .at(pair[0].position.max(pair[1].position))),
+            .at(pair[0].position.max(pair[1].position))
+            .because(FileFault::DuplicateName)),
         None => Ok(()),
     }
 }
@@ -266,7 +267,14 @@ fn check_layout(
             *end <= data_len || (*end == info.offset && *end < data_len + alignment)
         });
         let Some(end) = end else {
-            return Err(error(past_the_end(info, data_start, data_len)).at(info.position));
+            let beyond = info.end().map(|end| end.saturating_sub(data_len));
+            // Data that were written for ggml's own alignment lie a little before their places.
+            let early = beyond.is_some_and(|by| {
+                by + DEFAULT_ALIGNMENT <= alignment && by.is_multiple_of(DEFAULT_ALIGNMENT)
+            });
+            let fault = if early { FileFault::Misaligned } else { FileFault::Truncated };
+            let problem = past_the_end(info, data_start, data_len);
+            return Err(error(problem).at(info.position).because(fault));
         };
         let due = before.map_or(0, |(_, end)| end);
         if let Some((other, _)) = before
@@ -278,7 +286,11 @@ fn check_layout(
                 other.offset, info.name, info.offset
             );
             let position = data_start + info.offset;
-            return Err(error(problem).tensor(&other.name).at(position));
+            let missing = due - info.offset;
+            let short = other.bytes.is_some_and(|bytes| missing * 4 <= bytes);
+            let fault = if short { FileFault::ShortRegion } else { FileFault::Overlap };
+            let error = error(problem).tensor(&other.name).at(position).because(fault);
+            return Err(if short { error } else { error.beside(info.name.as_str()) });
         }
         let size_known = before.is_none_or(|(other, _)| other.bytes.is_some());
         if size_known && info.offset > due.next_multiple_of(alignment) {

@@ -17,7 +17,7 @@ mod tensor;
 
 pub use checkpoint::{from_bytes, open};
 pub use edit::{Change, Edit};
-pub use error::{ModelError, ReadError};
+pub use error::{FileFault, ModelError, ReadError};
 pub use file::{SourceFile, hex};
 pub use tensor::{
     Extent, Format, Grid, GridRole, Model, ModelFinding, Plane, PlaneFault, PlaneFinding, Scratch,

@@ -11,12 +11,12 @@ use std::fmt;
 
 use safetensors::Dtype;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::tensor::{Extent, Storage, Tensor, checked_numel};
-use super::{ModelError, SourceFile};
+use super::{FileFault, ModelError, SourceFile};
 use crate::codec::TensorType;
 
 /// The format's own limit for a header.
@@ -45,6 +45,11 @@ pub fn read(source: &mut SourceFile, file: usize) -> Result<Contents, ModelError
         let at = 8 + byte_of(text, e.line(), e.column());
         ModelError::new(&source.path, format!("the safetensors header is malformed: {e}")).at(at)
     })?;
+    if let Some(name) = parsed.twice {
+        return Err(ModelError::new(&source.path, "the header lists it twice")
+            .tensor(name)
+            .because(FileFault::DuplicateName));
+    }
     let entries = check_layout(source, parsed.tensors, data_start)?;
     let tensors = entries
         .into_iter()
@@ -115,7 +120,8 @@ fn check_layout(
                 "its data end at byte {end} of the data section, which has {data_len} bytes: \
                  the file is truncated or its header is wrong"
             );
-            return Err(error(name, problem).at(data_start.saturating_add(begin)));
+            let error = error(name, problem).at(data_start.saturating_add(begin));
+            return Err(error.because(FileFault::Truncated));
         }
         let numel = checked_numel(&entry.shape).ok_or_else(|| {
             error(name, format!("the product of its shape {:?} overflows", entry.shape))
@@ -133,17 +139,25 @@ fn check_layout(
         }
     }
     entries.sort_by(|(a, x), (b, y)| x.data_offsets.cmp(&y.data_offsets).then_with(|| a.cmp(b)));
-    let mut expected = 0;
+    let (mut expected, mut before): (u64, Option<&String>) = (0, None);
     for (name, entry) in &entries {
         let [begin, end] = entry.data_offsets;
         if begin != expected {
-            let what = if begin < expected { "overlap the tensor before" } else { "leave a gap" };
+            let overlap = begin < expected;
+            let what = if overlap { "overlap the tensor before" } else { "leave a gap" };
             let problem = format!(
                 "its data begin at {begin} of the data section where {expected} was due: they {what}"
             );
-            return Err(error(name, problem).at(data_start + begin));
+            let error = error(name, problem).at(data_start + begin);
+            return Err(match before {
+                Some(before) if overlap => {
+                    error.beside(before.as_str()).because(FileFault::Overlap)
+                }
+                _ => error,
+            });
         }
         expected = end;
+        before = Some(name);
     }
     if expected != data_len {
         let problem = format!(
@@ -182,10 +196,12 @@ fn tensor(
     Ok(Tensor { name, shape: entry.shape, storage })
 }
 
-/// The JSON header, with duplicate names refused.
+/// The JSON header.
 struct Header {
     tensors: Vec<(String, Entry)>,
     metadata: Vec<(String, String)>,
+    /// The first name that is there twice.
+    twice: Option<String>,
 }
 
 /// One tensor's entry in the header.
@@ -245,7 +261,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let mut header = Header { tensors: Vec::new(), metadata: Vec::new() };
+        let mut header = Header { tensors: Vec::new(), metadata: Vec::new(), twice: None };
         let mut seen = std::collections::HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
             if name.len() > MAX_NAME {
@@ -253,7 +269,9 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 return Err(de::Error::custom(problem));
             }
             if !seen.insert(name.clone()) {
-                return Err(de::Error::custom(format_args!("tensor {name:?} is there twice")));
+                map.next_value::<IgnoredAny>()?;
+                header.twice.get_or_insert(name);
+                continue;
             }
             if name == "__metadata__" {
                 header.metadata = map.next_value::<Strings>()?.0;

@@ -58,7 +58,7 @@ pub fn judge(
 ) -> TestRecord {
     if let Some(row) = record.tensors.iter().find(|row| row.error.is_some()) {
         let reason = format!("{} could not be read; the baseline was left alone", row.tensor);
-        return error(test, &reason);
+        return error(test, &reason, None);
     }
     let tolerance = &planned.pair.baseline;
     let policy = Policy {
@@ -83,7 +83,7 @@ pub fn judge(
             }
             conclude(test, vec![fact("baseline", decision.action.pass, message(&decision))])
         }
-        Err(problem) => error(test, &problem.to_string()),
+        Err(problem) => error(test, &problem.to_string(), None),
     }
 }
 

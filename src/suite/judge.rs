@@ -2,21 +2,27 @@
 From facts to the outcome of each test of a pair.
 */
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::plan::PlannedTest;
 use super::record::{GlobalRow, TensorRow, TestKind, TestOutcome, TestRecord};
+use super::rows::plane_findings;
 use crate::codec::Class;
-use crate::diagnose;
+use crate::diagnose::{self, Cause, Diagnosis};
 use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
 use crate::measure::twin::Twin;
-use crate::measure::{FindingKind, Measured, Pairing};
+use crate::measure::{Finding, FindingKind, Measured, Pairing};
 use crate::metrics::{Metric, Metrics};
 use crate::model::Model;
 use crate::spec::{Diagnostic, Effective, Gate, Resolver, Setting};
 
 /// Check name of what is wrong with the spec itself, as the models show.
 pub const SPEC_CHECK: &str = "spec";
+
+/// Tensors of a pair whose values are searched for a cause: where so many fail, one cause is behind
+/// most of them.
+pub const MOST_EXAMINED: usize = 64;
 
 /// What is known of a pair when its tests are judged.
 pub struct Facts<'a> {
@@ -35,6 +41,8 @@ pub struct Facts<'a> {
     /// Index into `rows` by tensor.
     pub row_of: &'a HashMap<&'a str, usize>,
     pub global: Option<&'a GlobalRow>,
+    /// Tensors whose values were searched for a cause.
+    pub examined: Cell<usize>,
 }
 
 impl Facts<'_> {
@@ -45,7 +53,8 @@ impl Facts<'_> {
         };
         let row = &self.rows[at];
         if let Some(reason) = &row.error {
-            return error(test, reason);
+            let diagnosis = Diagnosis::certain(Cause::UnknownType, reason);
+            return error(test, reason, Some(diagnosis));
         }
         let subject = format!("{}, {}", row.tensor, row.qtype);
         let mut checks = Vec::new();
@@ -73,7 +82,46 @@ impl Facts<'_> {
         }
         let quantized = &self.quantized.tensors[self.pairing.matched[at].quantized];
         gate::check_types(quantized, &row.tensor, self.resolver, &mut checks);
-        conclude(test, checks)
+        let mut record = conclude(test, checks);
+        if record.outcome == TestOutcome::Failed {
+            record.diagnosis = self.diagnose(at, &record.checks);
+        }
+        record
+    }
+
+    /// Looks for the cause of a tensor's failure.
+    fn diagnose(&self, at: usize, checks: &[CheckRecord]) -> Option<Diagnosis> {
+        let matched = self.pairing.matched[at];
+        let (r, q) = (
+            &self.reference.tensors[matched.reference],
+            &self.quantized.tensors[matched.quantized],
+        );
+        let violated = |name: &str| {
+            let found = |it: &&CheckRecord| it.check.starts_with(name) && is_violated(it);
+            checks.iter().find(found)
+        };
+        let damaged = violated("integrity.").or(violated("finite")).is_some();
+        let of_type = || violated("qtype").map(|check| diagnose::of_type(r, q, check));
+        let of_values = || {
+            let Measured::Values { sums, locals } = &self.measured[at] else { return None };
+            let examined = self.examined.get();
+            self.examined.set(examined + 1);
+            let subject = diagnose::Subject {
+                reference: self.reference,
+                quantized: self.quantized,
+                at: matched,
+                all: &self.pairing.matched,
+                locals: Some(locals),
+                twin: self.twins[at].as_ref(),
+            };
+            if examined < MOST_EXAMINED { diagnose::of_values(&subject, sums) } else { None }
+        };
+        let found = if damaged {
+            diagnose::of_companions(self.quantized, q).or_else(of_values).or_else(of_type)
+        } else {
+            of_type()
+        };
+        found.or_else(|| checks.iter().find_map(diagnose::of_check))
     }
 
     /// Integrity gates, and the facts that the spec states about a tensor's values and planes.
@@ -96,17 +144,42 @@ impl Facts<'_> {
             Some(finding) if finding.allowed => ignored(test, &finding.message),
             Some(finding) => {
                 let message = format!("{}: {}", test.part, finding.message);
-                conclude(test, vec![fact(finding.kind.name(), false, message)])
+                let mut record = conclude(test, vec![fact(finding.kind.name(), false, message)]);
+                record.diagnosis = self.why_unmatched(&test.part).or(record.diagnosis);
+                record
             }
-            None => error(test, "the tensor is not in the reference any more"),
+            None => error(test, "the tensor is not in the reference any more", None),
         }
+    }
+
+    /// What leaves nothing to compare.
+    fn hopeless(&self) -> Option<&Finding> {
+        let hopeless = |kind| matches!(kind, FindingKind::NothingInCommon | FindingKind::Empty);
+        self.pairing.findings.iter().find(|finding| hopeless(finding.kind))
+    }
+
+    /// Looks for the cause of a tensor's having no match.
+    fn why_unmatched(&self, name: &str) -> Option<Diagnosis> {
+        if let Some(finding) = self.hopeless() {
+            return Some(Diagnosis::certain(Cause::NothingCompared, &finding.message));
+        }
+        let reshaped = self.pairing.reshaped.iter();
+        let at = reshaped.copied().find(|it| self.reference.tensors[it.reference].name == name)?;
+        diagnose::of_shape(&diagnose::Subject {
+            reference: self.reference,
+            quantized: self.quantized,
+            at,
+            all: &self.pairing.matched,
+            locals: None,
+            twin: None,
+        })
     }
 
     /// The tensor sets, shapes and types of the two models.
     pub fn structure(&self, test: &PlannedTest) -> TestRecord {
-        let hopeless = |kind| matches!(kind, FindingKind::NothingInCommon | FindingKind::Empty);
-        if let Some(finding) = self.pairing.findings.iter().find(|finding| hopeless(finding.kind)) {
-            return error(test, &finding.message);
+        if let Some(finding) = self.hopeless() {
+            let diagnosis = Diagnosis::certain(Cause::NothingCompared, &finding.message);
+            return error(test, &finding.message, Some(diagnosis));
         }
         let mut checks: Vec<CheckRecord> = self
             .pairing
@@ -120,9 +193,9 @@ impl Facts<'_> {
                 fact(finding.kind.name(), finding.allowed, message)
             })
             .collect();
-        for finding in &self.quantized.findings {
-            let message = format!("{}: {} {}", finding.tensor, finding.plane, finding.message);
-            checks.push(fact("companion", false, message));
+        for finding in plane_findings(self.quantized, self.resolver) {
+            let message = format!("{}: {}", finding.tensor, finding.message);
+            checks.push(fact(&finding.kind, finding.allowed, message));
         }
         let failed = self.not_transformed.iter();
         checks.extend(failed.map(|problem| fact("transform", false, problem.clone())));
@@ -180,7 +253,7 @@ impl Facts<'_> {
     pub fn global(&self, test: &PlannedTest) -> TestRecord {
         if let Some(row) = self.rows.iter().find(|row| row.error.is_some()) {
             let reason = format!("{} could not be read, so that there is no whole", row.tensor);
-            return error(test, &reason);
+            return error(test, &reason, None);
         }
         let Some(global) = self.global else {
             let message = "no float tensor was measured".to_owned();
@@ -229,6 +302,10 @@ pub fn fact(check: &str, holds: bool, message: String) -> CheckRecord {
     }
 }
 
+fn is_violated(check: &CheckRecord) -> bool {
+    check.outcome == CheckOutcome::Violated
+}
+
 /// A test passes if no failing check is violated; its reason is the first that is.
 pub fn conclude(test: &PlannedTest, checks: Vec<CheckRecord>) -> TestRecord {
     let failing = |check: &&CheckRecord| {
@@ -246,8 +323,8 @@ pub fn ignored(test: &PlannedTest, why: &str) -> TestRecord {
 }
 
 /// A test that could not be judged.
-pub fn error(test: &PlannedTest, reason: &str) -> TestRecord {
-    without_checks(test, TestOutcome::Error, reason)
+pub fn error(test: &PlannedTest, reason: &str, diagnosis: Option<Diagnosis>) -> TestRecord {
+    TestRecord { diagnosis, ..without_checks(test, TestOutcome::Error, reason) }
 }
 
 fn without_checks(test: &PlannedTest, outcome: TestOutcome, reason: &str) -> TestRecord {

@@ -181,6 +181,10 @@ pub struct PairRecord {
     pub roundtrip: Option<String>,
     /// Why the pair could not be judged.
     pub error: Option<String>,
+    /// The tensors that the error is about, as their file names them.
+    pub error_tensors: Vec<String>,
+    /// The likely cause of the error.
+    pub diagnosis: Option<Diagnosis>,
     /// All measured float tensors as one vector; none if there is none.
     pub global: Option<GlobalRow>,
     /// What does not fit, allowed or not.
@@ -277,6 +281,11 @@ pub struct TensorRow {
     pub shape: Vec<u64>,
     /// `10 log10(Σr²/Σe²)`; `null` if the error is zero.
     pub sqnr_db: Number,
+    /// SQNR that an undamaged tensor of this type has on a sample of these weights; `null` if that is
+    /// not known, or without an error.
+    pub expected_sqnr_db: Number,
+    /// The contract's cosine gate, 0.95; lower where the type justifies no more.
+    pub least_cosine: Number,
     /// `sqrt(Σe²/Σr²)`.
     pub rel_rmse: Number,
     /// `sqrt(Σq²/Σr²)`.

@@ -4,12 +4,20 @@ From measurements to the rows of the record.
 
 use super::record::{FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow};
 use crate::codec::Class;
-use crate::measure::{Finding, Measured};
+use crate::gate;
+use crate::measure::twin::Twin;
+use crate::measure::{Finding, FindingKind, Measured};
 use crate::metrics::{DB_PER_BIT, Metrics, Moments, rate_distortion_gap, verdict};
-use crate::model::{Model, Tensor};
+use crate::model::{Model, ModelFinding, Tensor};
+use crate::spec::{Gate, Resolver, Setting};
 
-/// The row of one matched tensor.
-pub fn tensor_row(reference: &Tensor, quantized: &Tensor, measured: &Measured) -> TensorRow {
+/// The row of one matched tensor; `twin` is what is to be expected of it, if that is known.
+pub fn tensor_row(
+    reference: &Tensor,
+    quantized: &Tensor,
+    measured: &Measured,
+    twin: Option<&Twin>,
+) -> TensorRow {
     let mut row = TensorRow {
         tensor: reference.name.clone(),
         qtype: quantized.qtype().to_owned(),
@@ -21,6 +29,8 @@ pub fn tensor_row(reference: &Tensor, quantized: &Tensor, measured: &Measured) -
         reference_qtype: reference.qtype().to_owned(),
         shape: reference.shape.clone(),
         sqnr_db: Number(f64::NAN),
+        expected_sqnr_db: Number(twin.map_or(f64::NAN, |twin| twin.sample.twin.sqnr_db())),
+        least_cosine: Number(gate::least_cosine(twin)),
         rel_rmse: Number(f64::NAN),
         gain: Number(f64::NAN),
         mean_error: Number(f64::NAN),
@@ -129,6 +139,22 @@ pub fn model_record(model: &Model, path: &str) -> ModelRecord {
         bytes: model.tensors.iter().fold(0u64, |n, tensor| n.saturating_add(tensor.stored_bytes())),
         bits_per_weight: Number(bytes as f64 * 8.0 / elements as f64),
     }
+}
+
+/// Planes of quantized weights that are missing, superfluous or misshapen; allowed if the spec
+/// switched their gate off.
+pub fn plane_findings(quantized: &Model, resolver: &Resolver) -> Vec<FindingRecord> {
+    let record = |finding: &ModelFinding| {
+        let tensor = resolver.rename(&finding.tensor);
+        let off = resolver.tensor(&tensor).integrity(Gate::Companion);
+        FindingRecord {
+            kind: FindingKind::Companion.name().to_owned(),
+            message: format!("{} {}", finding.plane, finding.message),
+            allowed: matches!(off, Some(Setting::Off { .. })),
+            tensor,
+        }
+    };
+    quantized.findings.iter().map(record).collect()
 }
 
 /// A structure finding as the record holds it.

@@ -3,6 +3,7 @@ The run loop: one pair after the other is opened, matched, measured, gated and c
 baseline. It tells a listener what happens and knows no report.
 */
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
@@ -13,8 +14,11 @@ use super::record::{
     BaselineRecord, Contract, Harness, PairRecord, SCHEMA, Source, SpecRecord, TestKind,
     TestOutcome, TestRecord,
 };
-use super::rows::{finding_record, global_row, model_record, sort_rows, tensor_row};
+use super::rows::{
+    finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
+};
 use super::{obligations, verdict};
+use crate::diagnose;
 use crate::measure::twin::Twin;
 use crate::measure::{self, Measured, Pairing, Policy, Progress};
 use crate::model::{self, Model, ModelError};
@@ -115,12 +119,17 @@ fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listene
         }
         Err(error) => {
             let reason = error.to_string();
+            if let OpenError::Model(error) = &error {
+                record.diagnosis = diagnose::of_error(error);
+                let tensors = error.tensor.as_deref().into_iter().chain(error.other.as_deref());
+                record.error_tensors = tensors.map(str::to_owned).collect();
+            }
             record.tests = planned
                 .tests
                 .iter()
                 .map(|test| match &test.ignored {
                     Some(why) => judge::ignored(test, why),
-                    None => judge::error(test, &reason),
+                    None => judge::error(test, &reason, record.diagnosis.clone()),
                 })
                 .collect();
             record.error = Some(reason);
@@ -149,6 +158,8 @@ pub(super) fn empty_record(planned: &PlannedPair) -> PairRecord {
             Quantized::File(_) => None,
         },
         error: None,
+        error_tensors: Vec::new(),
+        diagnosis: None,
         global: None,
         findings: Vec::new(),
         tensors: Vec::new(),
@@ -227,6 +238,8 @@ pub(super) struct Pass {
     pub pairing: Pairing,
     pub measured: Vec<Measured>,
     pub twins: Vec<Option<Twin>>,
+    /// Whether the values of failing tensors are searched for a cause.
+    pub seek_causes: bool,
 }
 
 /// What is known of tensors from an earlier pass, by reference name.
@@ -251,7 +264,7 @@ pub(super) fn measure(
     let find = |matched: &measure::Matched| known?.get(&reference.tensors[matched.reference].name);
     let due: Vec<measure::Matched> =
         pairing.matched.iter().filter(|matched| find(matched).is_none()).copied().collect();
-    let due = Pairing { matched: due, findings: Vec::new() };
+    let due = Pairing { matched: due, ..Pairing::default() };
     let progress = Progress::default();
     let measured = measure::measure(reference, quantized, &due, threads, &progress);
     let twins = measure::twin::twins(reference, quantized, &due.matched, &measured, threads);
@@ -259,7 +272,7 @@ pub(super) fn measure(
     let results =
         pairing.matched.iter().map(|matched| find(matched).cloned().or_else(|| fresh.next()));
     let (measured, twins) = results.flatten().unzip();
-    Pass { pairing, measured, twins }
+    Pass { pairing, measured, twins, seek_causes: known.is_none() }
 }
 
 /// Judges every test of a pair, and records what it found.
@@ -273,7 +286,8 @@ pub(super) fn judge(
 ) {
     let Opened { reference, quantized, .. } = opened;
     record.findings = pass.pairing.findings.iter().map(finding_record).collect();
-    record.tensors = rows(reference, quantized, &pass.pairing, &pass.measured);
+    record.findings.extend(plane_findings(quantized, resolver));
+    record.tensors = rows(reference, quantized, &pass.pairing, &pass.measured, &pass.twins);
     record.global = global_row(&record.tensors);
     let mut tests = judge_facts(planned, resolver, opened, pass, record);
     if let Some(test) = planned.tests.iter().find(|test| test.kind == TestKind::Baseline) {
@@ -309,6 +323,7 @@ fn judge_facts(
         rows: &record.tensors,
         row_of: &row_of,
         global: record.global.as_ref(),
+        examined: Cell::new(if pass.seek_causes { 0 } else { judge::MOST_EXAMINED }),
     };
     let judge = |test: &PlannedTest| match (&test.ignored, test.kind) {
         (Some(why), _) => Some(judge::ignored(test, why)),
@@ -347,14 +362,15 @@ fn rows(
     quantized: &Model,
     pairing: &Pairing,
     measured: &[Measured],
+    twins: &[Option<Twin>],
 ) -> Vec<super::record::TensorRow> {
     pairing
         .matched
         .iter()
-        .zip(measured)
-        .map(|(matched, measured)| {
+        .zip(measured.iter().zip(twins))
+        .map(|(matched, (measured, twin))| {
             let r = &reference.tensors[matched.reference];
-            tensor_row(r, &quantized.tensors[matched.quantized], measured)
+            tensor_row(r, &quantized.tensors[matched.quantized], measured, twin.as_ref())
         })
         .collect()
 }

@@ -8,7 +8,7 @@ anything is skipped, kept or allocated. What was consumed is digested on the way
 use sha2::{Digest, Sha256};
 
 use crate::model::file::hex;
-use crate::model::{ModelError, SourceFile};
+use crate::model::{FileFault, ModelError, SourceFile};
 
 /// Bytes read from the file at a time; no single take may be longer.
 const WINDOW: usize = 64 << 10;
@@ -114,7 +114,7 @@ impl<'a> HeaderReader<'a> {
                 self.remaining(),
                 self.remaining() / item_bytes
             );
-            return Err(self.error(problem).at(at));
+            return Err(self.error(problem).at(at).because(FileFault::Truncated));
         }
         Ok(count)
     }
@@ -129,7 +129,7 @@ impl<'a> HeaderReader<'a> {
                  it is truncated or its header is wrong",
                 self.remaining()
             );
-            return Err(self.error(problem).at(at));
+            return Err(self.error(problem).at(at).because(FileFault::Truncated));
         }
         if len > limit {
             let problem = format!("{what} claims {len} bytes, over the limit of {limit}");
@@ -172,11 +172,13 @@ impl<'a> HeaderReader<'a> {
         if len <= self.remaining() {
             return Ok(());
         }
-        Err(self.error(format!(
-            "the file ends inside its header: {what} needs {len} bytes, {} are left; \
+        Err(self
+            .error(format!(
+                "the file ends inside its header: {what} needs {len} bytes, {} are left; \
              it is truncated",
-            self.remaining()
-        )))
+                self.remaining()
+            ))
+            .because(FileFault::Truncated))
     }
 
     /// Moves the window so that it begins at the cursor.
