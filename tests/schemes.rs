@@ -682,8 +682,11 @@ fn folded_scales_are_found_and_taken_out() {
     for plus_one in [0.0, 1.0] {
         let reference = build(plus_one, false);
         let mut quantized = build(plus_one, true);
-        assert!(scheme::folds(&reference, &reference).unwrap().is_empty(), "nothing is folded");
-        let folds = scheme::folds(&reference, &quantized).unwrap();
+        assert!(
+            scheme::folds(&reference, &reference, &str::to_owned).unwrap().is_empty(),
+            "nothing is folded"
+        );
+        let folds = scheme::folds(&reference, &quantized, &str::to_owned).unwrap();
         let found: Vec<(&str, Vec<&str>)> = folds
             .iter()
             .map(|fold| (&*fold.producer, fold.consumers.iter().map(|name| &**name).collect()))
@@ -696,7 +699,7 @@ fn folded_scales_are_found_and_taken_out() {
             ("l.0.mlp.up_proj.weight", vec!["l.0.mlp.down_proj.weight"]),
         ];
         assert_eq!(found, expected, "{plus_one}");
-        scheme::unfold(&mut quantized, &folds);
+        scheme::unfold(&mut quantized, &folds, &str::to_owned);
         for (own, other) in reference.tensors.iter().zip(&quantized.tensors) {
             let mut scratch = Scratch::default();
             let a = decode(&reference, own, 0..own.numel(), &mut scratch);

@@ -9,17 +9,19 @@ use std::io::{self, Write};
 
 use super::Failure;
 use super::args::{DiffArgs, thread_count};
-use crate::measure::{self, FindingKind, Policy, Progress};
-use crate::model;
+use crate::gate;
+use crate::measure::{self, FindingKind, Pairing, Policy, Progress};
+use crate::model::{self, Model, scheme};
 use crate::report;
 use crate::suite::exit::Exit;
-use crate::suite::record::TensorRow;
+use crate::suite::record::{FindingRecord, TensorRow};
 use crate::suite::{finding_record, global_row, sort_rows, tensor_row};
 
 /// Compares two models and prints a row per tensor.
 pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let reference = model::open(&args.reference)?;
-    let quantized = model::open(&args.quantized)?;
+    let mut quantized = model::open(&args.quantized)?;
+    let mut notes = model::scheme::align(&reference, &mut quantized);
     let policy = Policy {
         allow_missing: &|_| args.allow_missing,
         allow_extra: &|_| args.allow_missing,
@@ -38,71 +40,137 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
             tensor_row(r, &quantized.tensors[matched.quantized], measured, None)
         })
         .collect();
+    let planes = plane_findings(&quantized, &pairing, &rows);
     sort_rows(&mut rows);
 
     let threshold = (!args.no_threshold).then_some(args.threshold);
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    if args.json {
-        let (r, q) = (args.reference.to_string_lossy(), args.quantized.to_string_lossy());
-        let findings: Vec<_> = pairing.findings.iter().map(finding_record).collect();
-        let global = global_row(&rows);
-        let object = report::tsv::Diff::new(&r, &q, threshold, &rows);
-        report::tsv::Diff { global: global.as_ref(), findings: &findings, ..object }
-            .write(&mut out)?;
-    } else {
-        report::tsv::write_rows(&mut out, &rows)?;
-    }
-    out.flush()?;
-
     let mut problems = Problems::default();
-    for finding in pairing.findings.iter().filter(|finding| !finding.allowed) {
-        match (finding.kind, finding.tensor.as_str()) {
-            (FindingKind::NothingInCommon | FindingKind::Empty, _) | (_, "") => {
-                problems.invalid(&finding.message);
-            }
-            (_, tensor) => problems.invalid(&format!("{tensor:?}: {}", finding.message)),
-        }
+    problems.structure(&pairing);
+    for finding in &planes {
+        problems.say_once(&format!("{:?}: {}", finding.tensor, finding.message));
     }
     for row in &rows {
-        judge(row, threshold, &mut problems);
+        problems.judge(row, threshold);
+    }
+    if problems.invalid() {
+        notes.extend(folded(&reference, &quantized));
+    }
+
+    let findings: Vec<_> = pairing.findings.iter().map(finding_record).chain(planes).collect();
+    print(args, threshold, &rows, &findings, &notes)?;
+    for note in &notes {
+        eprintln!("note: {note}");
+    }
+    for message in &problems.messages {
+        eprintln!("error: {message}");
     }
     Ok(problems.exit())
 }
 
-/// What is wrong, said on standard error as it is found.
+fn print(
+    args: &DiffArgs,
+    threshold: Option<f64>,
+    rows: &[TensorRow],
+    findings: &[FindingRecord],
+    notes: &[String],
+) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        let (r, q) = (args.reference.to_string_lossy(), args.quantized.to_string_lossy());
+        let global = global_row(rows);
+        let object = report::tsv::Diff::new(&r, &q, threshold, rows);
+        report::tsv::Diff { global: global.as_ref(), findings, notes, ..object }.write(&mut out)?;
+    } else {
+        report::tsv::write_rows(&mut out, rows)?;
+    }
+    out.flush()
+}
+
+/// What is wrong with the planes of the quantized model's weights: those that are missing or do not
+/// fit, and those of the compared weights that are zero or not finite.
+fn plane_findings(model: &Model, pairing: &Pairing, rows: &[TensorRow]) -> Vec<FindingRecord> {
+    let record = |tensor: &str, message: String| FindingRecord {
+        kind: FindingKind::Companion.name().to_owned(),
+        tensor: tensor.to_owned(),
+        message,
+        allowed: false,
+    };
+    let mut found: Vec<FindingRecord> = model
+        .findings
+        .iter()
+        .map(|finding| record(&finding.tensor, format!("{} {}", finding.plane, finding.message)))
+        .collect();
+    for (matched, row) in pairing.matched.iter().zip(rows) {
+        let rr = row.sums.as_ref().map_or(f64::NAN, |sums| sums.rr.0);
+        let problems = gate::plane_problems(model, &model.tensors[matched.quantized], rr);
+        found.extend(problems.into_iter().map(|(_, problem)| record(&row.tensor, problem)));
+    }
+    found
+}
+
+/// Scales that a quantizer folded into norms or other weights, so that tensors differ although the
+/// models do not.
+fn folded(reference: &Model, quantized: &Model) -> Vec<String> {
+    let folds = scheme::folds(reference, quantized, &str::to_owned).unwrap_or_default();
+    let remedy = "no damage by itself: `unfold = true` in a spec takes them out";
+    folds.iter().map(|fold| format!("{}; {remedy}", fold.describe())).collect()
+}
+
+/// What is wrong, in the order in which it is found.
 #[derive(Default)]
 struct Problems {
-    invalid: bool,
+    messages: Vec<String>,
     unreadable: bool,
 }
 
 impl Problems {
-    fn invalid(&mut self, message: &str) {
-        self.invalid = true;
-        eprintln!("error: {message}");
+    fn invalid(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    fn say(&mut self, message: &str) {
+        self.messages.push(message.to_owned());
+    }
+
+    /// What two lists of findings may hold.
+    fn say_once(&mut self, message: &str) {
+        if !self.messages.iter().any(|said| said == message) {
+            self.say(message);
+        }
+    }
+
+    /// What does not fit between the two models.
+    fn structure(&mut self, pairing: &Pairing) {
+        for finding in pairing.findings.iter().filter(|finding| !finding.allowed) {
+            match finding.tensor.as_str() {
+                "" => self.say(&finding.message),
+                tensor => self.say(&format!("{tensor:?}: {}", finding.message)),
+            }
+        }
+    }
+
+    /// The values of one tensor.
+    fn judge(&mut self, row: &TensorRow, threshold: Option<f64>) {
+        let tensor = &row.tensor;
+        if let Some(error) = &row.error {
+            self.unreadable = true;
+            self.say(&format!("{tensor:?}: {error}"));
+        } else if let Some(at) = row.first_difference {
+            self.say(&format!("{tensor:?}: {} element {at} differs", row.qtype));
+        } else if row.nonfinite > 0 {
+            self.say(&format!("{tensor:?}: {} NaN or infinite values", row.nonfinite));
+        } else if report::tsv::is_below(row, threshold) {
+            let (cosine, bound) = (row.cosine.0, threshold.unwrap_or(f64::NAN));
+            self.say(&format!("{tensor:?}: cosine {cosine:.6} is below {bound}"));
+        }
     }
 
     /// A model that cannot be judged outweighs one that was judged bad.
     fn exit(&self) -> Exit {
-        match (self.unreadable, self.invalid) {
+        match (self.unreadable, self.invalid()) {
             (true, _) => Exit::InputError,
             (false, true) => Exit::ValidationFailed,
             (false, false) => Exit::Ok,
         }
-    }
-}
-
-fn judge(row: &TensorRow, threshold: Option<f64>, problems: &mut Problems) {
-    let tensor = &row.tensor;
-    if let Some(error) = &row.error {
-        problems.unreadable = true;
-        eprintln!("error: {tensor:?}: {error}");
-    } else if let Some(at) = row.first_difference {
-        problems.invalid(&format!("{tensor:?}: {} element {at} differs", row.qtype));
-    } else if row.nonfinite > 0 {
-        problems.invalid(&format!("{tensor:?}: {} NaN or infinite values", row.nonfinite));
-    } else if report::tsv::is_below(row, threshold) {
-        let (cosine, bound) = (row.cosine.0, threshold.unwrap_or(f64::NAN));
-        problems.invalid(&format!("{tensor:?}: cosine {cosine:.6} is below {bound}"));
     }
 }

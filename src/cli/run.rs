@@ -10,14 +10,16 @@ use super::Failure;
 use super::args::thread_count;
 use super::console::{Console, one_line, wants_color};
 use super::run_args::{FailLevel, Format, NoTests, RunArgs};
+use crate::codec::TensorType;
+use crate::model::scheme;
 use crate::report;
 use crate::spec::{self, Granularity, LoadOptions, Spec};
 use crate::suite::baseline::Baselines;
 use crate::suite::exit::Exit;
 use crate::suite::falsify::record::Falsification;
 use crate::suite::plan::{self, Choice, Plan};
-use crate::suite::record::{Contract, TestOutcome};
-use crate::suite::{self, Options};
+use crate::suite::record::{Contract, Level, TestOutcome};
+use crate::suite::{self, Options, SPEC_CHECK};
 
 /// Where specs are looked for if no `--spec` says otherwise.
 const DEFAULT_ROOT: &str = "specs";
@@ -65,7 +67,7 @@ pub fn load_specs(args: &SpecArgs) -> Result<Vec<Spec>, Failure> {
 /// Loads the specs whose name is wanted.
 fn load_some(args: &SpecArgs, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Spec>, Failure> {
     let profile = args.profile.map(str::to_owned);
-    let options = LoadOptions { profile, ..LoadOptions::default() };
+    let options = LoadOptions { profile, knows_qtype, ..LoadOptions::default() };
     let roots: Vec<PathBuf> =
         if args.spec.is_empty() { vec![DEFAULT_ROOT.into()] } else { args.spec.to_vec() };
     let (mut specs, mut problems) = (Vec::new(), Vec::new());
@@ -104,6 +106,11 @@ fn discover(root: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::new(Exit::NoTests, problem));
     }
     Ok(paths)
+}
+
+/// Is this what `qualm inspect` prints as a type: an element or block type, or a scheme?
+fn knows_qtype(name: &str) -> bool {
+    TensorType::from_name(name).is_some() || scheme::names_scheme(name)
 }
 
 /// The directory below which a spec's name begins.
@@ -180,6 +187,7 @@ fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit
         eprintln!("warning: {warning}");
     }
     console.end(&contract, started.elapsed().as_secs_f64())?;
+    warn_of_spec(&contract);
     if std::env::var_os("NEXTEST").is_some() {
         explain_to_nextest(&contract);
     }
@@ -192,6 +200,17 @@ fn attach_evidence(contract: &mut Contract, args: &RunArgs) {
         Ok(None) => {}
         Ok(Some(found)) => suite::falsify::attach(contract, &found),
         Err(problem) => eprintln!("warning: {problem}"),
+    }
+}
+
+/// What the models show to be of no use in a spec, which fails no test.
+fn warn_of_spec(contract: &Contract) {
+    let pairs = contract.specs.iter().flat_map(|spec| &spec.pairs);
+    for check in pairs.flat_map(|pair| &pair.tests).flat_map(|test| &test.checks) {
+        if check.check == SPEC_CHECK && check.level == Level::Warn {
+            let place = check.source.as_ref().map(report::place).unwrap_or_default();
+            eprintln!("warning: {}\n  --> {place}", one_line(&check.message));
+        }
     }
 }
 

@@ -95,22 +95,27 @@ pub fn check_companions(
             checks.push(check("companion", holds, message, Some(&companions.at)));
         }
     }
-    let Some(weight) = weight else { return };
-    match weight.check_planes(&model.files, &mut Scratch::default()) {
-        Ok(findings) => {
-            for finding in findings {
-                // A weight that is zero in the reference needs no scale.
-                if finding.fault == PlaneFault::Zero && sums.rr == 0.0 {
-                    continue;
-                }
-                let message = format!("{name}: {} {}", finding.plane, finding.message);
-                let gate =
-                    if finding.fault == PlaneFault::NonFinite { "finite" } else { "companion" };
-                checks.push(check(gate, false, message, None));
-            }
-        }
-        Err(error) => checks.push(check("companion", false, format!("{name}: {error}"), None)),
+    for (gate, problem) in plane_problems(model, tensor, sums.rr) {
+        checks.push(check(gate, false, format!("{name}: {problem}"), None));
     }
+}
+
+/// What is wrong with the values of a weight's planes, each with the gate that it fails; `rr` is the
+/// Σr² of its reference, because a weight that is zero there needs no scale.
+pub fn plane_problems(model: &Model, tensor: &Tensor, rr: f64) -> Vec<(&'static str, String)> {
+    let Storage::Joined(weight) = &tensor.storage else { return Vec::new() };
+    let findings = match weight.check_planes(&model.files, &mut Scratch::default()) {
+        Ok(findings) => findings,
+        Err(error) => return vec![("companion", error.to_string())],
+    };
+    findings
+        .into_iter()
+        .filter(|finding| finding.fault != PlaneFault::Zero || rr != 0.0)
+        .map(|finding| {
+            let gate = if finding.fault == PlaneFault::NonFinite { "finite" } else { "companion" };
+            (gate, format!("{} {}", finding.plane, finding.message))
+        })
+        .collect()
 }
 
 /// Why a plane that must be beside a weight is not there, or of no use.

@@ -6,6 +6,7 @@ mod fold;
 mod grid;
 mod pairing;
 mod plan;
+pub mod printed_stats;
 mod roundtrip;
 mod scan;
 mod sides;

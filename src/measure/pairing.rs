@@ -175,13 +175,18 @@ fn mismatch(
     matched: Matched,
 ) -> Option<(FindingKind, String)> {
     let (r, q) = (&reference.tensors[matched.reference], &quantized.tensors[matched.quantized]);
+    if let Storage::Undecodable { reason, .. } = &q.storage {
+        // Planes that do not fit each other are damage. What is only not known here cannot be
+        // judged: the tensor's own test says so, and why.
+        let damaged = quantized.findings.iter().any(|finding| finding.tensor == q.name);
+        return damaged.then(|| (FindingKind::Companion, reason.clone()));
+    }
+    if matches!(r.storage, Storage::Undecodable { .. }) {
+        return None;
+    }
     if r.shape != q.shape {
         let message = format!("its shape is {:?}, the reference's {:?}", q.shape, r.shape);
         return Some((FindingKind::Shape, message));
-    }
-    let undecodable = |storage: &Storage| matches!(storage, Storage::Undecodable { .. });
-    if undecodable(&r.storage) || undecodable(&q.storage) {
-        return None; // The tensor's own test fails, with the reason.
     }
     let exact = |class: Class| class == Class::Exact;
     let differs =

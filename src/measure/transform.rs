@@ -32,8 +32,9 @@ pub fn transform(reference: &mut Model, quantized: &mut Model, resolver: &Resolv
         }
     }
     for (norm, consumers) in folds {
-        match scheme::declared(reference, quantized, &norm, consumers) {
-            Ok(fold) => scheme::unfold(quantized, &[fold]),
+        let rename = |name: &str| resolver.rename(name);
+        match scheme::declared(reference, quantized, &rename, &norm, consumers) {
+            Ok(fold) => scheme::unfold(quantized, &[fold], &rename),
             Err(problem) => problems.push(format!("{norm}: {problem}")),
         }
     }

@@ -85,6 +85,8 @@ pub struct Diff<'a> {
     pub global: Option<&'a GlobalRow>,
     /// What does not fit between the two models.
     pub findings: &'a [FindingRecord],
+    /// What is worth knowing and no fault.
+    pub notes: &'a [String],
 }
 
 impl<'a> Diff<'a> {
@@ -96,8 +98,17 @@ impl<'a> Diff<'a> {
         tensors: &'a [TensorRow],
     ) -> Self {
         let any_below_threshold = tensors.iter().any(|row| is_below(row, threshold));
-        let (global, findings) = (None, [].as_slice());
-        Self { reference, quantized, threshold, tensors, any_below_threshold, global, findings }
+        let (global, findings, notes) = (None, [].as_slice(), [].as_slice());
+        Self {
+            reference,
+            quantized,
+            threshold,
+            tensors,
+            any_below_threshold,
+            global,
+            findings,
+            notes,
+        }
     }
 
     /// Writes it, pretty, with a line feed at the end.

@@ -483,6 +483,12 @@ static PAIR: Shape = Shape {
                  reading a quantized model.",
             ),
             key("imatrix", Kind::Text, "Path of an importance matrix for roundtrip."),
+            key(
+                "quantize_stats",
+                Kind::Text,
+                "Path of what `llama-quantize-stats -p` printed for the reference; every tensor's \
+                 RMSE through the round trip must agree with it to 1e-5.",
+            ),
         ],
         SHARED,
         &[

@@ -57,6 +57,8 @@ pub struct Pair {
     pub nonzero: Vec<Pattern>,
     /// What the converter did to tensors on purpose.
     pub transform: Vec<Transform>,
+    /// What `llama-quantize-stats` printed for the reference: a round trip must agree with it.
+    pub quantize_stats: Option<ModelPath>,
     /// Undo scales that were folded into norms or previous layers, where unambiguous.
     pub unfold: bool,
     /// Storage schemes of tensors where the file cannot tell.

@@ -25,6 +25,7 @@ struct Templates<'t> {
     quantized: Option<Template<'t>>,
     roundtrip: Option<Template<'t>>,
     imatrix: Option<Template<'t>>,
+    quantize_stats: Option<Template<'t>>,
 }
 
 /// Reads a pair and adds what it stands for to `pairs`.
@@ -80,6 +81,7 @@ fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis])
         quantized: template("quantized"),
         roundtrip: template("roundtrip"),
         imatrix: template("imatrix"),
+        quantize_stats: template("quantize_stats"),
     };
     match (table.has("quantized"), table.has("roundtrip")) {
         (true, true) => {
@@ -107,14 +109,18 @@ fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis])
         let finding = findings.error(table.key_span("imatrix"), message);
         findings.push(finding.help("an importance matrix only serves to quantize in memory"));
     }
+    if table.has("quantize_stats") && (!table.has("roundtrip") || table.has("imatrix")) {
+        let message = "`quantize_stats` belongs to a `roundtrip` without `imatrix`";
+        let finding = findings.error(table.key_span("quantize_stats"), message);
+        findings.push(finding.help("llama-quantize-stats reads no quantized file and no imatrix"));
+    }
     templates
 }
 
 impl Templates<'_> {
     fn all(&self) -> impl Iterator<Item = &Template<'_>> {
-        [&self.name, &self.reference, &self.quantized, &self.roundtrip, &self.imatrix]
-            .into_iter()
-            .flatten()
+        let models = [&self.reference, &self.quantized, &self.imatrix, &self.quantize_stats];
+        [&self.name, &self.roundtrip].into_iter().chain(models).flatten()
     }
 
     fn used_axes(&self) -> Vec<usize> {
@@ -196,6 +202,7 @@ impl Filling<'_> {
         let name = self.name(findings);
         let reference = self.path(findings, self.templates.reference.as_ref());
         let quantized = self.quantized(findings);
+        let quantize_stats = self.path(findings, self.templates.quantize_stats.as_ref());
         let name_template = self.templates.name.as_ref()?;
         let (name, reference, quantized) = (name?, reference?, quantized?);
         if matches!(&quantized, Quantized::File(model) if model.path == reference.path) {
@@ -233,6 +240,7 @@ impl Filling<'_> {
             metadata_equal: shared.metadata_equal.clone(),
             nonzero: shared.nonzero.clone(),
             transform: demands.transform.clone(),
+            quantize_stats,
             unfold: demands.unfold,
             scheme: demands.scheme.clone(),
             companions: demands.companions.clone(),

@@ -5,17 +5,19 @@ From facts to the outcome of each test of a pair.
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use super::obligations::PARITY_CHECK;
 use super::plan::PlannedTest;
-use super::record::{GlobalRow, TensorRow, TestKind, TestOutcome, TestRecord};
+use super::record::{GlobalRow, Number, TensorRow, TestKind, TestOutcome, TestRecord};
 use super::rows::plane_findings;
 use crate::codec::Class;
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
+use crate::measure::printed_stats::PrintedStats;
 use crate::measure::twin::Twin;
 use crate::measure::{Finding, FindingKind, Measured, Pairing};
 use crate::metrics::{Metric, Metrics};
 use crate::model::Model;
-use crate::spec::{Diagnostic, Effective, Gate, Resolver, Setting};
+use crate::spec::{Diagnostic, Effective, Gate, Judgement, Resolver, Setting, Severity};
 
 /// Check name of what is wrong with the spec itself, as the models show.
 pub const SPEC_CHECK: &str = "spec";
@@ -23,6 +25,9 @@ pub const SPEC_CHECK: &str = "spec";
 /// Tensors of a pair whose values are searched for a cause: where so many fail, one cause is behind
 /// most of them.
 pub const MOST_EXAMINED: usize = 64;
+
+/// How closely a round trip must agree with `llama-quantize-stats`, which prints eight digits.
+const PARITY: f64 = 1e-5;
 
 /// What is known of a pair when its tests are judged.
 pub struct Facts<'a> {
@@ -35,8 +40,10 @@ pub struct Facts<'a> {
     /// In the order of `pairing.matched`, as are `twins` and `rows`.
     pub measured: &'a [Measured],
     pub twins: &'a [Option<Twin>],
-    /// What the spec says the converter did, and could not be done to the reference.
-    pub not_transformed: &'a [String],
+    /// What the spec asks to be done to one of the models and could not be done, by check name.
+    pub undone: &'a [(&'static str, String)],
+    /// What `llama-quantize-stats` printed for the reference, if the spec names that.
+    pub printed: Option<&'a PrintedStats>,
     pub rows: &'a [TensorRow],
     /// Index into `rows` by tensor.
     pub row_of: &'a HashMap<&'a str, usize>,
@@ -71,6 +78,7 @@ impl Facts<'_> {
             if let Some(metrics) = row.metrics() {
                 let tensor = self.resolver.tensor(&row.tensor);
                 self.metric_checks(tensor.bounds(), &metrics, &subject, &mut checks);
+                self.parity_check(row, &mut checks);
             }
             self.integrity_checks(at, &subject, &mut checks);
         } else {
@@ -195,16 +203,68 @@ impl Facts<'_> {
             .collect();
         for finding in plane_findings(self.quantized, self.resolver) {
             let message = format!("{}: {}", finding.tensor, finding.message);
-            checks.push(fact(&finding.kind, finding.allowed, message));
+            if !checks.iter().any(|check| check.message == message) {
+                checks.push(fact(&finding.kind, finding.allowed, message));
+            }
         }
-        let failed = self.not_transformed.iter();
-        checks.extend(failed.map(|problem| fact("transform", false, problem.clone())));
+        checks
+            .extend(self.undone.iter().map(|(check, problem)| fact(check, false, problem.clone())));
         self.quantized_checks(&mut checks);
-        checks.extend(self.unmatched.iter().map(|diagnostic| CheckRecord {
-            source: Some(Source::from(&diagnostic.location)),
-            ..fact(SPEC_CHECK, false, diagnostic.message.clone())
-        }));
+        self.printed_check(&mut checks);
+        checks.extend(self.unmatched.iter().map(spec_check));
+        checks.extend(self.idle().iter().map(spec_check));
         conclude(test, checks)
+    }
+
+    /// What of the spec is of no use for these models: waivers that nothing needs, rules that decide
+    /// nothing.
+    fn idle(&self) -> Vec<Diagnostic> {
+        let mut waivers = Vec::new();
+        for row in self.rows {
+            let Some(metrics) = row.metrics() else { continue };
+            for effective in self.resolver.tensor(&row.tensor).bounds() {
+                let value = gate::value_of(&metrics, effective.metric);
+                if let Judgement::Waived(index) = effective.judge(value) {
+                    waivers.push(index);
+                }
+            }
+        }
+        let mut idle = self.resolver.unused_waivers(&waivers);
+        let names = self.reference.tensors.iter().map(|tensor| tensor.name.as_str());
+        idle.extend(self.resolver.shadowed_rules(names));
+        idle
+    }
+
+    /// A file of `llama-quantize-stats` that names none of the tensors shows nothing.
+    fn printed_check(&self, checks: &mut Vec<CheckRecord>) {
+        let (Some(printed), Some(file)) = (self.printed, &self.resolver.pair().quantize_stats)
+        else {
+            return;
+        };
+        if !self.rows.iter().any(|row| printed.contains_key(&row.tensor)) {
+            let message = format!("{} names no tensor of the reference", file.written);
+            let source = Some(Source::from(&file.at));
+            checks.push(CheckRecord { source, ..fact("parity", false, message) });
+        }
+    }
+
+    /// The round trip's RMSE against what `llama-quantize-stats` printed.
+    fn parity_check(&self, row: &TensorRow, checks: &mut Vec<CheckRecord>) {
+        let printed = self.printed.and_then(|printed| printed.get(&row.tensor));
+        let (Some(&printed), Some(file)) = (printed, &self.resolver.pair().quantize_stats) else {
+            return;
+        };
+        let holds = (row.rmse.0 - printed).abs() <= PARITY;
+        let message = format!(
+            "rmse {:.8}, llama-quantize-stats {printed:.8} ({}, {})",
+            row.rmse.0, row.tensor, row.qtype
+        );
+        checks.push(CheckRecord {
+            value: Some(Number(row.rmse.0)),
+            bound: Some(Number(printed)),
+            source: Some(Source::from(&file.at)),
+            ..fact(PARITY_CHECK, holds, message)
+        });
     }
 
     /// A "quantized" model of which every tensor is stored in the reference's own float type holds
@@ -257,7 +317,8 @@ impl Facts<'_> {
         }
         let Some(global) = self.global else {
             let message = "no float tensor was measured".to_owned();
-            let bounded = self.global_bounds().next().is_some();
+            let grouped = !self.resolver.pair().groups.is_empty();
+            let bounded = grouped || self.global_bounds().next().is_some();
             return conclude(test, vec![fact("measured", !bounded, message)]);
         };
         let subject = format!("{} tensors, {} elements", global.tensors, global.numel);
@@ -266,6 +327,9 @@ impl Facts<'_> {
         if let Some(metrics) = global.metrics() {
             self.metric_checks(self.global_bounds(), &metrics, &subject, &mut checks);
         }
+        let floats = self.rows.iter().filter(|row| row.sums.is_some());
+        let members = floats.map(|row| (row.tensor.as_str(), finite_metrics(row)));
+        gate::check_groups(self.resolver, members, &mut checks);
         conclude(test, checks)
     }
 
@@ -284,6 +348,24 @@ impl Facts<'_> {
             let value = gate::value_of(metrics, effective.metric);
             gate::check_metric(&effective, self.resolver.pair(), value, subject, checks);
         }
+    }
+}
+
+/// A row's metrics, unless NaN or infinity make them worthless.
+fn finite_metrics(row: &TensorRow) -> Option<Metrics> {
+    row.metrics().filter(|_| row.nonfinite == 0)
+}
+
+/// What is wrong with the spec, as the models show.
+fn spec_check(diagnostic: &Diagnostic) -> CheckRecord {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::Fail,
+        Severity::Warning => Level::Warn,
+    };
+    CheckRecord {
+        level,
+        source: Some(Source::from(&diagnostic.location)),
+        ..fact(SPEC_CHECK, false, diagnostic.message.clone())
     }
 }
 

@@ -5,6 +5,7 @@ The run: ids, selection, the loop over pairs, and the record of what came out.
 pub mod baseline;
 pub mod exit;
 pub mod falsify;
+mod folds;
 mod judge;
 pub mod obligations;
 pub mod plan;
@@ -14,5 +15,6 @@ mod run;
 pub mod select;
 mod verdict;
 
+pub use judge::SPEC_CHECK;
 pub use rows::{finding_record, global_row, model_record, sort_rows, tensor_row};
 pub use run::{Listener, Options, run};

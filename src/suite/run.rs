@@ -17,12 +17,13 @@ use super::record::{
 use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
 };
-use super::{obligations, verdict};
+use super::{folds, obligations, verdict};
 use crate::diagnose;
+use crate::measure::printed_stats::{self, PrintedStats};
 use crate::measure::twin::Twin;
 use crate::measure::{self, Measured, Pairing, Policy, Progress};
 use crate::model::{self, Model, ModelError};
-use crate::spec::{Pair, Quantized, Resolver, SpecErrors, Usage};
+use crate::spec::{Diagnostic, Pair, Quantized, Resolver, SpecErrors, Usage};
 
 /// Hears what happens, in the order of the plan.
 pub trait Listener {
@@ -52,12 +53,21 @@ pub fn run(plan: &Plan, options: &Options, listener: &mut dyn Listener) -> Contr
     let started = Instant::now();
     let mut specs: Vec<SpecRecord> = Vec::new();
     let mut failures = 0;
-    for planned in &plan.pairs {
+    let mut usages: Usages = Vec::new();
+    for (index, planned) in plan.pairs.iter().enumerate() {
         if options.max_fail.is_some_and(|most| failures >= most) {
             break;
         }
         listener.pair(planned);
-        let pair = run_pair(planned, options, listener);
+        let same_spec = |at: Option<usize>| {
+            let other = at.and_then(|at| plan.pairs.get(at));
+            other.is_some_and(|other| other.spec.name == planned.spec.name)
+        };
+        if !same_spec(index.checked_sub(1)) {
+            usages.clear();
+        }
+        let last = !same_spec(Some(index + 1));
+        let pair = run_pair(planned, options, last, &mut usages, listener);
         listener.pair_done(&pair);
         failures += pair
             .tests
@@ -102,11 +112,25 @@ fn spec_record(planned: &PlannedPair) -> SpecRecord {
     }
 }
 
-/// Runs one pair; whatever goes wrong becomes the outcome of its tests.
-fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listener) -> PairRecord {
+/// Which globs of a spec have matched something, by pair.
+type Usages<'a> = Vec<(&'a Pair, Usage)>;
+
+/// Runs one pair; whatever goes wrong becomes the outcome of its tests. After the last pair of a spec
+/// the globs that all of them share are judged as well.
+fn run_pair<'a>(
+    planned: &PlannedPair<'a>,
+    options: &Options,
+    last: bool,
+    usages: &mut Usages<'a>,
+    listener: &mut dyn Listener,
+) -> PairRecord {
     let mut record = empty_record(planned);
     match open(planned) {
-        Ok((opened, resolver)) => {
+        Ok((mut opened, resolver)) => {
+            usages.push((planned.pair, usage(&resolver, &opened.reference, &opened.quantized)));
+            if last {
+                opened.unmatched_shared = planned.spec.unmatched_shared(usages);
+            }
             let (reference, quantized) = (&opened.reference, &opened.quantized);
             let (of_reference, of_quantized) = written(planned.pair);
             record.reference = Some(model_record(reference, of_reference));
@@ -116,6 +140,11 @@ fn run_pair(planned: &PlannedPair, options: &Options, listener: &mut dyn Listene
             record.notes.extend(opened.notes.iter().cloned());
             let pass = measure(planned, &resolver, &opened, options.threads, None);
             judge(planned, options.baselines.as_ref(), &resolver, &opened, &pass, &mut record);
+            if !planned.pair.unfold {
+                let found =
+                    folds::explain(reference, quantized, &resolver, &planned.id, &mut record.tests);
+                record.notes.extend(found);
+            }
         }
         Err(error) => {
             let reason = error.to_string();
@@ -192,14 +221,24 @@ pub(super) enum OpenError {
 pub(super) struct Opened {
     pub reference: Model,
     pub quantized: Model,
-    not_transformed: Vec<String>,
+    printed: Option<PrintedStats>,
+    /// What was to be done to the models and could not be, by check name.
+    undone: Vec<(&'static str, String)>,
+    /// Globs that all pairs of the spec share and that match nothing in any of them.
+    unmatched_shared: Vec<Diagnostic>,
     notes: Vec<String>,
 }
 
 fn open<'a>(planned: &PlannedPair<'a>) -> Result<(Opened, Resolver<'a>), OpenError> {
     let resolver = planned.spec.resolver(planned.pair)?;
     let (reference, quantized) = load(planned)?;
-    Ok((prepare(reference, quantized, &resolver), resolver))
+    let mut opened = prepare(reference, quantized, &resolver);
+    if let (Quantized::Roundtrip { ty, .. }, Some(file)) =
+        (&planned.pair.quantized, &planned.pair.quantize_stats)
+    {
+        opened.printed = Some(printed_stats::read(&file.path, *ty)?);
+    }
+    Ok((opened, resolver))
 }
 
 /// Reference and quantized model, as they are stored.
@@ -208,9 +247,10 @@ pub(super) fn load(planned: &PlannedPair) -> Result<(Model, Model), ModelError> 
     let reference = model::open(&pair.reference.path)?;
     let quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,
-        Quantized::Roundtrip { ty, .. } => {
+        Quantized::Roundtrip { ty, imatrix, .. } => {
+            let imatrix = imatrix.as_ref().map(|it| model::imatrix::read(&it.path)).transpose()?;
             let mut model = model::open(&pair.reference.path)?;
-            measure::round_trip(&mut model, *ty);
+            measure::round_trip(&mut model, *ty, imatrix.as_ref());
             model
         }
     };
@@ -219,9 +259,17 @@ pub(super) fn load(planned: &PlannedPair) -> Result<(Model, Model), ModelError> 
 
 /// Makes the tensors of two models answer to each other.
 pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Resolver) -> Opened {
-    let notes = model::scheme::align(&reference, &mut quantized);
-    let not_transformed = measure::transform(&mut reference, &mut quantized, resolver);
-    Opened { reference, quantized, not_transformed, notes }
+    let mut notes = model::scheme::align(&reference, &mut quantized);
+    let problems = measure::transform(&mut reference, &mut quantized, resolver);
+    let mut undone: Vec<_> = problems.into_iter().map(|problem| ("transform", problem)).collect();
+    if resolver.pair().unfold {
+        match folds::unfold(&reference, &mut quantized, resolver) {
+            Ok(mut unfolded) => notes.append(&mut unfolded),
+            Err(error) => undone.push(("unfold", error.to_string())),
+        }
+    }
+    let (printed, unmatched_shared) = (None, Vec::new());
+    Opened { reference, quantized, printed, undone, unmatched_shared, notes }
 }
 
 /// Which of the pair's globs match something.
@@ -308,7 +356,8 @@ fn judge_facts(
 ) -> Vec<TestRecord> {
     let Opened { reference, quantized, .. } = opened;
     let usage = usage(resolver, reference, quantized);
-    let unmatched = resolver.unmatched(&usage);
+    let mut unmatched = resolver.unmatched(&usage);
+    unmatched.extend_from_slice(&opened.unmatched_shared);
     let row_of: HashMap<&str, usize> =
         record.tensors.iter().enumerate().map(|(at, row)| (row.tensor.as_str(), at)).collect();
     let facts = judge::Facts {
@@ -319,7 +368,8 @@ fn judge_facts(
         pairing: &pass.pairing,
         measured: &pass.measured,
         twins: &pass.twins,
-        not_transformed: &opened.not_transformed,
+        undone: &opened.undone,
+        printed: opened.printed.as_ref(),
         rows: &record.tensors,
         row_of: &row_of,
         global: record.global.as_ref(),

@@ -136,7 +136,7 @@ fn group(tensors: &[Tensor]) -> BTreeMap<String, Group> {
     for tensor in tensors {
         let Some(plane) = plane(tensor) else { continue };
         let name = tensor.name.as_str();
-        if let Some((base, suffix)) = split_bare(name, &names) {
+        if let Some((base, suffix)) = split_bare(name, &names, &endings) {
             bare.push(base.to_owned());
             add(&mut groups, base, suffix, plane);
         } else if let Some(suffix) = endings.iter().find(|suffix| name.ends_with(**suffix)) {
@@ -172,7 +172,11 @@ fn plane(tensor: &Tensor) -> Option<Plane> {
 }
 
 /// Base and suffix of a plane whose suffix hangs on the weight's own name.
-fn split_bare<'a>(name: &'a str, names: &HashSet<&str>) -> Option<(&'a str, &'static str)> {
+fn split_bare<'a>(
+    name: &'a str,
+    names: &HashSet<&str>,
+    endings: &[&str],
+) -> Option<(&'a str, &'static str)> {
     for (i, blocks) in BLOCKS.into_iter().enumerate() {
         if let Some(base) = name.strip_suffix(blocks) {
             let twin = format!("{base}{}", BLOCKS[1 - i]);
@@ -183,8 +187,10 @@ fn split_bare<'a>(name: &'a str, names: &HashSet<&str>) -> Option<(&'a str, &'st
     }
     let (ending, suffix) = BARE.iter().find(|(ending, _)| name.ends_with(ending))?;
     let base = name.strip_suffix(ending)?;
-    // `X.weight` has its own, dotted suffixes.
-    (!base.ends_with(".weight") && names.contains(base)).then_some((base, suffix))
+    // `X.weight` has its own, dotted suffixes, and so has whatever is a plane itself: no plane may
+    // belong to two weights.
+    let is_plane = endings.iter().any(|ending| base.ends_with(ending));
+    (!is_plane && names.contains(base)).then_some((base, suffix))
 }
 
 /// What became of the groups.

@@ -53,6 +53,18 @@ pub struct Fold {
 }
 
 impl Fold {
+    /// Whether the fold changes this tensor, by its reference name.
+    pub fn concerns(&self, tensor: &str) -> bool {
+        self.producer == tensor
+            || self.bias().as_deref() == Some(tensor)
+            || self.consumers.iter().any(|consumer| consumer == tensor)
+    }
+
+    /// The bias beside the producer, which was divided with it.
+    fn bias(&self) -> Option<String> {
+        self.producer.strip_suffix("weight").map(|module| format!("{module}bias"))
+    }
+
     /// A sentence for people.
     pub fn describe(&self) -> String {
         let how = if self.kind == Producer::Rows { " (estimated)" } else { "" };
@@ -81,16 +93,20 @@ const FED_BY_NORM: &[(&[&str], &[&str])] = &[
 const FED_BY_ROWS: &[(&str, &str)] =
     &[("up_proj", "down_proj"), ("w3", "w2"), ("v_proj", "o_proj"), ("fc1", "fc2")];
 
-/// Finds the folds between two models whose tensors have the same names.
-pub fn folds(reference: &Model, quantized: &Model) -> Result<Vec<Fold>, ReadError> {
-    let pair = Pair { reference: Side::of(reference), quantized: Side::of(quantized) };
+/// The quantized model's name for a tensor to the reference's.
+pub type Rename<'a> = &'a dyn Fn(&str) -> String;
+
+/// Finds the folds between two models.
+pub fn folds(reference: &Model, quantized: &Model, rename: Rename) -> Result<Vec<Fold>, ReadError> {
+    let tensors = renamed(quantized, rename);
+    let side = Side { files: &quantized.files, tensors: &tensors };
+    let pair = Pair { reference: Side::of(reference), quantized: side };
     let mut found = Vec::new();
-    for tensor in &quantized.tensors {
+    for tensor in &tensors {
         found.extend(pair.norm(tensor)?);
     }
     // What norms explain must be gone before weights are held against each other.
-    let unfolded: Vec<Tensor> =
-        quantized.tensors.iter().map(|tensor| applied(tensor, &found)).collect();
+    let unfolded: Vec<Tensor> = tensors.iter().map(|tensor| applied(tensor, &found)).collect();
     let quantized = Side { files: &quantized.files, tensors: &unfolded };
     let pair = Pair { quantized, ..pair };
     let mut estimated = Vec::new();
@@ -101,14 +117,25 @@ pub fn folds(reference: &Model, quantized: &Model) -> Result<Vec<Fold>, ReadErro
     Ok(found)
 }
 
+/// The tensors of a model under the reference's names, sorted by them.
+fn renamed(model: &Model, rename: Rename) -> Vec<Tensor> {
+    let name = |tensor: &Tensor| Tensor { name: rename(&tensor.name), ..tensor.clone() };
+    let mut tensors: Vec<Tensor> = model.tensors.iter().map(name).collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    tensors
+}
+
 /// The fold of named weights into a named norm, as a specification declares it.
 pub fn declared(
     reference: &Model,
     quantized: &Model,
+    rename: Rename,
     norm: &str,
     consumers: Vec<String>,
 ) -> Result<Fold, ReadError> {
-    let pair = Pair { reference: Side::of(reference), quantized: Side::of(quantized) };
+    let tensors = renamed(quantized, rename);
+    let side = Side { files: &quantized.files, tensors: &tensors };
+    let pair = Pair { reference: Side::of(reference), quantized: side };
     let missing = || ReadError::Corrupt(format!("{norm:?} is no norm of both models"));
     let (own, other) = pair.both(norm).ok_or_else(missing)?;
     let (own, other) = (pair.reference.values(own)?, pair.quantized.values(other)?);
@@ -118,9 +145,10 @@ pub fn declared(
 }
 
 /// Takes folds out of the quantized model: weights and norms become comparable.
-pub fn unfold(quantized: &mut Model, folds: &[Fold]) {
+pub fn unfold(quantized: &mut Model, folds: &[Fold], rename: Rename) {
     for tensor in &mut quantized.tensors {
-        *tensor = applied(tensor, folds);
+        let named = Tensor { name: rename(&tensor.name), ..tensor.clone() };
+        tensor.storage = applied(&named, folds).storage;
     }
 }
 
@@ -129,7 +157,6 @@ fn applied(tensor: &Tensor, folds: &[Fold]) -> Tensor {
     let mut tensor = tensor.clone();
     for fold in folds {
         let factors = &fold.factors;
-        let bias = fold.producer.strip_suffix("weight").map(|module| format!("{module}bias"));
         let change = if fold.consumers.contains(&tensor.name) {
             Some(Change::DivideColumns)
         } else if fold.producer == tensor.name {
@@ -138,7 +165,7 @@ fn applied(tensor: &Tensor, folds: &[Fold]) -> Tensor {
                 Producer::Norm { plus_one: false } => Change::MultiplyColumns,
                 Producer::Rows => Change::MultiplyRows,
             })
-        } else if bias.as_deref() == Some(&tensor.name) {
+        } else if fold.bias().as_deref() == Some(&tensor.name) {
             Some(Change::MultiplyColumns)
         } else {
             None

@@ -41,6 +41,6 @@ mod view;
 pub use align::align;
 pub(super) use check::scales as check_scales;
 pub use detect::join;
-pub use fold::{Fold, Producer, declared, folds, unfold};
-pub use table::{SCHEMES, Scheme, markdown_table};
+pub use fold::{Fold, Producer, Rename, declared, folds, unfold};
+pub use table::{SCHEMES, Scheme, markdown_table, names_scheme};
 pub(super) use tile::Tile;

@@ -194,6 +194,20 @@ pub static SCHEMES: &[Scheme] = &[
     },
 ];
 
+/// Is this a name of the `qtype` column, without regard to case?
+pub fn names_scheme(name: &str) -> bool {
+    let is = |known: &str| match known.split_once("{n}") {
+        Some((family, rest)) => {
+            name.get(..family.len()).is_some_and(|it| it.eq_ignore_ascii_case(family))
+                && name[family.len()..].strip_suffix(rest).is_some_and(|bits| {
+                    bits.parse::<u32>().is_ok_and(|bits| (1..=8).contains(&bits))
+                })
+        }
+        None => known.eq_ignore_ascii_case(name),
+    };
+    SCHEMES.iter().flat_map(|scheme| scheme.qtypes.split(", ")).any(is)
+}
+
 /// The table as Markdown, for the README.
 pub fn markdown_table() -> String {
     let mut text = String::from("| scheme | qtype | recognised by |\n| --- | --- | --- |\n");

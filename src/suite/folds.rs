@@ -1,0 +1,51 @@
+/*!
+Scales that a quantizer folded out of weights into norms or other weights: taken out where the spec
+says so, and named where a test fails for them, because the model computes the same and nothing is
+damaged.
+*/
+
+use super::record::{TestKind, TestOutcome, TestRecord};
+use crate::model::{Model, ReadError, scheme};
+use crate::spec::Resolver;
+
+/// What to write to have them taken out.
+const REMEDY: &str = "`unfold = true` in the pair takes them out before comparing";
+
+/// Takes folded scales out of the quantized model; returns what was taken out.
+pub fn unfold(
+    reference: &Model,
+    quantized: &mut Model,
+    resolver: &Resolver,
+) -> Result<Vec<String>, ReadError> {
+    let rename = |name: &str| resolver.rename(name);
+    let folds = scheme::folds(reference, quantized, &rename)?;
+    scheme::unfold(quantized, &folds, &rename);
+    Ok(folds.iter().map(|fold| format!("{}: taken out", fold.describe())).collect())
+}
+
+/// Says of tensors that failed that scales were folded into or out of them, if that is so; returns
+/// what was found. Tensors are only looked at again if one has failed.
+pub fn explain(
+    reference: &Model,
+    quantized: &Model,
+    resolver: &Resolver,
+    prefix: &str,
+    tests: &mut [TestRecord],
+) -> Vec<String> {
+    let failed =
+        |test: &TestRecord| test.kind == TestKind::Tensor && test.outcome == TestOutcome::Failed;
+    if !tests.iter().any(failed) {
+        return Vec::new();
+    }
+    let rename = |name: &str| resolver.rename(name);
+    let Ok(folds) = scheme::folds(reference, quantized, &rename) else { return Vec::new() };
+    for test in tests.iter_mut().filter(|test| failed(test)) {
+        let Some(tensor) = test.id.strip_prefix(prefix).and_then(|id| id.strip_prefix("::")) else {
+            continue;
+        };
+        let Some(fold) = folds.iter().find(|fold| fold.concerns(tensor)) else { continue };
+        let reason = test.reason.take().unwrap_or_default();
+        test.reason = Some(format!("{}; {REMEDY} ({reason})", fold.describe()));
+    }
+    folds.iter().map(|fold| format!("{}; {REMEDY}", fold.describe())).collect()
+}
