@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use crate::codec::simd::LevelError;
 use crate::model::ModelError;
 use crate::suite::exit::Exit;
 
@@ -25,6 +26,12 @@ impl Failure {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         Self::new(Exit::InputError, error)
+    }
+}
+
+impl From<LevelError> for Failure {
+    fn from(error: LevelError) -> Self {
+        Self::new(Exit::Usage, error)
     }
 }
 

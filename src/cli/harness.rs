@@ -22,8 +22,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::run;
 use super::run_args::RunArgs;
+use super::{Failure, run};
+use crate::codec::simd;
 use crate::spec::Granularity;
 use crate::suite::exit::Exit;
 
@@ -44,13 +45,15 @@ pub fn main(root: &str) -> ExitCode {
         args.spec = vec![PathBuf::from(root)];
     }
     let plain = args.exact || std::env::var_os("NEXTEST").is_some();
-    let exit = match run::run(&args, Granularity::Pair) {
-        Ok(exit) => exit,
-        Err(failure) => {
-            eprintln!("Error: {failure}");
-            failure.exit
-        }
-    };
+    let exit =
+        match simd::level().map_err(Failure::from).and_then(|_| run::run(&args, Granularity::Pair))
+        {
+            Ok(exit) => exit,
+            Err(failure) => {
+                eprintln!("Error: {failure}");
+                failure.exit
+            }
+        };
     match exit {
         Exit::Ok => ExitCode::SUCCESS,
         _ if plain && !args.list => ExitCode::from(Exit::TestFailed.code()),

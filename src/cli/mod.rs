@@ -21,11 +21,13 @@ mod stats;
 pub use args::{Cli, Command};
 pub use error::Failure;
 
+use crate::codec::simd;
 use crate::spec::Granularity;
 use crate::suite::exit::Exit;
 
 /// Runs the command that the arguments ask for.
 pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    simd::level()?;
     match cli.command {
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),

@@ -3,8 +3,9 @@ One place that chooses the instruction set that kernels run with.
 
 A kernel is written once, over [`Isa`], and compiled for each [`Level`]; the processor is asked once
 which of them it has. `QUALM_SIMD` overrides the choice. No level changes a result: products and
-sums are the same IEEE operations in the same order (nothing here fuses a multiplication with an
-addition), and `scalar` is the definition that tests compare every other level with.
+sums are the same IEEE operations in the same order (a multiplication is fused with an addition
+where the scalar definition says so, and nowhere else), and `scalar` is the definition that tests
+compare every other level with. The kernels of the metrics are chosen here as well.
 
 On aarch64 the scalar kernels already are NEON code: there it is part of the base instruction set
 and the compiler vectorizes them for it.
@@ -28,7 +29,7 @@ pub const VARIABLE: &str = "QUALM_SIMD";
 pub enum Level {
     /// What every processor of the architecture has.
     Scalar,
-    /// x86-64 with AVX2, F16C, BMI1, BMI2 and POPCNT.
+    /// x86-64 with AVX2, FMA, F16C, BMI1, BMI2 and POPCNT.
     Avx2,
     /// The same and AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -87,6 +88,7 @@ impl fmt::Display for Level {
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Level {
     let avx2 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
@@ -144,7 +146,7 @@ pub fn with_level<T>(level: Level, work: impl FnOnce() -> T) -> T {
 }
 
 /// The level for the next kernel on this thread; always an available one.
-fn current() -> Level {
+pub(crate) fn current() -> Level {
     FORCED.get().unwrap_or_else(|| level().unwrap_or_else(|_| Level::best()))
 }
 

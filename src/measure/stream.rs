@@ -64,7 +64,7 @@ pub fn measure(
         quantized,
         matched: &pairing.matched,
         extents: &extents,
-        kernel: Kernel::best(),
+        kernel: Kernel::chosen(),
         cursor: Mutex::new(Cursor::new(&extents)),
         fold: Mutex::new(Fold::new(&extents)),
         folded: Condvar::new(),

@@ -7,14 +7,6 @@ use std::arch::x86_64::*;
 use super::{Sheet, Values};
 use crate::metrics::{LANES, PIECE};
 
-/// True if this machine has what the kernel needs.
-pub fn is_supported() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-}
-
 /// Loads sixteen stored values as two vectors of f64. With a `mask`, lanes whose bit is clear become
 /// zero, and their memory is not touched.
 trait Load {

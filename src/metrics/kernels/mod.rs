@@ -1,8 +1,8 @@
 /*!
 Sums of pieces, fast: one kernel an instruction set, straight from stored floats where it can.
 
-[`piece_sums`] is the definition; every kernel gives its bits. This file knows
-which kernels there are, not what the machine has.
+[`piece_sums`] is the definition; every kernel gives its bits. What the machine has, and what
+`QUALM_SIMD` asks for, is [`crate::codec::simd`]'s knowledge.
 */
 
 #[cfg(target_arch = "x86_64")]
@@ -15,6 +15,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::{PIECE, Sums, Total, piece_sums};
+use crate::codec::simd::{self, Level};
 
 /// A run of values as a kernel takes them.
 #[derive(Clone, Copy, Debug)]
@@ -91,18 +92,18 @@ impl Kernel {
     pub fn is_supported(self) -> bool {
         match self {
             Self::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::is_supported(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => avx512::is_supported(),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
+            Self::Avx2 => Level::Avx2.is_available(),
+            Self::Avx512 => Level::Avx512.is_available(),
         }
     }
 
-    /// The fastest one that this machine can run.
-    pub fn best() -> Self {
-        Self::ALL.into_iter().rev().find(|kernel| kernel.is_supported()).unwrap_or(Self::Scalar)
+    /// The one that `QUALM_SIMD` asks for, else the fastest one that this machine can run.
+    pub fn chosen() -> Self {
+        match simd::current() {
+            Level::Scalar => Self::Scalar,
+            Level::Avx2 => Self::Avx2,
+            Level::Avx512 => Self::Avx512,
+        }
     }
 
     /// Sums up a run of values: rows of `row_len` values that begin with the first one, the last of
@@ -120,7 +121,7 @@ impl Kernel {
         sheet.pieces.reserve(pieces);
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if avx512::is_supported() => {
+            Self::Avx512 if self.is_supported() => {
                 // SAFETY: the instruction set is there, both sides hold `len` values, and there is
                 // room for `rows` and `pieces`, all of which the kernel writes.
                 unsafe {
@@ -130,7 +131,7 @@ impl Kernel {
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 if avx2::is_supported() => {
+            Self::Avx2 if self.is_supported() => {
                 // SAFETY: as above.
                 unsafe {
                     avx2::sum_rows(r, q, len, row_len, sheet);
