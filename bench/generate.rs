@@ -1,24 +1,31 @@
 /*!
 Writes pairs of model files of any size for benchmarks: weights like those of a transformer, Gaussian
-with a few outliers, from a fixed seed. Streams, so that memory does not grow with the size.
+with a few outliers, from a fixed seed, in every type that qualm can encode. The values repeat after
+[`PERIOD`] elements, so that even the slowest quantizer fills any file at the speed of the disk, in
+constant memory.
 */
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Error, Result, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use half::{bf16, f16};
-use qualm::codec::TensorType;
+use qualm::codec::{TYPES, TensorType};
 
 const USAGE: &str = "\
 usage: generate [--params N] [--tensors N] [--seed N] TYPE=PATH...
-  TYPE      F32, F16, BF16 (safetensors)
-  --params  elements in all (default 135e6); --tensors cuts them into that many equal tensors
-            instead of the layers of a transformer
-  --seed    the same seed gives the same values in every type (default 1)
+       generate --types
+  TYPE=PATH  a path that ends in .gguf becomes GGUF, with vectors left in F32; any other becomes
+             safetensors, for F32, F16 and BF16
+  --params   elements in all (default 135e6); --tensors cuts them into that many equal tensors
+             instead of the layers of a transformer
+  --seed     the same seed gives the same values in every type (default 1)
+  --types    print the types that a GGUF file can have
 ";
+
+/// Elements after which the values repeat; whole blocks of every type.
+const PERIOD: usize = 1 << 18;
 
 /// What to write, and where.
 struct Order {
@@ -29,6 +36,12 @@ struct Order {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == "--types") {
+        for row in TYPES.iter().filter(|row| row.ggml_id.is_some() && can_encode(row.ty)) {
+            println!("{}", row.name);
+        }
+        return ExitCode::SUCCESS;
+    }
     let Some(order) = parse(std::env::args().skip(1)) else {
         eprint!("{USAGE}");
         return ExitCode::from(2);
@@ -37,8 +50,9 @@ fn main() -> ExitCode {
         Some(count) => equal_tensors(count, order.params),
         None => transformer(order.params),
     };
+    let values = weights(order.seed);
     for (ty, path) in &order.files {
-        if let Err(error) = write_safetensors(path, *ty, &shapes, order.seed) {
+        if let Err(error) = write_model(path, *ty, &shapes, &values) {
             eprintln!("cannot write {}: {error}", path.display());
             return ExitCode::FAILURE;
         }
@@ -80,17 +94,18 @@ impl Shape {
     }
 }
 
-/// Layers of a Llama-like model with about `params` elements.
+/// Layers of a Llama-like model with about `params` elements; every row is whole blocks of any type.
 fn transformer(params: f64) -> Vec<Shape> {
-    // 30 layers of 2 d² (query, output) + 2 d²/3 (key, value) + 8 d² (feed-forward), and 49152 d
-    // of vocabulary: 135 million at d = 576.
-    let mut d = 192;
-    let count = |d: f64| 30.0 * (10.0 + 2.0 / 3.0) * d * d + 49152.0 * d;
-    while count((d + 96) as f64) <= params {
-        d += 96;
+    // A layer is 2 d² (query, output) + 2 d²/3 (key, value) + 8 d² (feed-forward).
+    let layer = |d: u64| (10.0 + 2.0 / 3.0) * (d * d) as f64;
+    let mut d = 768;
+    while 30.0 * layer(d + 768) <= params {
+        d += 768;
     }
-    let mut shapes = vec![Shape::new("model.embed_tokens.weight", &[49152, d])];
-    for layer in 0..30 {
+    let vocabulary = (params / 5.0 / d as f64).clamp(32.0, 131_072.0) as u64;
+    let layers = ((params - (vocabulary * d) as f64) / layer(d)).round().max(1.0) as u64;
+    let mut shapes = vec![Shape::new("model.embed_tokens.weight", &[vocabulary, d])];
+    for layer in 0..layers {
         let mut add = |name: &str, extents: &[u64]| {
             shapes.push(Shape::new(format!("model.layers.{layer}.{name}.weight"), extents));
         };
@@ -114,20 +129,50 @@ fn equal_tensors(count: u64, params: f64) -> Vec<Shape> {
     (0..count).map(|index| Shape::new(format!("tensor.{index:06}.weight"), &extents)).collect()
 }
 
-fn write_safetensors(
-    path: &Path,
-    ty: TensorType,
-    shapes: &[Shape],
-    seed: u64,
-) -> std::io::Result<()> {
+fn write_model(path: &Path, ty: TensorType, shapes: &[Shape], values: &[f32]) -> Result<()> {
+    let is_gguf = path.extension().is_some_and(|extension| extension == "gguf");
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let types: Vec<TensorType> = shapes
+        .iter()
+        .map(|shape| if is_gguf && shape.extents.len() == 1 { TensorType::F32 } else { ty })
+        .collect();
+    let header = if is_gguf { gguf_header(shapes, &types)? } else { json_header(shapes, &types)? };
+    file.write_all(&header)?;
+    let (blocks, plain) = (encode(ty, values)?, encode(TensorType::F32, values)?);
+    for (index, (shape, of)) in shapes.iter().zip(&types).enumerate() {
+        let stored = if *of == ty { &blocks } else { &plain };
+        // Each tensor begins elsewhere, so that no two are the same.
+        let start = index * 7 % (PERIOD / 256) * (stored.len() / (PERIOD / 256));
+        let mut left = bytes_of(shape, *of)? as usize;
+        let pad = if is_gguf { left.next_multiple_of(ALIGNMENT) - left } else { 0 };
+        let mut run = &stored[start..];
+        while left > 0 {
+            let n = left.min(run.len());
+            file.write_all(&run[..n])?;
+            left -= n;
+            run = stored;
+        }
+        file.write_all(&[0; ALIGNMENT][..pad])?;
+    }
+    file.flush()
+}
+
+fn bytes_of(shape: &Shape, ty: TensorType) -> Result<u64> {
+    let bytes = ty.bytes_for(shape.numel());
+    bytes.ok_or_else(|| Error::other(format!("{} is not whole blocks of {ty}", shape.name)))
+}
+
+fn json_header(shapes: &[Shape], types: &[TensorType]) -> Result<Vec<u8>> {
     let mut header = String::from("{");
     let mut at = 0;
-    for shape in shapes {
-        let end = at + ty.bytes_for(shape.numel()).unwrap_or(0);
+    for (shape, ty) in shapes.iter().zip(types) {
+        let dtype = ty.info().safetensors;
+        let dtype = dtype.ok_or_else(|| Error::other(format!("{ty} needs a .gguf file")))?;
+        let end = at + bytes_of(shape, *ty)?;
         let comma = if at == 0 { "" } else { "," };
         let _ = write!(
             header,
-            "{comma}\"{}\":{{\"dtype\":\"{ty}\",\"shape\":{:?},\"data_offsets\":[{at},{end}]}}",
+            "{comma}\"{}\":{{\"dtype\":\"{dtype}\",\"shape\":{:?},\"data_offsets\":[{at},{end}]}}",
             shape.name, shape.extents
         );
         at = end;
@@ -136,57 +181,69 @@ fn write_safetensors(
     while header.len() % 8 != 0 {
         header.push(' ');
     }
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(header.as_bytes())?;
-    let mut bytes = Vec::new();
-    for (index, shape) in shapes.iter().enumerate() {
-        let mut weights = Weights::new(seed ^ (index as u64) << 32);
-        let mut left = shape.numel();
-        while left > 0 {
-            let n = left.min(65536);
-            bytes.clear();
-            for _ in 0..n {
-                let value = weights.next();
-                match ty {
-                    TensorType::F32 => bytes.extend(value.to_le_bytes()),
-                    TensorType::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
-                    TensorType::BF16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
-                    _ => return Err(std::io::Error::other(format!("{ty} cannot be written yet"))),
-                }
-            }
-            file.write_all(&bytes)?;
-            left -= n;
-        }
+    Ok([&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())
+}
+
+/// Alignment of tensor data in a GGUF file.
+const ALIGNMENT: usize = 32;
+
+fn gguf_header(shapes: &[Shape], types: &[TensorType]) -> Result<Vec<u8>> {
+    let mut header = b"GGUF".to_vec();
+    header.extend(3u32.to_le_bytes());
+    header.extend((shapes.len() as u64).to_le_bytes());
+    header.extend(1u64.to_le_bytes());
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    header.extend(string("general.architecture"));
+    header.extend(8u32.to_le_bytes());
+    header.extend(string("llama"));
+    let mut at = 0u64;
+    for (shape, ty) in shapes.iter().zip(types) {
+        let id = ty.info().ggml_id;
+        let id = id.ok_or_else(|| Error::other(format!("{ty} is no type of GGUF")))?;
+        header.extend(string(&shape.name));
+        header.extend((shape.extents.len() as u32).to_le_bytes());
+        // The fastest dimension comes first.
+        header.extend(shape.extents.iter().rev().flat_map(|extent| extent.to_le_bytes()));
+        header.extend(id.to_le_bytes());
+        header.extend(at.to_le_bytes());
+        at += bytes_of(shape, *ty)?.next_multiple_of(ALIGNMENT as u64);
     }
-    file.flush()
+    header.resize(header.len().next_multiple_of(ALIGNMENT), 0);
+    Ok(header)
+}
+
+fn can_encode(ty: TensorType) -> bool {
+    let row = ty.info();
+    ty == TensorType::F32 || row.encode_chunk.is_some() || row.encode_weighted.is_some()
+}
+
+/// The stored form of the values, an importance of 1 for all of them where one is required.
+fn encode(ty: TensorType, values: &[f32]) -> Result<Vec<u8>> {
+    if ty == TensorType::F32 {
+        return Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    }
+    let weights = ty.requires_imatrix().then_some(&[1.0; 256][..]);
+    let mut blocks = vec![0; ty.bytes_for(values.len() as u64).unwrap_or(0) as usize];
+    ty.quantize(values, weights, &mut blocks).map_err(Error::other)?;
+    Ok(blocks)
 }
 
 /// Gaussian weights of standard deviation 0.02; one in a thousand is ten times as large.
-struct Weights {
-    state: u64,
-}
-
-impl Weights {
-    fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    /// `SplitMix64`.
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
+fn weights(seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    // `SplitMix64`.
+    let mut random = move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ z >> 31
-    }
-
-    /// The sum of four uniform numbers stands in for a Gaussian: near enough, and fast.
-    fn next(&mut self) -> f32 {
-        let bits = self.random();
-        let sum: u64 = (0..4).map(|k| bits >> (16 * k) & 0xFFFF).sum();
-        let gaussian = (sum as f32 / 65536.0 - 2.0) * 1.732_050_8;
-        let outlier = (bits.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32).trailing_zeros() >= 10;
-        gaussian * if outlier { 0.2 } else { 0.02 }
-    }
+    };
+    let mut uniform = move || ((random() >> 40) as f32 + 0.5) / (1 << 24) as f32;
+    let mut weight = || {
+        // Box and Muller.
+        let gaussian = (-2.0 * uniform().ln()).sqrt() * (std::f32::consts::TAU * uniform()).cos();
+        gaussian * if uniform() < 0.001 { 0.2 } else { 0.02 }
+    };
+    (0..PERIOD).map(|_| weight()).collect()
 }

@@ -12,21 +12,28 @@ use std::time::Instant;
 use qualm::measure::{Measured, Policy, Progress, measure, pair_up};
 use qualm::metrics::Metrics;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["measure", threads, reference, quantized] => {
-            run(Path::new(reference), Path::new(quantized), threads.parse().unwrap_or(1))
-        }
-        ["read", threads, buffer, files @ ..] => {
-            read(files, threads.parse().unwrap_or(1), buffer.parse().unwrap_or(256 << 10))
-        }
-        _ => {
-            eprintln!("usage: pass measure THREADS REF QUANT | pass read THREADS BUFFER FILE...");
-            ExitCode::from(2)
-        }
+        ["measure", threads, reference, quantized] => match threads.parse() {
+            Ok(threads @ 1..) => run(Path::new(reference), Path::new(quantized), threads),
+            _ => usage(),
+        },
+        ["read", threads, buffer, files @ ..] => match (threads.parse(), buffer.parse()) {
+            (Ok(threads @ 1..), Ok(buffer @ 1..)) => read(files, threads, buffer),
+            _ => usage(),
+        },
+        _ => usage(),
     }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: pass measure THREADS REF QUANT | pass read THREADS BUFFER FILE...");
+    ExitCode::from(2)
 }
 
 fn run(reference: &Path, quantized: &Path, threads: usize) -> ExitCode {
@@ -75,15 +82,19 @@ fn read(files: &[&str], threads: u64, buffer: u64) -> ExitCode {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    let mut bytes = vec![0; buffer as usize];
+                    // On a cache line, as the engine's: some processors copy to others far slower.
+                    let mut bytes = vec![1; buffer as usize + LINE];
+                    let start = bytes.as_ptr().align_offset(LINE);
+                    let bytes = &mut bytes[start..start + buffer as usize];
                     loop {
                         let at = next.fetch_add(buffer, Ordering::Relaxed);
                         if at >= len {
                             return;
                         }
                         let n = buffer.min(len - at) as usize;
-                        if file.read_exact_at(&mut bytes[..n], at).is_err() {
-                            return;
+                        if let Err(error) = file.read_exact_at(&mut bytes[..n], at) {
+                            eprintln!("{path}: {error}");
+                            std::process::exit(6);
                         }
                     }
                 });

@@ -1,8 +1,11 @@
 /*!
-Decoding speed of every type at every instruction set that this processor has, on one core.
+Speed of every type on one core: decoding at every instruction set that this processor has, decoding
+fused with all sums against F16 as in a pass over two models, and encoding.
 
-Output goes to a buffer of a few thousand elements, as in the streaming pass; input streams from
-memory. `cargo bench --bench codec [NAME…]` measures the types whose names contain one of the words.
+`cargo bench --bench codec [NAME…]` measures the types whose names contain one of the words.
+Input streams from memory, output goes to a buffer of a few thousand elements. Portions of some ten
+microseconds are timed and the fastest counts: on a machine that does other work as well, the others
+were disturbed.
 */
 
 use std::env;
@@ -10,24 +13,42 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use qualm::codec::simd::{Level, with_level};
-use qualm::codec::types::DecodeFn;
+use qualm::codec::types::{DecodeFn, TensorType};
 use qualm::codec::{TYPES, TypeInfo};
+use qualm::metrics::{Kernel, Layout, Part, Sheet, Values};
 
 /// Elements decoded by one call.
-const CHUNK: usize = 4096;
+const RUN: usize = 4096;
+/// Decoded values, on cache lines of their own as in the pass: vectors that cross lines are slow.
+#[repr(align(64))]
+struct Run([f32; RUN]);
+/// Elements of a row.
+const ROW: usize = 2048;
 /// Elements of the stored tensor: more than fits the nearer caches.
 const ELEMENTS: usize = 1 << 22;
-/// Passes over the tensor; the fastest counts, the others were disturbed.
-const PASSES: usize = 12;
+/// Elements that are timed together.
+const PORTION: usize = 8 * RUN;
+/// Passes over the tensor.
+const PASSES: usize = 8;
+/// How long one type may be encoded for.
+const ENCODING: Duration = Duration::from_millis(400);
 
 fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let levels: Vec<Level> = Level::ALL.into_iter().filter(|level| level.is_available()).collect();
-    print!("{:<12}", "Gelem/s");
+    print!("{:<12}", "");
     for level in &levels {
-        print!("{level:>8}");
+        print!("{:>10}", format!("{level}"));
     }
-    println!();
+    println!("{:>12}{:>12}", "with sums", "encode");
+    print!("{:<12}", "");
+    for _ in &levels {
+        print!("{:>10}", "Gelem/s");
+    }
+    println!("{:>12}{:>12}", "Gelem/s", "Melem/s");
+    let weights = weights(1 << 16);
+    let halves =
+        pseudo_random(ELEMENTS * 2).into_iter().map(|byte| byte & 0x3B).collect::<Vec<_>>();
     for row in TYPES {
         let wanted =
             words.is_empty() || words.iter().any(|word| row.name.contains(&word.to_uppercase()));
@@ -35,24 +56,81 @@ fn main() {
         let blocks = pseudo_random(ELEMENTS / row.block_len * row.block_bytes);
         print!("{:<12}", row.name);
         for &level in &levels {
-            let seconds = with_level(level, || fastest_pass(row, decode, &blocks)).as_secs_f64();
-            print!("{:>8.2}", ELEMENTS as f64 / seconds / 1e9);
+            let speed = with_level(level, || decoding_speed(row, decode, &blocks));
+            print!("{:>10.2}", speed / 1e9);
         }
-        println!();
+        print!("{:>12.2}", summing_speed(row, decode, &blocks, &halves) / 1e9);
+        match encoding_speed(row.ty, &weights) {
+            Some(speed) => println!("{:>12.2}", speed / 1e6),
+            None => println!("{:>12}", "-"),
+        }
     }
 }
 
-fn fastest_pass(row: &TypeInfo, decode: DecodeFn, blocks: &[u8]) -> Duration {
-    let mut values = vec![0.0; CHUNK];
-    let pass = |_| {
+/// Elements a second of the fastest portion; `work` does the one at an index.
+fn best_speed(mut work: impl FnMut(usize)) -> f64 {
+    let mut best = Duration::MAX;
+    for portion in (0..PASSES).flat_map(|_| 0..ELEMENTS / PORTION) {
         let start = Instant::now();
-        for blocks in blocks.chunks_exact(CHUNK / row.block_len * row.block_bytes) {
-            decode(black_box(blocks), &mut values);
+        work(portion);
+        best = best.min(start.elapsed());
+    }
+    PORTION as f64 / best.as_secs_f64()
+}
+
+fn decoding_speed(row: &TypeInfo, decode: DecodeFn, blocks: &[u8]) -> f64 {
+    let run = RUN / row.block_len * row.block_bytes;
+    let portions: Vec<&[u8]> = blocks.chunks_exact(PORTION / RUN * run).collect();
+    let mut values = Run([0.0; RUN]);
+    best_speed(|portion| {
+        for blocks in portions[portion].chunks_exact(run) {
+            decode(black_box(blocks), &mut values.0);
             black_box(&mut values);
         }
-        start.elapsed()
-    };
-    (0..PASSES).map(pass).min().unwrap_or_default()
+    })
+}
+
+/// What the pass over two models does with a quantized tensor and its F16 reference.
+fn summing_speed(row: &TypeInfo, decode: DecodeFn, blocks: &[u8], halves: &[u8]) -> f64 {
+    let run = RUN / row.block_len * row.block_bytes;
+    let portions: Vec<&[u8]> = blocks.chunks_exact(PORTION / RUN * run).collect();
+    let halves: Vec<&[u8]> = halves.chunks_exact(PORTION * 2).collect();
+    let layout = Layout { row_len: ROW as u64, slice_len: 0 };
+    let mut values = Run([0.0; RUN]);
+    let (kernel, mut sheet) = (Kernel::chosen(), Sheet::default());
+    best_speed(|portion| {
+        let mut part = Part::new(layout, &(0..PORTION as u64));
+        let blocks = portions[portion].chunks_exact(run);
+        for (blocks, halves) in blocks.zip(halves[portion].chunks_exact(RUN * 2)) {
+            decode(black_box(blocks), &mut values.0);
+            kernel.sum_rows(Values::F16(halves), Values::Decoded(&values.0), ROW, &mut sheet);
+            part.take(&mut sheet, RUN as u64);
+        }
+        black_box(part.finish());
+    })
+}
+
+/// Elements a second of the quantizer that model files are made with.
+fn encoding_speed(ty: TensorType, weights: &[f32]) -> Option<f64> {
+    let importance = ty.requires_imatrix().then_some(&[1.0; 256][..]);
+    // The first call makes the tables of the quantizers that search.
+    let mut blocks = vec![0; ty.bytes_for(256)? as usize];
+    ty.quantize(&weights[..256], importance, &mut blocks).ok()?;
+    let (begun, mut best) = (Instant::now(), f64::MAX);
+    while best == f64::MAX || begun.elapsed() < ENCODING {
+        // In small portions, so that some of them are left undisturbed.
+        for portion in weights.chunks(1 << 10) {
+            let mut blocks = vec![0; ty.bytes_for(portion.len() as u64)? as usize];
+            let start = Instant::now();
+            ty.quantize(black_box(portion), importance, &mut blocks).ok()?;
+            best = best.min(start.elapsed().as_secs_f64() / portion.len() as f64);
+            black_box(&blocks);
+            if begun.elapsed() > ENCODING {
+                break;
+            }
+        }
+    }
+    Some(1.0 / best)
 }
 
 /// Bytes of a 64-bit linear congruential generator (Knuth's multiplier).
@@ -63,4 +141,11 @@ fn pseudo_random(len: usize) -> Vec<u8> {
         (state >> 56) as u8
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// Weights of about a normal distribution: sums of the bytes of pseudo-random words.
+fn weights(len: usize) -> Vec<f32> {
+    let bytes = pseudo_random(len * 8);
+    let sum = |word: &[u8; 8]| word.iter().map(|&byte| f32::from(byte) - 127.5).sum::<f32>();
+    bytes.as_chunks().0.iter().map(|word| sum(word) * 1e-4).collect()
 }

@@ -170,13 +170,17 @@ impl Weight for RoundTrip {
             Quantizer::Rows { cols, .. } => cols,
         };
         let whole = range.start / grain * grain..range.end.div_ceil(grain) * grain;
-        let mut source = vec![0.0; (whole.end - whole.start) as usize];
+        let count = (whole.end - whole.start) as usize;
+        let (mut source, mut blocks) = (scratch.take_floats(), scratch.take_bytes());
+        source.resize(count, 0.0);
+        blocks.resize(count / row.block_len * row.block_bytes, 0);
         self.source.decode(files, whole.clone(), scratch, &mut source)?;
-        let mut blocks = vec![0; source.len() / row.block_len * row.block_bytes];
         self.encode(whole.start, &source, &mut blocks)?;
         decode(&blocks, &mut source);
         let skip = (range.start - whole.start) as usize;
         values.copy_from_slice(&source[skip..skip + values.len()]);
+        scratch.give_floats(source);
+        scratch.give_bytes(blocks);
         Ok(())
     }
 }

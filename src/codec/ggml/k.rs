@@ -70,8 +70,12 @@ fn q4_k_block(isa: impl Isa, block: &[u8; 144], values: &mut [f32; 256]) {
     for (pair, (values, packed)) in values.iter_mut().zip(packed).enumerate() {
         let (low, high) = (2 * pair, 2 * pair + 1);
         let (first, second) = halves(values);
-        scale_subtract(&packed.map(|q| q & 15), scales[low], offsets[low], first);
-        scale_subtract(&packed.map(|q| q >> 4), scales[high], offsets[high], second);
+        for ((first, second), packed) in eights(first).zip(eights(second)).zip(packed.as_chunks().0)
+        {
+            let codes = wide(packed);
+            scale_subtract(codes.map(|q| q & 15), scales[low], offsets[low], first);
+            scale_subtract(codes.map(|q| q >> 4), scales[high], offsets[high], second);
+        }
     }
 }
 
@@ -88,12 +92,12 @@ fn q5_k_block(isa: impl Isa, block: &[u8; 176], values: &mut [f32; 256]) {
         for (code, &bits) in codes.iter_mut().zip(fifth) {
             *code |= ((bits >> low) & 1) << 4;
         }
-        scale_subtract(&codes, scales[low], offsets[low], first);
+        scale_subtract_bytes(&codes, scales[low], offsets[low], first);
         let mut codes = packed.map(|q| q >> 4);
         for (code, &bits) in codes.iter_mut().zip(fifth) {
             *code |= ((bits >> high) & 1) << 4;
         }
-        scale_subtract(&codes, scales[high], offsets[high], second);
+        scale_subtract_bytes(&codes, scales[high], offsets[high], second);
     }
 }
 
@@ -139,9 +143,28 @@ fn halves(values: &mut [f32; 64]) -> (&mut [f32; 32], &mut [f32; 32]) {
     }
 }
 
+#[inline(always)]
+fn eights(values: &mut [f32; 32]) -> impl Iterator<Item = &mut [f32; 8]> {
+    values.as_chunks_mut().0.iter_mut()
+}
+
+/// Eight bytes, each as wide as the value that it becomes: a vector loads them so at once.
+#[inline(always)]
+fn wide(bytes: &[u8; 8]) -> [i32; 8] {
+    bytes.map(i32::from)
+}
+
 /// `d * code - m`.
 #[inline(always)]
-fn scale_subtract(codes: &[u8; 32], d: f32, m: f32, values: &mut [f32; 32]) {
+fn scale_subtract(codes: [i32; 8], d: f32, m: f32, values: &mut [f32; 8]) {
+    for (value, code) in values.iter_mut().zip(codes) {
+        *value = d * code as f32 - m;
+    }
+}
+
+/// `d * code - m`.
+#[inline(always)]
+fn scale_subtract_bytes(codes: &[u8; 32], d: f32, m: f32, values: &mut [f32; 32]) {
     for (value, &code) in values.iter_mut().zip(codes) {
         *value = d * f32::from(code) - m;
     }
