@@ -56,7 +56,7 @@ fn q3_k_block(isa: impl Isa, block: &[u8; 110], values: &mut [f32; 256]) {
     for (group, values) in values.iter_mut().enumerate() {
         let mut codes = bit_pairs(field::<32, 64, _>(block), group).map(|q| q as i8);
         for (code, &bits) in codes.iter_mut().zip(third) {
-            *code += ((bits >> group) & 1) as i8 * 4 - 4;
+            *code -= if bits & (1 << group) == 0 { 4 } else { 0 };
         }
         scale_halves(&codes, [scales[2 * group], scales[2 * group + 1]], values);
     }
@@ -90,12 +90,12 @@ fn q5_k_block(isa: impl Isa, block: &[u8; 176], values: &mut [f32; 256]) {
         let (first, second) = halves(values);
         let mut codes = packed.map(|q| q & 15);
         for (code, &bits) in codes.iter_mut().zip(fifth) {
-            *code |= ((bits >> low) & 1) << 4;
+            *code |= if bits & (1 << low) == 0 { 0 } else { 16 };
         }
         scale_subtract_bytes(&codes, scales[low], offsets[low], first);
         let mut codes = packed.map(|q| q >> 4);
         for (code, &bits) in codes.iter_mut().zip(fifth) {
-            *code |= ((bits >> high) & 1) << 4;
+            *code |= if bits & (1 << high) == 0 { 0 } else { 16 };
         }
         scale_subtract_bytes(&codes, scales[high], offsets[high], second);
     }
