@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
-use super::run_args::RunArgs;
+use super::run_args::{JunitCases, JunitDialect, RunArgs};
+use crate::report::compare::LEAST_BYTES;
 use crate::suite::exit::Exit;
 
 /// A cargo-test-style regression harness for quantized neural-network weights.
@@ -39,6 +40,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Prove that the suite can fail: inject faults in memory, and see which ones its gates notice
     Falsify(FalsifyArgs),
+    /// Write a spec for a pair, with bounds drawn from what it measures
+    Init(InitArgs),
     /// Quantize a float model in memory and print the errors, as llama-quantize-stats does
     Stats(StatsArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
@@ -57,6 +60,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Make reports again from a contract.json
     Report(ReportArgs),
+    /// Tell what has changed between two runs: 0 nothing fails anew, 101 something does
+    Compare(CompareArgs),
     /// Print the JSON schema of specs, or of contract.json
     Schema(SchemaArgs),
     /// Print a completion script for a shell
@@ -185,6 +190,52 @@ pub struct FalsifyArgs {
     pub list: bool,
 }
 
+/// Arguments of `qualm init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The reference model: a file, a directory, or an index of shards
+    #[arg(value_name = "REF")]
+    pub reference: PathBuf,
+    /// The quantized model, in any format
+    #[arg(value_name = "QUANT")]
+    pub quantized: PathBuf,
+    /// The spec to write, or `-` for standard output [default: specs/QUANT.toml]
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// Name of the pair [default: the type that most of it is stored in]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Overwrite the spec
+    #[arg(long)]
+    pub force: bool,
+    /// Threads to read and measure with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+}
+
+/// Arguments of `qualm compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The contract.json of the run before
+    pub old: PathBuf,
+    /// The contract.json of the run now
+    pub new: PathBuf,
+    /// Print Markdown, for a comment on a merge request
+    #[arg(long)]
+    pub markdown: bool,
+    /// Print at most so many bytes, at least 4096; what does not fit is counted
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = budget)]
+    pub max_bytes: usize,
+}
+
+fn budget(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n) if n >= LEAST_BYTES => Ok(n),
+        Ok(_) => Err(format!("must be at least {LEAST_BYTES}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Arguments of `qualm stats`.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
@@ -310,6 +361,12 @@ pub struct ReportArgs {
     /// Write JUnit XML to this file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// What the JUnit XML may hold: properties and attributes, or only what every reader takes
+    #[arg(long, value_name = "DIALECT", default_value = "rich")]
+    pub junit_dialect: JunitDialect,
+    /// Which tests the JUnit XML lists
+    #[arg(long, value_name = "CASES", default_value = "all")]
+    pub junit_cases: JunitCases,
     /// Write Markdown to this file
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,

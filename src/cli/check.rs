@@ -8,24 +8,21 @@ integrity, and the contract's cosine gate where nothing better is known.
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Failure;
-use super::args::{CheckArgs, thread_count};
+use super::args::CheckArgs;
+use super::{Failure, one_pair};
 use crate::diagnose::{self, Diagnosis};
+use crate::report::draft::quoted;
 use crate::report::numbers;
 use crate::report::text::one_line;
-use crate::spec::{self, Granularity, LoadOptions};
 use crate::suite::exit::Exit;
-use crate::suite::plan::{self, Choice};
 use crate::suite::record::{
     CheckOutcome, CheckRecord, GlobalRow, Level, Number, PairRecord, TensorRow, TestKind,
     TestOutcome, TestRecord,
 };
-use crate::suite::select::Selection;
-use crate::suite::{self, Listener, Options};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -63,58 +60,29 @@ struct Finding {
 
 /// Judges a pair: 0 healthy, 5 damaged, 6 unreadable.
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let text = spec_text(args);
-    // Paths on the command line are relative to the working directory, as those of a spec in it are.
-    let options =
-        LoadOptions { env: &|name| Some(format!("${{{name}}}")), ..LoadOptions::default() };
-    let spec = spec::parse(text.as_bytes(), Path::new("check.toml"), Path::new(""), &options)
-        .map_err(|errors| Failure::new(Exit::Usage, errors))?;
-    let specs = [spec];
-    let choice = Choice {
-        selection: Selection::default(),
-        tags: Vec::new(),
-        shard: None,
-        no_baseline: true,
-        granularity: Granularity::Tensor,
-    };
-    let plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::Internal, e))?;
-    let options = Options {
-        threads: thread_count(args.threads),
-        baselines: None,
-        max_fail: None,
-        warnings_fail: false,
-    };
-    let contract = suite::run(&plan, &options, &mut Silent);
-    let pairs = contract.specs.iter().flat_map(|spec| &spec.pairs);
-    let pair =
-        pairs.into_iter().next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))?;
-    let findings = findings(pair);
+    let pair = one_pair::measure(&spec_text(args), args.threads)?;
+    let findings = findings(&pair);
     let unreadable = pair.tests.iter().any(|test| test.outcome == TestOutcome::Error);
     let exit = match (unreadable, findings.is_empty()) {
         (true, _) => Exit::InputError,
         (false, false) => Exit::ValidationFailed,
         (false, true) => Exit::Ok,
     };
-    print(args, pair, &findings, exit)?;
+    print(args, &pair, &findings, exit)?;
     Ok(exit)
 }
 
-struct Silent;
-
-impl Listener for Silent {}
-
 /// The spec: one pair, and the types that the command line asks for.
 fn spec_text(args: &CheckArgs) -> String {
-    let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let path = |path: &PathBuf| quote(&path.to_string_lossy());
+    let path = |path: &PathBuf| one_pair::literal(&path.to_string_lossy());
     let mut text = format!(
         "schema = 1\n[[pair]]\nname = \"pair\"\nreference = {}\nquantized = {}\n",
         path(&args.reference),
         path(&args.quantized)
     );
     for rule in &args.qtype {
-        let types: Vec<String> = rule.types.iter().map(|ty| quote(ty)).collect();
-        let (glob, types) = (quote(&rule.glob), types.join(", "));
+        let types: Vec<String> = rule.types.iter().map(|ty| one_pair::literal(ty)).collect();
+        let (glob, types) = (quoted(&rule.glob), types.join(", "));
         let _ = write!(text, "[[pair.qtype]]\ntensors = {glob}\nis = [{types}]\n");
     }
     text

@@ -2,11 +2,11 @@
 The run on standard output, in libtest's words: pretty, terse, and JSON events.
 */
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::run_args::{Color, Format};
+use super::run_args::Format;
 use crate::report;
 use crate::spec::Granularity;
 use crate::suite::Listener;
@@ -27,22 +27,6 @@ pub struct Console<W> {
     done: u64,
     /// The first write that failed; printed events are not worth stopping the run for.
     failed: Option<io::Error>,
-}
-
-/// Should standard output be coloured? `NO_COLOR` and its kin decide where the flag does not.
-pub fn wants_color(flag: Color) -> bool {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let says = |name: &str, value: &str| std::env::var(name).is_ok_and(|it| it == value);
-    match flag {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto if set("NO_COLOR") || says("CARGO_TERM_COLOR", "never") => false,
-        Color::Auto if set("CLICOLOR_FORCE") && !says("CLICOLOR_FORCE", "0") => true,
-        Color::Auto if says("CARGO_TERM_COLOR", "always") => true,
-        Color::Auto => {
-            io::stdout().is_terminal() && !says("CLICOLOR", "0") && !says("TERM", "dumb")
-        }
-    }
 }
 
 impl<W: Write> Console<W> {
@@ -112,6 +96,11 @@ impl<W: Write> Console<W> {
         if self.show_output {
             self.section("successes", tests().filter(|test| test.outcome == TestOutcome::Passed));
         }
+        // What passed with a warning is told whether or not passing tests are.
+        let warned = |test: &&TestRecord| {
+            test.outcome == TestOutcome::Passed && !report::failure_lines(test).is_empty()
+        };
+        self.section("warnings", tests().filter(warned));
         let bad =
             |test: &&TestRecord| matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error);
         self.section("failures", tests().filter(bad));
@@ -265,5 +254,16 @@ pub fn one_line(text: &str) -> String {
             .collect()
     } else {
         text.to_owned()
+    }
+}
+
+/// What is printed beside the events of the run.
+impl<W: Write> Write for Console<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

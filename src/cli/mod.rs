@@ -5,14 +5,20 @@ The command line: arguments, and one file a command. What a command does stands 
 mod args;
 mod baselines;
 mod check;
+mod color;
+mod compare;
 mod console;
 mod diff;
 mod error;
 mod explain;
 mod falsify;
 mod generate;
+mod github;
 pub mod harness;
+mod init;
 mod inspect;
+mod one_pair;
+mod progress;
 mod report;
 mod run;
 mod run_args;
@@ -33,6 +39,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Falsify(args)) => falsify::run(&args),
+        Some(Command::Init(args)) => init::run(&args),
+        Some(Command::Compare(args)) => compare::run(&args),
         Some(Command::Stats(args)) => stats::run(&args),
         Some(Command::Run(args)) => run::run(&args, Granularity::Tensor),
         Some(Command::Explain(args)) => explain::run(&args),

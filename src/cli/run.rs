@@ -2,14 +2,17 @@
 `qualm run`: loads the specs, plans, runs, prints, and writes the reports.
 */
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Failure;
 use super::args::thread_count;
-use super::console::{Console, one_line, wants_color};
-use super::run_args::{FailLevel, Format, NoTests, RunArgs};
+use super::color;
+use super::console::{Console, one_line};
+use super::github;
+use super::progress::{Bar, Watched};
+use super::run_args::{Color, FailLevel, Format, NoTests, RunArgs};
 use crate::codec::TensorType;
 use crate::model::scheme;
 use crate::report;
@@ -71,25 +74,45 @@ fn load_some(args: &SpecArgs, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Spec>
     let roots: Vec<PathBuf> =
         if args.spec.is_empty() { vec![DEFAULT_ROOT.into()] } else { args.spec.to_vec() };
     let (mut specs, mut problems) = (Vec::new(), Vec::new());
+    let mut all = true;
     for root in &roots {
         for path in discover(root)? {
             if spec::name(&path, below(root)).is_some_and(|name| !wanted(&name)) {
+                all = false;
                 continue;
             }
             match spec::load(&path, below(root), &options) {
                 Ok(spec) => specs.push(spec),
-                Err(errors) => problems.push(errors.render(io::stderr().is_terminal())),
+                Err(errors) => problems.push(errors.render(color::on_stderr(Color::Auto))),
             }
         }
     }
     for warning in specs.iter().flat_map(|spec| &spec.warnings) {
-        eprint!("{}", warning.render(io::stderr().is_terminal()));
+        eprint!("{}", warning.render(color::on_stderr(Color::Auto)));
     }
     if problems.is_empty() {
+        if all {
+            known_profile(&specs, args.profile)?;
+        }
         Ok(specs)
     } else {
         Err(Failure::new(Exit::SpecInvalid, problems.join("\n").trim_end()))
     }
+}
+
+/// A profile that no spec defines would leave all bounds as they are, and nobody would know.
+fn known_profile(specs: &[Spec], asked: Option<&str>) -> Result<(), Failure> {
+    let Some(asked) = asked else { return Ok(()) };
+    let mut known: Vec<&str> =
+        specs.iter().flat_map(|spec| &spec.profiles).map(String::as_str).collect();
+    if known.contains(&asked) {
+        return Ok(());
+    }
+    known.sort_unstable();
+    known.dedup();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let problem = format!("no spec defines the profile {asked:?}; there are: {known}");
+    Err(Failure::new(Exit::Usage, problem))
 }
 
 fn discover(root: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -173,15 +196,22 @@ fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit
         warnings_fail: args.fail_level == FailLevel::Warn,
     };
     let out = io::BufWriter::new(io::stdout().lock());
-    let mut console = Console::new(out, granularity, args.format(), wants_color(args.color));
+    let mut console = Console::new(out, granularity, args.format(), color::on_stdout(args.color));
     console.show_output = args.show_output;
     console.begin(match granularity {
         Granularity::Pair => plan.pairs.len() as u64,
         Granularity::Tensor => plan.tests().count() as u64,
     });
-    let mut contract = suite::run(plan, &options, &mut console);
+    let bar = Bar::new(plan);
+    let mut contract = suite::run(plan, &options, &mut Watched::new(&mut console, bar.as_ref()));
+    drop(bar);
     attach_evidence(&mut contract, args);
-    let warnings = report::write_all(&args.out_dir, &contract, &report::Options::default())
+    let reports = report::Options {
+        junit_dialect: args.junit_dialect.into(),
+        junit_cases: args.junit_cases.into(),
+        ..report::Options::default()
+    };
+    let warnings = report::write_all(&args.out_dir, &contract, &reports)
         .map_err(|error| Failure::new(Exit::Internal, error))?;
     for warning in warnings {
         eprintln!("warning: {warning}");
@@ -190,6 +220,10 @@ fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit
     warn_of_spec(&contract);
     if std::env::var_os("NEXTEST").is_some() {
         explain_to_nextest(&contract);
+    } else if args.format() == Format::Json {
+        github::tell(&contract, &mut io::stderr().lock())?;
+    } else {
+        github::tell(&contract, &mut console)?;
     }
     Ok(Exit::from_code(contract.exit_code))
 }

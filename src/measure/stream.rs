@@ -44,6 +44,8 @@ pub enum Measured {
 pub struct Progress {
     /// Stored bytes read so far, both sides.
     pub bytes: AtomicU64,
+    /// Stored bytes that the pass has to read.
+    pub total: AtomicU64,
 }
 
 /// Measures every matched tensor, in the order of `pairing.matched`.
@@ -59,6 +61,12 @@ pub fn measure(
         .iter()
         .map(|matched| Extent::of(&reference.tensors[matched.reference].shape))
         .collect();
+    let stored = |matched: &Matched| {
+        let reference = reference.tensors[matched.reference].stored_bytes();
+        reference.saturating_add(quantized.tensors[matched.quantized].stored_bytes())
+    };
+    let total = pairing.matched.iter().map(stored).fold(0, u64::saturating_add);
+    progress.total.store(total, Ordering::Relaxed);
     let pass = Pass {
         reference,
         quantized,

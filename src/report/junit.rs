@@ -416,22 +416,6 @@ mod tests {
         node.attribute(name).unwrap_or_else(|| panic!("no {name} in {node:?}")).to_owned()
     }
 
-    /// Writes the sample for parsers that are not Rust's; see `tests/junit_consumers.sh`.
-    #[test]
-    #[ignore = "writes files for other parsers: name a directory in QUALM_JUNIT_SAMPLES"]
-    fn write_samples_for_other_parsers() {
-        let directory = std::env::var_os("QUALM_JUNIT_SAMPLES").unwrap();
-        let directory = std::path::Path::new(&directory);
-        for (name, dialect, cases) in [
-            ("rich.xml", Dialect::Rich, Cases::All),
-            ("rich-failed.xml", Dialect::Rich, Cases::Failed),
-            ("strict.xml", Dialect::Strict, Cases::All),
-        ] {
-            let text = render(&sample::contract(), dialect, cases);
-            std::fs::write(directory.join(name), text).unwrap();
-        }
-    }
-
     #[test]
     fn quick_junit_reads_outcomes_and_counts() {
         let text = render(&sample::contract(), Dialect::Rich, Cases::All);

@@ -71,9 +71,17 @@ impl Page {
 
     /// Says that something did not fit; says nothing if nothing is missing.
     pub fn left_out(&mut self, count: usize, noun: &str) {
-        if count > 0 && self.text.len() < self.limit + RESERVE / 2 {
+        if count > 0 {
             let more = numbers::counted(count as u64, noun);
-            let _ = write!(self.text, "\n*{more} more: see contract.json.*\n");
+            self.note(&format!("\n*{more} more: see contract.json.*"));
+        }
+    }
+
+    /// Adds a line that says what was left out; there is room for some of them.
+    pub fn note(&mut self, line: &str) {
+        if self.text.len() < self.limit + RESERVE / 2 {
+            self.text.push_str(line);
+            self.text.push('\n');
         }
     }
 

@@ -2,10 +2,13 @@
 Renderings of the record, one file a format.
 */
 
+pub mod compare;
 pub mod contract_json;
 mod contract_md;
+pub mod draft;
 mod failure;
 mod format;
+pub mod github;
 mod html;
 mod junit;
 mod junit_repair;

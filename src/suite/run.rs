@@ -5,6 +5,7 @@ baseline. It tells a listener what happens and knows no report.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::baseline::{self, Baselines};
@@ -33,6 +34,10 @@ pub trait Listener {
     fn test(&mut self, _test: &TestRecord) {}
     /// All tests of a pair are done.
     fn pair_done(&mut self, _pair: &PairRecord) {}
+    /// Where to count what is read, for whoever watches.
+    fn progress(&self) -> Arc<Progress> {
+        Arc::default()
+    }
 }
 
 /// How to run.
@@ -138,7 +143,8 @@ fn run_pair<'a>(
             record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
             record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
             record.notes.extend(opened.notes.iter().cloned());
-            let pass = measure(planned, &resolver, &opened, options.threads, None);
+            let pass =
+                measure(planned, &resolver, &opened, options.threads, &listener.progress(), None);
             judge(planned, options.baselines.as_ref(), &resolver, &opened, &pass, &mut record);
             if !planned.pair.unfold {
                 let found =
@@ -299,6 +305,7 @@ pub(super) fn measure(
     resolver: &Resolver,
     opened: &Opened,
     threads: usize,
+    progress: &Progress,
     known: Option<&Known>,
 ) -> Pass {
     let Opened { reference, quantized, .. } = opened;
@@ -313,8 +320,7 @@ pub(super) fn measure(
     let due: Vec<measure::Matched> =
         pairing.matched.iter().filter(|matched| find(matched).is_none()).copied().collect();
     let due = Pairing { matched: due, ..Pairing::default() };
-    let progress = Progress::default();
-    let measured = measure::measure(reference, quantized, &due, threads, &progress);
+    let measured = measure::measure(reference, quantized, &due, threads, progress);
     let twins = measure::twin::twins(reference, quantized, &due.matched, &measured, threads);
     let mut fresh = measured.into_iter().zip(twins);
     let results =

@@ -29,6 +29,7 @@ use super::rows::model_record;
 use super::run::{Known, Pass, empty_record, judge, load, measure, prepare};
 use crate::codec::Class;
 use crate::fault::{ATTEMPTS, FAULTS, Fault, Injected, Models, Reach, Scope, Site, inject};
+use crate::measure::Progress;
 use crate::model::{Extent, Model, ReadError, Scratch, SourceFile, Storage, Tensor};
 use crate::spec::{Apply, Diagnostic, Quantized, Resolver};
 
@@ -161,7 +162,7 @@ fn falsify_pair(
 
     let mut sound = empty_record(planned);
     let opened = prepare(reference.clone(), quantized.clone(), &resolver);
-    let pass = measure(planned, &resolver, &opened, options.threads, None);
+    let pass = measure(planned, &resolver, &opened, options.threads, &Progress::default(), None);
     let mut planned = judged(planned, |_| true);
     judge(&planned, options.baselines.as_ref(), &resolver, &opened, &pass, &mut sound);
     if sound.baseline.status == BaselineStatus::New {
@@ -376,7 +377,8 @@ impl Lab<'_> {
             let kept = self.known.iter().filter(|(name, _)| !reached(name));
             known.extend(kept.map(|(name, result)| (name.clone(), result.clone())));
         }
-        let pass = measure(&planned, &self.resolver, &opened, 1, Some(&known));
+        let pass =
+            measure(&planned, &self.resolver, &opened, 1, &Progress::default(), Some(&known));
         let mut record: PairRecord = empty_record(&planned);
         judge(&planned, self.baselines, &self.resolver, &opened, &pass, &mut record);
         record.tests

@@ -1,0 +1,22 @@
+/*! `qualm compare OLD NEW`: two runs against each other. */
+
+use std::io::{self, Write};
+
+use super::Failure;
+use super::args::CompareArgs;
+use crate::report::compare::{Comparison, Style};
+use crate::suite::exit::Exit;
+use crate::suite::record::Contract;
+
+/// Compares two records: 0 if nothing fails that did not fail before, else 101.
+pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
+    let read = |path| Contract::read(path).map_err(|error| Failure::new(Exit::InputError, error));
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    let comparison = Comparison::new(&old, &new);
+    let style = if args.markdown { Style::Markdown } else { Style::Text };
+    let text = comparison.render(style, args.max_bytes);
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(if comparison.newly_failing.is_empty() { Exit::Ok } else { Exit::TestFailed })
+}

@@ -1,0 +1,142 @@
+/*!
+`qualm init REF QUANT`: a spec for a pair, with bounds drawn from what it measures.
+*/
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
+
+use super::args::InitArgs;
+use super::{Failure, one_pair};
+use crate::report;
+use crate::report::draft::{DraftError, Words, draft};
+use crate::suite::exit::Exit;
+use crate::suite::record::{PairRecord, TestOutcome};
+
+/// Where specs are, if `--out` does not say otherwise.
+const DIRECTORY: &str = "specs";
+
+/// Measures the pair, drafts a spec and writes it.
+pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
+    let to_stdout = args.out.as_deref() == Some(Path::new("-"));
+    let out = match &args.out {
+        Some(path) if !to_stdout => path.clone(),
+        _ => Path::new(DIRECTORY).join(format!("{}.toml", stem(&args.quantized))),
+    };
+    // Before the work, not after it.
+    if !to_stdout && !args.force && fs::symlink_metadata(&out).is_ok() {
+        let problem = format!("{} exists; --force overwrites it", out.display());
+        return Err(Failure::new(Exit::Usage, problem));
+    }
+    let path = |path: &Path| one_pair::literal(&path.to_string_lossy());
+    let text = format!(
+        "schema = 1\n[[pair]]\nname = \"pair\"\nreference = {}\nquantized = {}\n",
+        path(&args.reference),
+        path(&args.quantized)
+    );
+    let pair = one_pair::measure(&text, args.threads)?;
+    if let Some(error) = unreadable(&pair) {
+        return Err(Failure::new(Exit::InputError, error));
+    }
+    let directory = out.parent().unwrap_or(Path::new(""));
+    let name = args.name.clone().unwrap_or_else(|| dominant_type(&pair));
+    let reference = seen_from(directory, &args.reference)?;
+    let quantized = seen_from(directory, &args.quantized)?;
+    let words = Words { name: &name, reference: &reference, quantized: &quantized };
+    let draft = draft(&pair, &words).map_err(|error| {
+        let exit = match &error {
+            DraftError::Damaged(_) => Exit::ValidationFailed,
+            DraftError::DoesNotHold(_) => Exit::Internal,
+        };
+        Failure::new(exit, error)
+    })?;
+    if to_stdout {
+        io::stdout().lock().write_all(draft.as_bytes())?;
+        return Ok(Exit::Ok);
+    }
+    report::write_file(&out, draft.as_bytes()).map_err(|e| Failure::new(Exit::Internal, e))?;
+    println!(
+        "wrote {} with bounds for {} tensors; next: look at it, then `qualm run` and `qualm accept`",
+        out.display(),
+        pair.tensors.len()
+    );
+    Ok(Exit::Ok)
+}
+
+fn unreadable(pair: &PairRecord) -> Option<String> {
+    let error = pair.tests.iter().find(|test| test.outcome == TestOutcome::Error);
+    pair.error.clone().or_else(|| error?.reason.clone())
+}
+
+/// The name of a file or directory without what follows the last dot of a file's.
+fn stem(path: &Path) -> String {
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.map_or_else(|| "pair".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The type that most bytes are stored in, in lower case.
+fn dominant_type(pair: &PairRecord) -> String {
+    let mut types: Vec<(&str, u64)> = Vec::new();
+    for row in &pair.tensors {
+        match types.iter_mut().find(|(ty, _)| *ty == row.qtype) {
+            Some((_, bytes)) => *bytes += row.stored_bytes,
+            None => types.push((&row.qtype, row.stored_bytes)),
+        }
+    }
+    let most = types.into_iter().max_by_key(|(_, bytes)| *bytes);
+    most.map_or_else(|| "pair".to_owned(), |(ty, _)| ty.to_lowercase())
+}
+
+/// A path as a file in `directory` has to write it: relative, with `/`, unless it was given as an
+/// absolute path.
+fn seen_from(directory: &Path, path: &Path) -> Result<String, Failure> {
+    let text = |path: &Path| {
+        path.to_str().map(|text| text.replace('\\', "/")).ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                format_args!("{}: no UTF-8, which TOML needs", path.display()),
+            )
+        })
+    };
+    if path.is_absolute() {
+        return text(path);
+    }
+    let directory = plain(&std::path::absolute(directory.join("."))?);
+    let path = plain(&std::path::absolute(path)?);
+    let shared = directory.components().zip(path.components()).take_while(|(a, b)| a == b).count();
+    let up = directory.components().skip(shared).map(|_| Component::ParentDir);
+    text(&up.chain(path.components().skip(shared)).collect::<PathBuf>())
+}
+
+/// An absolute path without `..`, as it is written: links are not followed.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_as_the_spec_sees_them() {
+        for (directory, path, expected) in [
+            ("specs", "models/a.gguf", "../models/a.gguf"),
+            ("specs/deep", "specs/models/a.gguf", "../models/a.gguf"),
+            ("", "a.gguf", "a.gguf"),
+            ("specs", "specs/../b", "../b"),
+            ("specs", "/models/a.gguf", "/models/a.gguf"),
+        ] {
+            assert_eq!(seen_from(Path::new(directory), Path::new(path)).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+/*! A run over one pair that the command line names, with no spec file and no baseline. */
+
+use std::path::Path;
+
+use super::Failure;
+use super::args::thread_count;
+use crate::report::draft::{quoted, template};
+use crate::spec::{self, Granularity, LoadOptions};
+use crate::suite::exit::Exit;
+use crate::suite::plan::{self, Choice};
+use crate::suite::record::PairRecord;
+use crate::suite::select::Selection;
+use crate::suite::{self, Listener, Options};
+
+struct Silent;
+
+impl Listener for Silent {}
+
+/// Runs a spec of one pair, given as text; its paths are relative to the working directory.
+pub fn measure(text: &str, threads: Option<usize>) -> Result<PairRecord, Failure> {
+    // Paths on the command line are taken as they are: the shell has replaced variables.
+    let options =
+        LoadOptions { env: &|name| Some(format!("${{{name}}}")), ..LoadOptions::default() };
+    let spec = spec::parse(text.as_bytes(), Path::new("pair.toml"), Path::new(""), &options)
+        .map_err(|errors| Failure::new(Exit::Usage, errors))?;
+    let specs = [spec];
+    let choice = Choice {
+        selection: Selection::default(),
+        tags: Vec::new(),
+        shard: None,
+        no_baseline: true,
+        granularity: Granularity::Tensor,
+    };
+    let plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::Internal, e))?;
+    let options = Options {
+        threads: thread_count(threads),
+        baselines: None,
+        max_fail: None,
+        warnings_fail: false,
+    };
+    let contract = suite::run(&plan, &options, &mut Silent);
+    let mut pairs = contract.specs.into_iter().flat_map(|spec| spec.pairs);
+    pairs.next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))
+}
+
+/// A string of a spec, in which braces are braces.
+pub fn literal(text: &str) -> String {
+    quoted(&template(text))
+}

@@ -1,0 +1,285 @@
+/*!
+A line on the terminal that says how far a run is, how fast, and how long it will take.
+
+It is drawn on standard error while a pair is measured, and gone before anything else is printed. Where
+no terminal is, nothing is drawn.
+*/
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::measure::Progress;
+use crate::report::numbers;
+use crate::report::text::one_line;
+use crate::suite::Listener;
+use crate::suite::plan::{Plan, PlannedPair};
+use crate::suite::record::{PairRecord, TestRecord};
+
+/// How often the line is drawn; a run that is over before the first time shows none.
+const PERIOD: Duration = Duration::from_millis(150);
+/// Columns of a terminal that does not say.
+const COLUMNS: usize = 80;
+
+/// The line, and the thread that draws it.
+pub struct Bar {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    progress: Arc<Progress>,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+/// What the line is made from.
+struct State {
+    started: Instant,
+    over: bool,
+    /// The pair that is measured, if one is.
+    pair: Option<String>,
+    number: usize,
+    pairs: usize,
+    /// Weights of the pair, of those before it, and of all.
+    weight: u64,
+    before: u64,
+    all: u64,
+    /// Bytes measured in the pairs before.
+    read: u64,
+    drawn: bool,
+}
+
+impl Bar {
+    /// A line for a plan, if standard error is a terminal that can be drawn on.
+    pub fn new(plan: &Plan) -> Option<Self> {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let ci = std::env::var_os("CI").is_some();
+        (io::stderr().is_terminal() && !dumb && !ci).then(|| Self::start(plan))
+    }
+
+    fn start(plan: &Plan) -> Self {
+        let state = State {
+            started: Instant::now(),
+            over: false,
+            pair: None,
+            number: 0,
+            pairs: plan.pairs.len(),
+            weight: 0,
+            before: 0,
+            all: plan.pairs.iter().map(weight).sum(),
+            read: 0,
+            drawn: false,
+        };
+        let shared = Arc::new(Shared {
+            progress: Arc::default(),
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+        });
+        let thread = {
+            let shared = shared.clone();
+            std::thread::Builder::new().name("progress".to_owned()).spawn(move || shared.draw())
+        };
+        Self { shared, thread: thread.ok() }
+    }
+
+    /// What the measuring threads count in.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.shared.progress.clone()
+    }
+
+    /// A pair's turn has come.
+    pub fn begin(&self, pair: &PlannedPair) {
+        let mut state = self.shared.lock();
+        state.number += 1;
+        state.pair = Some(one_line(&pair.id).into_owned());
+        state.weight = weight(pair);
+    }
+
+    /// The pair is measured: the line goes, so that its results can be printed.
+    pub fn end(&self) {
+        let mut state = self.shared.lock();
+        if state.pair.take().is_some() {
+            state.before += state.weight;
+            state.read += self.shared.progress.bytes.swap(0, Ordering::Relaxed);
+        }
+        clear(&mut state);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.shared.lock().over = true;
+        self.shared.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has nothing left to draw.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A listener whose words the line makes way for.
+pub struct Watched<'a, L> {
+    listener: &'a mut L,
+    bar: Option<&'a Bar>,
+}
+
+impl<'a, L: Listener + Write> Watched<'a, L> {
+    /// With no line, it is the listener alone.
+    pub fn new(listener: &'a mut L, bar: Option<&'a Bar>) -> Self {
+        Self { listener, bar }
+    }
+}
+
+impl<L: Listener + Write> Listener for Watched<'_, L> {
+    fn pair(&mut self, pair: &PlannedPair) {
+        self.listener.pair(pair);
+        if let Some(bar) = self.bar {
+            bar.begin(pair);
+        }
+    }
+
+    fn test(&mut self, test: &TestRecord) {
+        if let Some(bar) = self.bar {
+            bar.end();
+        }
+        self.listener.test(test);
+    }
+
+    fn pair_done(&mut self, pair: &PairRecord) {
+        if let Some(bar) = self.bar {
+            bar.end();
+        }
+        self.listener.pair_done(pair);
+        if self.bar.is_some() {
+            // Whoever watches wants to see results as they come; a failure shows at the end.
+            let _ = self.listener.flush();
+        }
+    }
+
+    fn progress(&self) -> Arc<Progress> {
+        self.bar.map_or_else(Arc::default, Bar::progress)
+    }
+}
+
+/// Stored bytes of the reference's selected tensors: what a pair's share of the run goes by.
+fn weight(pair: &PlannedPair) -> u64 {
+    pair.tests.iter().map(|test| test.bytes).sum::<u64>().max(1)
+}
+
+fn clear(state: &mut State) {
+    if std::mem::take(&mut state.drawn) {
+        let mut out = io::stderr().lock();
+        let _ = out.write_all(b"\r\x1b[K").and_then(|()| out.flush());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Draws until the run is over.
+    fn draw(&self) {
+        let mut state = self.lock();
+        while !state.over {
+            state = self.wake.wait_timeout(state, PERIOD).unwrap_or_else(PoisonError::into_inner).0;
+            let elapsed = state.started.elapsed().as_secs_f64();
+            let bytes = self.progress.bytes.load(Ordering::Relaxed);
+            let total = self.progress.total.load(Ordering::Relaxed);
+            if let Some(line) = line(&state, bytes, total, elapsed) {
+                let line: String = line.chars().take(columns() - 1).collect();
+                let mut out = io::stderr().lock();
+                state.drawn = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush()).is_ok();
+            }
+        }
+        clear(&mut state);
+    }
+}
+
+fn columns() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    said.unwrap_or(COLUMNS).max(20)
+}
+
+/// `3/14  21%  1.2 GiB/s  12 s left  s::p`; nothing while no pair is measured.
+fn line(state: &State, bytes: u64, total: u64, elapsed: f64) -> Option<String> {
+    let pair = state.pair.as_ref()?;
+    let share = if total > 0 { (bytes as f64 / total as f64).min(1.0) } else { 0.0 };
+    let done = (state.before as f64 + share * state.weight as f64) / state.all.max(1) as f64;
+    let rate = (state.read + bytes) as f64 / elapsed.max(1e-3);
+    let left = if done > 0.0 {
+        format!("{} left", duration(elapsed * (1.0 - done) / done))
+    } else {
+        "? left".to_owned()
+    };
+    Some(format!(
+        "{}/{}  {:.0}%  {}/s  {left}  {pair}",
+        state.number,
+        state.pairs,
+        done * 100.0,
+        numbers::bytes(rate as u64),
+    ))
+}
+
+/// Whole seconds or minutes: the estimate is no better.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_share_rate_and_time_left() {
+        let state = |pair: Option<&str>, before, read| State {
+            started: Instant::now(),
+            over: false,
+            pair: pair.map(str::to_owned),
+            number: 2,
+            pairs: 4,
+            weight: 100,
+            before,
+            all: 400,
+            read,
+            drawn: false,
+        };
+        for (state, bytes, total, elapsed, expected, why) in [
+            (state(None, 0, 0), 0, 0, 1.0, None, "nothing is measured"),
+            (
+                state(Some("s::p"), 0, 0),
+                0,
+                0,
+                1.0,
+                Some("2/4  0%  0 B/s  ? left  s::p"),
+                "no guess",
+            ),
+            (
+                state(Some("s::p"), 100, 1 << 20),
+                1 << 20,
+                2 << 20,
+                2.0,
+                Some("2/4  38%  1.0 MiB/s  3 s left  s::p"),
+                "a pair and a half of four",
+            ),
+            (
+                state(Some("s::p"), 0, 0),
+                1,
+                100,
+                60.0,
+                Some("2/4  0%  0 B/s  6 h 39 min left  s::p"),
+                "long",
+            ),
+        ] {
+            assert_eq!(line(&state, bytes, total, elapsed).as_deref(), expected, "{why}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+"""What tests/report_html.sh checks in the browser.
+
+usage: report_html.py CHROMIUM DIR [SCREENSHOT-DIR]
+"""
+import json
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+chromium, work = sys.argv[1], Path(sys.argv[2])
+shots = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+BAD = work / "target/qualm/report.html"
+GOOD = work / "good/report.html"
+
+
+def check(holds, what):
+    if not holds:
+        sys.exit(f"not ok - {what}")
+    print(f"ok - {what}")
+
+
+def opened(browser, path, **options):
+    """A page, what it logs, and what it asks for."""
+    page = browser.new_context(**options).new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: (said.append("a dialog"), dialog.dismiss()))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.resolve().as_uri())
+    return page, said, asked
+
+
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    check(BAD.stat().st_size < 1_000_000, f"1,000 tensors: {BAD.stat().st_size:,} bytes")
+
+    for path, heading in [(BAD, "ERROR"), (GOOD, "passed")]:
+        for scheme in ["light", "dark"]:
+            for width, height in [(1360, 1000), (390, 844)]:
+                view = {"width": width, "height": height}
+                page, said, asked = opened(browser, path, color_scheme=scheme, viewport=view)
+                page.wait_for_timeout(100)
+                name = f"{path.parent.name}-{scheme}-{width}"
+                check(said == [] and asked == [page.url], f"{name}: silent, alone {said} {asked}")
+                check(page.inner_text("h1").lower() == heading.lower(), f"{name}: {heading}")
+                wide = page.evaluate("document.documentElement.scrollWidth")
+                check(wide <= width, f"{name}: the page itself does not scroll sideways")
+                if shots:
+                    shots.mkdir(parents=True, exist_ok=True)
+                    page.screenshot(path=shots / f"{name}.png")
+                    page.locator("#bits").scroll_into_view_if_needed()
+                    page.evaluate("document.querySelector('#bits').scrollIntoView()")
+                    page.screenshot(path=shots / f"{name}-bits.png")
+                    page.evaluate("document.querySelector('table.heat').scrollIntoView()")
+                    page.screenshot(path=shots / f"{name}-heat.png")
+                page.context.close()
+
+    page, said, _ = opened(browser, BAD)
+    contract = json.loads((work / "target/qualm/contract.json").read_text())
+    failed = contract["summary"]["failed"] + contract["summary"]["errors"]
+    check(page.locator("section:has(#failures) details").count() == min(failed, 100), "failures")
+    check(page.locator("img, iframe, object, embed, link[rel=stylesheet]").count() == 0, "no markup of a name's")
+
+    # Sorting and searching the thousand.
+    table = page.locator("table.data", has=page.locator("caption", has_text="Tensors")).filter(
+        has_text="blk.0.attn_q.weight"
+    )
+    heading = table.locator("thead th", has_text="RMSE")
+    column = heading.evaluate("it => it.cellIndex")
+    values = lambda: [float(it) for it in table.locator("tbody tr").evaluate_all(
+        "(rows, at) => rows.map(row => row.cells[at].textContent)", column)]
+    heading.locator("button").click()
+    check(heading.get_attribute("aria-sort") == "descending", "aria-sort")
+    check(values() == sorted(values(), reverse=True), "sorted, descending")
+    heading.locator("button").press("Enter")
+    check(heading.get_attribute("aria-sort") == "ascending" and values() == sorted(values()), "and ascending, by key")
+    box = page.locator("input[type=search]").last
+    box.fill("blk.7. ffn")
+    check(table.locator("tbody tr:visible").count() == 3, "the search leaves three rows")
+    check(page.locator(".tools output").last.inner_text() == "3 of 1000", "and counts them")
+
+    # The keyboard: a skip link first, arrows in a heat map.
+    page, said, _ = opened(browser, BAD)
+    page.keyboard.press("Tab")
+    check(page.evaluate("document.activeElement.className") == "skip", "the skip link comes first")
+    page.keyboard.press("Enter")
+    check(page.evaluate("document.activeElement.id") == "main", "and leads to the verdict")
+    cell = page.locator("table.heat td[tabindex='0']").last
+    cell.focus()
+    before = page.evaluate("document.activeElement.title")
+    page.keyboard.press("ArrowRight")
+    after = page.evaluate("document.activeElement.title")
+    check(before != after and "SQNR" in after, "arrows walk through the heat map")
+
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    check(page.evaluate("getComputedStyle(document.body).backgroundColor") != before, "the theme changes")
+    check(said == [], f"nothing was said: {said}")
+
+    page, said, _ = opened(browser, BAD, java_script_enabled=False)
+    check(page.locator("table.data tbody tr").count() > 1000, "without JavaScript everything can be read")
+    check(page.locator("#theme").is_hidden(), "and no button is dead")
+    browser.close()

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Runs the suite on a pseudo-terminal: progress is drawn there, on standard error alone, and is gone
+before results are printed; where no terminal is, nothing is drawn. And the colour rules.
+
+usage: tests/terminal.py QUALM   (in the repository's root)
+"""
+import os
+import pty
+import re
+import subprocess
+import sys
+
+QUALM = os.path.realpath(sys.argv[1])
+PLAIN = {k: v for k, v in os.environ.items()
+         if k not in {"CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CARGO_TERM_COLOR", "GITHUB_ACTIONS"}}
+PLAIN["TERM"] = "xterm-256color"
+RUN = [QUALM, "run", "--no-baseline", "--test-threads", "1", "--out-dir", "target/qualm-terminal"]
+PROGRESS = re.compile(rb"\r\x1b\[K\d+/\d+  \d+%  [\d.]+ [KMG]?i?B/s  (?:\? |[\d hmins]+)left  [^\r]+")
+
+
+def check(holds, what):
+    if not holds:
+        sys.exit(f"not ok - {what}")
+    print(f"ok - {what}")
+
+
+def on_terminal(command, env, stdout_too=True):
+    """What a terminal gets, and what a pipe on standard output gets."""
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(command, stdin=side, stderr=side, env=env,
+                               stdout=side if stdout_too else subprocess.PIPE)
+    os.close(side)
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+        if not stdout_too and process.poll() is not None:
+            break
+    piped = b"" if stdout_too else process.stdout.read()
+    process.wait()
+    return process.returncode, shown, piped
+
+
+def piped(command, env):
+    done = subprocess.run(command, env=env, capture_output=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+code, shown, _ = on_terminal(RUN, PLAIN)
+check(code == 0, "the suite passes on a terminal")
+drawn = PROGRESS.findall(shown)
+check(len(drawn) > 3, f"progress is drawn: {len(drawn)} times, such as {drawn[-1:]!r}")
+check(not re.search(rb"left  [^\r\n]*\r?\n", shown), "and never left standing")
+check(b"\x1b[32mok\x1b[0m" in shown, "results are coloured")
+
+code, out, err = piped(RUN, PLAIN)
+check(code == 0 and b"\x1b" not in out and err == b"", "no terminal: no progress, no colour")
+
+for env, coloured, why in [
+    ({"CLICOLOR_FORCE": "1"}, True, "CLICOLOR_FORCE"),
+    ({"CARGO_TERM_COLOR": "always"}, True, "CARGO_TERM_COLOR=always"),
+    ({"CLICOLOR_FORCE": "1", "NO_COLOR": "1"}, False, "NO_COLOR wins"),
+]:
+    _, out, _ = piped(RUN + ["minilm-attention::bf16"], PLAIN | env)
+    check((b"\x1b[32m" in out) == coloured, why)
+for env, why in [({"NO_COLOR": "1"}, "NO_COLOR"), ({"TERM": "dumb"}, "TERM=dumb"), ({"CARGO_TERM_COLOR": "never"}, "CARGO_TERM_COLOR=never")]:
+    _, shown, _ = on_terminal(RUN + ["minilm-attention::bf16"], PLAIN | env)
+    check(b"\x1b[32m" not in shown, f"{why} on a terminal")
+_, out, _ = piped(RUN + ["minilm-attention::bf16", "--color", "always"], PLAIN | {"NO_COLOR": "1"})
+check(b"\x1b[32m" in out, "--color always beats NO_COLOR")
+_, shown, _ = on_terminal(RUN, PLAIN | {"CI": "true"})
+check(not PROGRESS.search(shown), "no progress in CI")
