@@ -1,5 +1,5 @@
 /*!
-What a spec may ask for, end to end: levels, profiles, tags, a matrix, required versions. Each
+What a spec may ask for, end to end: levels, profiles, tags, a matrix, groups, required versions. Each
 case writes a suite over a small generated model, runs the program, and looks at its exit code, its
 output and its reports.
 */
@@ -307,6 +307,38 @@ fn a_matrix_is_a_pair_for_each_combination() {
 }
 
 #[test]
+fn a_fraction_of_a_group() {
+    const GROUP: &str = "integrity = { sqnr_expected = \"off\", worst_row = \"off\", worst_block = \"off\", \
+        zero = \"off\", reason = \"one tensor is odd on purpose\" }\n\
+        [[pair.group]]\ntensors = \"many.*\"\nsqnr_db = 18.5\n";
+    let spec = |least: &str| format!("{}{GROUP}min_pass_fraction = {least}\n", pair!(""));
+    for (least, code, why) in [
+        ("0.9", 0, "nine of ten are enough"),
+        ("0.95", 101, "nine of ten are not"),
+        ("1.0", 101, "all of them"),
+    ] {
+        let spec = spec(least);
+        check(&Case {
+            why,
+            spec: &spec,
+            args: &[],
+            code,
+            shows: if code == 0 {
+                &[("stdout", "test s::p::(global) ... ok")]
+            } else {
+                &[
+                    ("stdout", "test s::p::(global) ... FAILED"),
+                    ("stdout", "---- s::p::(global) ----\n9 of 10 tensors"),
+                    ("stdout", "test s::p::many.3.weight ... ok"),
+                    ("report.html", "9 of 10 tensors"),
+                    ("junit.xml", "9 of 10 tensors"),
+                ]
+            },
+        });
+    }
+}
+
+#[test]
 fn required_versions() {
     for (requires, code) in [(">=0.1, <2", 0), (">=99", 3), ("=0.0.1", 3), ("no version", 3)] {
         let spec = format!("requires = \"{requires}\"\n{}", pair!(""));
@@ -413,7 +445,10 @@ fn every_command_has_a_manual_page_and_every_shell_a_completion() {
     assert_eq!(qualm(dir, &["man", "--dir", "man"]).0, 0);
     let (_, help, _) = qualm(dir, &["--help"]);
     let commands = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
-    let names = commands.lines().filter_map(|line| line.split_whitespace().next());
+    // Descriptions that are wrapped are indented further.
+    let lines = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let lines = lines.filter(|line| !line.starts_with(' '));
+    let names = lines.filter_map(|line| line.split_whitespace().next());
     let mut pages = 0;
     for name in names.filter(|name| *name != "help") {
         let page = fs::read_to_string(dir.join(format!("man/qualm-{name}.1"))).unwrap_or_default();
