@@ -43,6 +43,7 @@ for dialect in ["rich", "strict"]:
             with_text = sum(len(document.findall(f".//{it}")) for it in ["failure", "error", "skipped"])
             bad = summary["failed"] + summary["errors"] + summary["ignored"]
             same(with_text, f"{name}: lists all that did not pass", bad)
+            same(int(document.getroot().get("tests")), f"{name}: counts what it lists", listed)
             continue
         same({
             "tests": int(listed),
@@ -58,14 +59,17 @@ for dialect in ["rich", "strict"]:
                 totals[at] += count
         same(dict(zip(expected, totals)), f"{name}: junitparser")
 
-        with open(path, encoding="utf-8") as file:
-            suite, result = xunitparser.parse(file)
-        same({
-            "tests": suite.countTestCases(),
-            "failures": len(result.failures),
-            "errors": len(result.errors),
-            "skipped": len(result.skipped),
-        }, f"{name}: xunitparser")
+        # xunitparser takes the properties of all suites for those of one and refuses a name that is
+        # there twice: with several pairs it needs the strict dialect.
+        if dialect == "strict":
+            with open(path, encoding="utf-8") as file:
+                suite, result = xunitparser.parse(file)
+            same({
+                "tests": suite.countTestCases(),
+                "failures": len(result.failures),
+                "errors": len(result.errors),
+                "skipped": len(result.skipped),
+            }, f"{name}: xunitparser")
 
         ctrf = json.loads((work / f"{name}.json").read_text())["results"]["summary"]
         same(

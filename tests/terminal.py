@@ -14,7 +14,8 @@ QUALM = os.path.realpath(sys.argv[1])
 PLAIN = {k: v for k, v in os.environ.items()
          if k not in {"CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CARGO_TERM_COLOR", "GITHUB_ACTIONS"}}
 PLAIN["TERM"] = "xterm-256color"
-RUN = [QUALM, "run", "--no-baseline", "--test-threads", "1", "--out-dir", "target/qualm-terminal"]
+RUN = [QUALM, "run", "minilm-block0", "--no-baseline", "--test-threads", "1", "--out-dir", "target/qualm-terminal"]
+SMALL = [QUALM, "run", "minilm-attention::bf16", *RUN[3:]]
 PROGRESS = re.compile(rb"\r\x1b\[K\d+/\d+  \d+%  [\d.]+ [KMG]?i?B/s  (?:\? |[\d hmins]+)left  [^\r]+")
 
 
@@ -66,12 +67,12 @@ for env, coloured, why in [
     ({"CARGO_TERM_COLOR": "always"}, True, "CARGO_TERM_COLOR=always"),
     ({"CLICOLOR_FORCE": "1", "NO_COLOR": "1"}, False, "NO_COLOR wins"),
 ]:
-    _, out, _ = piped(RUN + ["minilm-attention::bf16"], PLAIN | env)
+    _, out, _ = piped(SMALL, PLAIN | env)
     check((b"\x1b[32m" in out) == coloured, why)
 for env, why in [({"NO_COLOR": "1"}, "NO_COLOR"), ({"TERM": "dumb"}, "TERM=dumb"), ({"CARGO_TERM_COLOR": "never"}, "CARGO_TERM_COLOR=never")]:
-    _, shown, _ = on_terminal(RUN + ["minilm-attention::bf16"], PLAIN | env)
+    _, shown, _ = on_terminal(SMALL, PLAIN | env)
     check(b"\x1b[32m" not in shown, f"{why} on a terminal")
-_, out, _ = piped(RUN + ["minilm-attention::bf16", "--color", "always"], PLAIN | {"NO_COLOR": "1"})
+_, out, _ = piped(SMALL + ["--color", "always"], PLAIN | {"NO_COLOR": "1"})
 check(b"\x1b[32m" in out, "--color always beats NO_COLOR")
 _, shown, _ = on_terminal(RUN, PLAIN | {"CI": "true"})
 check(not PROGRESS.search(shown), "no progress in CI")
