@@ -147,6 +147,45 @@ types! {
     Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, Some(ternary::q2_0), Some(encode_ternary::q2_0), Some(encode_ternary::q2_0), None;
 }
 
+/// The table as Markdown, for the documentation: types of GGUF files, then those that only
+/// safetensors files have.
+pub fn markdown_table() -> String {
+    let mut text = String::from(
+        "| type | GGUF id | safetensors | block | bits per weight | compared | quantizers |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in TYPES {
+        let id = row.ggml_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let block = match (row.block_len, row.block_bytes) {
+            (1, bytes) => format!("{bytes} B"),
+            (len, bytes) => format!("{len} in {bytes} B"),
+        };
+        let compared = match row.class {
+            Class::Exact => "bit for bit",
+            Class::Float | Class::Quantized if row.decode.is_none() => "not decoded",
+            Class::Float | Class::Quantized => "as f32",
+        };
+        let quantizers = [
+            (row.encode.is_some(), "reference"),
+            (row.encode_chunk.is_some(), "plain"),
+            (row.encode_weighted.is_some(), "by importance"),
+        ];
+        let quantizers: Vec<&str> =
+            quantizers.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+        let cells = [
+            row.name.to_owned(),
+            id,
+            row.safetensors.unwrap_or("-").to_owned(),
+            block,
+            format!("{}", row.ty.bits_per_weight()),
+            compared.to_owned(),
+            if quantizers.is_empty() { "-".to_owned() } else { quantizers.join(", ") },
+        ];
+        text.extend(["| ", &cells.join(" | "), " |\n"]);
+    }
+    text
+}
+
 impl TensorType {
     /// The table row of this type.
     pub fn info(self) -> &'static TypeInfo {

@@ -2,8 +2,13 @@
 The program from the outside: what it prints, what it writes, how it exits.
 */
 
+mod baselines;
+mod checkpoints;
 mod diff;
 mod fail_closed;
 mod golden;
+mod metrics;
 mod program;
+mod reports;
+mod robust;
 mod spec_keys;

@@ -326,6 +326,12 @@ fn lonely_fp8(
 ) {
     let scaled =
         outcome.schemes.iter().filter(|(_, scheme)| *scheme == "FP8" || *scheme == "MXFP8");
+    // What the model's other weights call it.
+    let scale = groups
+        .values()
+        .filter(|group| outcome.schemes.get(&group.base).is_some_and(|scheme| scheme == "FP8"))
+        .find_map(|group| fp8::SCALES.iter().find(|suffix| group.has(suffix)))
+        .unwrap_or(&".weight_scale");
     let siblings: HashSet<String> = scaled.map(|(base, _)| pattern(base)).collect();
     for tensor in &model.tensors {
         let Storage::Plain { ty, .. } = tensor.storage else { continue };
@@ -346,7 +352,7 @@ fn lonely_fp8(
         } else {
             continue;
         };
-        let plane = format!("{base}.weight_scale");
+        let plane = format!("{base}{scale}");
         let message = format!("is missing: the weight is FP8 without a scale, although {why}");
         outcome.finding(&tensor.name, &plane, PlaneFault::Missing, message);
     }
@@ -377,9 +383,29 @@ fn compare_siblings(groups: &BTreeMap<String, Group>, outcome: &mut Outcome) {
             }
         }
     }
+    findings.extend(lost_zero_points(groups, outcome));
     for (tensor, plane, message) in findings {
         outcome.finding(&tensor, &plane, PlaneFault::Missing, message);
     }
+}
+
+/// Zero points that a symmetric GPTQ module could do without, but that the model's others have: no
+/// tool leaves them out of some modules only.
+fn lost_zero_points(
+    groups: &BTreeMap<String, Group>,
+    outcome: &Outcome,
+) -> Vec<(String, String, String)> {
+    const ZEROS: &str = ".qzeros";
+    let is_gptq = |group: &&Group| {
+        outcome.schemes.get(&group.base).is_some_and(|scheme| scheme.starts_with("GPTQ"))
+    };
+    let (having, lacking): (Vec<&Group>, Vec<&Group>) =
+        groups.values().filter(is_gptq).partition(|group| group.has(ZEROS));
+    let lost = |group: &Group| {
+        let message = format!("is missing, although {} other modules have one", having.len());
+        (weight_name(group), format!("{}{ZEROS}", group.base), message)
+    };
+    if having.is_empty() { Vec::new() } else { lacking.into_iter().map(lost).collect() }
 }
 
 /// A name with every number replaced, so that layers and experts look alike.

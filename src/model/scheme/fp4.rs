@@ -51,8 +51,15 @@ fn unpacked(shape: &[u64], bits: u64) -> Option<Vec<u64>> {
 /// Scales of 16 in E4M3 and one more of the tensor.
 pub fn build_nvfp4(group: &Group, context: &Context) -> Match {
     const SCHEME: &str = "NVFP4";
-    let (Some((codes, plane)), Some(scale)) = (packed(group), group.get(".weight_scale")) else {
-        return Ok(None);
+    let Some((codes, plane)) = packed(group) else { return Ok(None) };
+    let Some(scale) = group.get(".weight_scale") else {
+        // Only this scheme has a scale of the tensor beside those of the groups.
+        let of_tensor = group.has(".weight_global_scale") || group.has(".weight_scale_2");
+        return if of_tensor {
+            group.need(SCHEME, ".weight_scale").map(|_| None)
+        } else {
+            Ok(None)
+        };
     };
     if scale.ty != TensorType::F8_E4M3 {
         return Ok(None);

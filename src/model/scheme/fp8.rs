@@ -24,7 +24,7 @@ pub const SUFFIXES: &[&str] = &[
 ];
 
 /// Names of the scale, in the order in which they are looked for.
-const SCALES: &[&str] =
+pub const SCALES: &[&str] =
     &[".weight_scale_inv", ".weight_scale", ".scale", ".qscale_weight", ".scale_weight"];
 
 /// The values of an 8-bit float type.

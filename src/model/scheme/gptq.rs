@@ -168,6 +168,13 @@ fn width(
             ),
         )
     })?;
+    if let Some(index) = index {
+        let (inputs, room) = (index.numel(), words * 32 / bits);
+        if inputs > room || room - inputs >= 32 {
+            let message = format!("has {inputs} entries, but the codes have {room} inputs");
+            return Err(group.fault(SCHEME, ".g_idx", message));
+        }
+    }
     Ok(bits as u32)
 }
 

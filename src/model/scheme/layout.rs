@@ -94,6 +94,12 @@ pub fn spread(
     if !shared && scales[..last] != *stack {
         return Err(misfit());
     }
+    if let Some((by_rows, by_cols)) = configured.filter(|&(rows, cols)| rows > 0 && cols > 0)
+        && (rows.div_ceil(by_rows), cols.div_ceil(by_cols)) != (grid_rows, grid_cols)
+    {
+        let misfit = misfit();
+        return Err(format!("{misfit} in the configured blocks of {by_rows}x{by_cols}"));
+    }
     let (by_rows, by_cols) = configured.unzip();
     let block = (block(rows, grid_rows, by_rows), block(cols, grid_cols, by_cols));
     let (Some(block_rows), Some(block_cols)) = block else { return Err(misfit()) };
@@ -176,6 +182,15 @@ mod tests {
             [(&[6, 8][..], &[5][..]), (&[6, 8], &[7, 1]), (&[6, 8], &[0]), (&[8], &[2, 2])]
         {
             assert!(spread(weight, scales, None).is_err(), "{weight:?} {scales:?}");
+        }
+        let configured = Some((128, 128));
+        for (weight, scales, fits, why) in [
+            (&[132, 130][..], &[2, 2][..], true, "the last blocks are short"),
+            (&[132, 130], &[5, 5], false, "blocks of 32 are not what the configuration says"),
+            (&[132, 130], &[1, 2], false, "a row of blocks is not there"),
+            (&[132, 130], &[132, 1], true, "one a row, in a model of blocks"),
+        ] {
+            assert_eq!(spread(weight, scales, configured).is_ok(), fits, "{why}");
         }
     }
 }

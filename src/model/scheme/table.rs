@@ -1,7 +1,7 @@
 /*!
 The one table of schemes: what each is called, which suffixes it goes by, and who puts it together.
 
-The detector tries the rows in order; the README's table is made from them. Adding a scheme is one
+The detector tries the rows in order; the table of docs/formats.md is made from them. Adding a scheme is one
 file and one row.
 */
 
@@ -208,7 +208,7 @@ pub fn names_scheme(name: &str) -> bool {
     SCHEMES.iter().flat_map(|scheme| scheme.qtypes.split(", ")).any(is)
 }
 
-/// The table as Markdown, for the README.
+/// The table as Markdown, for the documentation.
 pub fn markdown_table() -> String {
     let mut text = String::from("| scheme | qtype | recognised by |\n| --- | --- | --- |\n");
     for Scheme { name, qtypes, docs, .. } in SCHEMES {
