@@ -9,9 +9,11 @@ use std::path::Path;
 use qualm::fault::{ATTEMPTS, FAULTS, Models, Reach, Scope, Site, inject};
 use qualm::model::{self, Model, Scratch, Tensor};
 
-/// Models in every storage that there is: ggml types, and each scheme's own checkpoint.
-fn models() -> Vec<Model> {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+/// Models in every storage that there is, each its own reference: ggml types, and each scheme's own
+/// checkpoint. And a real pair, for faults that bring something of the reference back.
+fn pairs() -> Vec<Models> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let data = root.join("tests/data");
     let mut paths: Vec<_> = ["ggml", "schemes"]
         .iter()
         .flat_map(|below| std::fs::read_dir(data.join(below)).unwrap())
@@ -19,7 +21,16 @@ fn models() -> Vec<Model> {
         .filter(|path| path.is_dir() || path.extension().is_some_and(|it| it == "gguf"))
         .collect();
     paths.sort();
-    paths.iter().map(|path| model::open(path).unwrap()).collect()
+    let twins = paths.iter().map(|path| {
+        let sound = model::open(path).unwrap();
+        Models { reference: sound.clone(), quantized: sound }
+    });
+    let open = |name: &str| model::open(&root.join("specs/models").join(name)).unwrap();
+    let real = Models {
+        reference: open("minilm-block0-f16.gguf"),
+        quantized: open("minilm-block0-q8_0.gguf"),
+    };
+    twins.chain([real]).collect()
 }
 
 fn values(model: &Model, tensor: &Tensor) -> Result<Vec<u32>, String> {
@@ -32,11 +43,11 @@ fn values(model: &Model, tensor: &Tensor) -> Result<Vec<u32>, String> {
 
 #[test]
 fn every_fault_has_an_effect_somewhere() {
-    // Those that need an integer tensor, three dimensions, or metadata of an architecture have their
-    // effect in the tests of the command.
+    // Those that need an integer tensor or three dimensions have their effect in the tests of the
+    // command.
     let elsewhere = ["integer-changed", "slice-zero", "slices-swapped"];
     let mut effects: BTreeMap<&str, u64> = BTreeMap::new();
-    for sound in models() {
+    for Models { reference, quantized: sound } in pairs() {
         let last = sound.tensors.len().min(3);
         for row in FAULTS {
             let targets = if row.scope == Scope::Model { 0..1 } else { 0..last };
@@ -45,8 +56,11 @@ fn every_fault_has_an_effect_somewhere() {
                     continue;
                 }
                 for attempt in 0..ATTEMPTS {
-                    let site = Site { target, answer: Some(target), in_memory: false, attempt };
-                    let mut pair = Models { reference: sound.clone(), quantized: sound.clone() };
+                    let name = &sound.tensors[target].name;
+                    let answer = reference.tensors.iter().position(|it| it.name == *name);
+                    let site = Site { target, answer, in_memory: false, attempt };
+                    let mut pair =
+                        Models { reference: reference.clone(), quantized: sound.clone() };
                     let Some(injected) = inject(row.fault, &mut pair, &site).unwrap() else {
                         break;
                     };
