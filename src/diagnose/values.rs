@@ -2,15 +2,26 @@
 Faults that the values themselves show: NaN, infinity, and zeros where the reference has none.
 */
 
-use super::bench::{Bench, sqnr};
-use super::{Cause, Diagnosis};
+use super::bench::{Bench, Noise, sqnr};
+use super::{Cause, Certainty, Diagnosis};
 use crate::codec::{Class, TensorType};
 use crate::measure::twin::quantize_like;
 use crate::metrics::Moments;
 use crate::model::Storage;
 
-/// NaN and infinity: a value of its own, or all that one scale scales.
+/// NaN and infinity: a value of its own, or all that one scale scales. Where the other values are
+/// damaged as well, something else is behind both.
 pub fn nonfinite(bench: &Bench, sums: &Moments) -> Option<Diagnosis> {
+    let mut rest = Noise::default();
+    for (&r, &q) in bench.r.iter().zip(&bench.q).filter(|(r, q)| r.is_finite() && q.is_finite()) {
+        rest.add(f64::from(r), f64::from(q));
+    }
+    let alone = bench.is_sound(rest.sqnr_db()) || rest.rr == 0.0;
+    let found = of_nonfinite(bench, sums)?;
+    Some(if alone { found } else { Diagnosis { certainty: Certainty::Likely, ..found } })
+}
+
+fn of_nonfinite(bench: &Bench, sums: &Moments) -> Option<Diagnosis> {
     if sums.nonfinite() == 0 {
         return None;
     }

@@ -6,7 +6,7 @@ use super::check::{CheckOutcome, CheckRecord, Level, Number, Source};
 use crate::codec::Class;
 use crate::metrics::Moments;
 use crate::model::{Model, PlaneFault, Scratch, Storage, Tensor, Weight};
-use crate::spec::{Location, Resolver};
+use crate::spec::{Gate, Location, Resolver, Setting};
 
 fn check(name: &str, holds: bool, message: String, at: Option<&Location>) -> CheckRecord {
     CheckRecord {
@@ -96,23 +96,35 @@ pub fn check_companions(
         }
     }
     for (gate, problem) in plane_problems(model, tensor, sums.rr) {
-        checks.push(check(gate, false, format!("{name}: {problem}"), None));
+        let mut check = check(gate.name(), false, format!("{name}: {problem}"), None);
+        excuse(&mut check, resolver.tensor(name).integrity(gate));
+        checks.push(check);
+    }
+}
+
+/// Lets a violation pass if the spec switched its gate off, and says so.
+pub fn excuse(check: &mut CheckRecord, setting: Option<&Setting>) {
+    if let (CheckOutcome::Violated, Some(Setting::Off { reason, at })) = (check.outcome, setting) {
+        check.outcome = CheckOutcome::Waived;
+        check.reason = Some(reason.clone());
+        check.source = Some(Source::from(at));
     }
 }
 
 /// What is wrong with the values of a weight's planes, each with the gate that it fails; `rr` is the
 /// Σr² of its reference, because a weight that is zero there needs no scale.
-pub fn plane_problems(model: &Model, tensor: &Tensor, rr: f64) -> Vec<(&'static str, String)> {
+pub fn plane_problems(model: &Model, tensor: &Tensor, rr: f64) -> Vec<(Gate, String)> {
     let Storage::Joined(weight) = &tensor.storage else { return Vec::new() };
     let findings = match weight.check_planes(&model.files, &mut Scratch::default()) {
         Ok(findings) => findings,
-        Err(error) => return vec![("companion", error.to_string())],
+        Err(error) => return vec![(Gate::Companion, error.to_string())],
     };
     findings
         .into_iter()
         .filter(|finding| finding.fault != PlaneFault::Zero || rr != 0.0)
         .map(|finding| {
-            let gate = if finding.fault == PlaneFault::NonFinite { "finite" } else { "companion" };
+            let nonfinite = finding.fault == PlaneFault::NonFinite;
+            let gate = if nonfinite { Gate::Finite } else { Gate::Companion };
             (gate, format!("{} {}", finding.plane, finding.message))
         })
         .collect()

@@ -72,7 +72,7 @@ pub fn check_integrity<'s>(
                 outcome: if finding.holds { CheckOutcome::Held } else { CheckOutcome::Violated },
                 level: *level,
                 value: finding.value.map(Number),
-                bound: Some(Number(bound)),
+                bound: gate.least_bound().map(|_| Number(bound)),
                 message: format!("{} ({})", finding.message, suspect.subject),
                 source: match setting {
                     Some(Setting::Bound(bound)) => Some(Source::from(&bound.at)),

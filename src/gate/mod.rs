@@ -9,7 +9,9 @@ mod integrity;
 mod metrics;
 
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
-pub use contract::{check_companions, check_model, check_nonzero, check_types, plane_problems};
+pub use contract::{
+    check_companions, check_model, check_nonzero, check_types, excuse, plane_problems,
+};
 pub use group::check_groups;
 pub use integrity::{Suspect, check_integrity, default_bound, least_cosine};
 pub use metrics::{check_metric, value_of};

@@ -16,7 +16,7 @@ use crate::measure::printed_stats::PrintedStats;
 use crate::measure::twin::Twin;
 use crate::measure::{Finding, FindingKind, Measured, Pairing};
 use crate::metrics::{Metric, Metrics};
-use crate::model::Model;
+use crate::model::{Format, Model, Storage, Tensor};
 use crate::spec::{Diagnostic, Effective, Gate, Judgement, Resolver, Setting, Severity};
 
 /// Check name of what is wrong with the spec itself, as the models show.
@@ -60,8 +60,7 @@ impl Facts<'_> {
         };
         let row = &self.rows[at];
         if let Some(reason) = &row.error {
-            let diagnosis = Diagnosis::certain(Cause::UnknownType, reason);
-            return error(test, reason, Some(diagnosis));
+            return error(test, reason, self.unknown_type(at, reason));
         }
         let subject = format!("{}, {}", row.tensor, row.qtype);
         let mut checks = Vec::new();
@@ -74,7 +73,9 @@ impl Facts<'_> {
                     "{r} NaN or infinite values in the reference, {q} in the quantized tensor ({subject})"
                 )
             };
-            checks.push(fact("finite", row.nonfinite == 0, message));
+            let mut finite = fact("finite", row.nonfinite == 0, message);
+            gate::excuse(&mut finite, self.resolver.tensor(&row.tensor).integrity(Gate::Finite));
+            checks.push(finite);
             if let Some(metrics) = row.metrics() {
                 let tensor = self.resolver.tensor(&row.tensor);
                 self.metric_checks(tensor.bounds(), &metrics, &subject, &mut checks);
@@ -95,6 +96,14 @@ impl Facts<'_> {
             record.diagnosis = self.diagnose(at, &record.checks);
         }
         record
+    }
+
+    /// The cause of values that cannot be read, if it is their type.
+    fn unknown_type(&self, at: usize, reason: &str) -> Option<Diagnosis> {
+        let quantized = &self.quantized.tensors[self.pairing.matched[at].quantized];
+        let unknown = matches!(quantized.storage, Storage::Undecodable { .. });
+        let gguf = self.quantized.format == Format::Gguf;
+        (unknown && gguf).then(|| Diagnosis::certain(Cause::UnknownType, reason))
     }
 
     /// Looks for the cause of a tensor's failure.
@@ -278,7 +287,7 @@ impl Facts<'_> {
                 let same = r.qtype() == q.qtype() && q.class() == Class::Float;
                 floats += 1;
                 changed += u64::from(!same);
-                quantized += u64::from(q.class() == Class::Quantized);
+                quantized += u64::from(is_quantized(r, q));
             }
         }
         let off = self.resolver.pair().integrity.get(Gate::Quantized);
@@ -323,7 +332,17 @@ impl Facts<'_> {
         };
         let subject = format!("{} tensors, {} elements", global.tensors, global.numel);
         let message = format!("{} NaN or infinite values ({subject})", global.nonfinite);
-        let mut checks = vec![fact("finite", global.nonfinite == 0, message)];
+        let mut finite = fact("finite", global.nonfinite == 0, message);
+        // Excused if all tensors are that hold such values.
+        let settings = self.rows.iter().filter(|row| row.nonfinite > 0);
+        let mut settings =
+            settings.map(|row| self.resolver.tensor(&row.tensor).integrity(Gate::Finite));
+        let off = |it: Option<&Setting>| matches!(it, Some(Setting::Off { .. }));
+        let first = settings.next().flatten();
+        if settings.all(off) {
+            gate::excuse(&mut finite, first);
+        }
+        let mut checks = vec![finite];
         if let Some(metrics) = global.metrics() {
             self.metric_checks(self.global_bounds(), &metrics, &subject, &mut checks);
         }
@@ -382,6 +401,12 @@ pub fn fact(check: &str, holds: bool, message: String) -> CheckRecord {
         reason: None,
         movement: None,
     }
+}
+
+/// Stored with codes and scales, or in floats of a byte or less where the reference has more.
+fn is_quantized(reference: &Tensor, quantized: &Tensor) -> bool {
+    let bits = |tensor: &Tensor| tensor.bits_per_weight().unwrap_or(0.0);
+    quantized.class() == Class::Quantized || bits(quantized) <= 8.0 && bits(reference) > 8.0
 }
 
 fn is_violated(check: &CheckRecord) -> bool {
