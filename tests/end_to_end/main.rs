@@ -8,6 +8,7 @@ mod diff;
 mod fail_closed;
 mod golden;
 mod metrics;
+mod packings;
 mod program;
 mod reports;
 mod robust;

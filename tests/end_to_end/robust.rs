@@ -171,12 +171,12 @@ fn a_file_that_is_cut_short_while_it_is_read_is_an_error_and_no_signal() {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     std::thread::sleep(Duration::from_millis(400));
-    let file = OpenOptions::new().write(true).open(suite.path().join("q.safetensors")).unwrap();
+    let file = OpenOptions::new().write(true).open(suite.path().join("r.safetensors")).unwrap();
     file.set_len(4096).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{text}");
-    for word in ["\"m\"", "q.safetensors", "cannot read"] {
+    for word in ["\"m\"", "r.safetensors", "cannot read"] {
         assert!(text.contains(word), "{word}: {text}");
     }
 }
