@@ -83,6 +83,22 @@ fn tensor(out: &mut impl Write, resolver: &Resolver, name: &str) -> io::Result<(
             writeln!(out, "  type is none of {} ({})", list(&rule.not), rule.at)?;
         }
     }
+    if let Some(scheme) = tensor.scheme() {
+        writeln!(out, "  scheme is {} ({})", scheme.is, scheme.at)?;
+    }
+    for companions in tensor.companions() {
+        let suffixes = companions.suffixes.join(", ");
+        writeln!(out, "  must have beside it: {suffixes} ({})", companions.at)?;
+    }
+    if let Some(glob) = tensor.nonzero() {
+        writeln!(out, "  must not be all zero ({})", glob.at)?;
+    }
+    if let Some(transform) = tensor.transform() {
+        writeln!(out, "  what the converter did is done to the reference ({})", transform.at)?;
+    }
+    if let Some(file) = &resolver.pair().quantize_stats {
+        writeln!(out, "  rmse agrees with {} to 1e-5 ({})", file.written, file.at)?;
+    }
     for gate in Gate::ALL {
         if let Some(setting) = tensor.integrity(gate) {
             integrity(out, gate, setting)?;
@@ -150,6 +166,15 @@ fn global(out: &mut impl Write, resolver: &Resolver) -> io::Result<()> {
         if let Some(effective) = resolver.global_bound(metric) {
             bound(out, &effective, resolver.pair())?;
         }
+    }
+    for group in &resolver.pair().groups {
+        let bounds: Vec<String> = group
+            .bounds
+            .iter()
+            .filter_map(|(metric, bound)| Some(format!("{metric} {}", bound.fail?)))
+            .collect();
+        let (least, bounds) = (group.min_pass_fraction.value, bounds.join(", "));
+        writeln!(out, "  group: {least} of its tensors hold {bounds} ({})", group.at)?;
     }
     Ok(())
 }

@@ -22,6 +22,9 @@ fn check(name: &str, holds: bool, message: String, at: Option<&Location>) -> Che
     }
 }
 
+/// What a spec calls FP8 weights that are a plain cast, without a scale.
+pub const PLAIN_CAST: &str = "fp8-plain-cast";
+
 /// Names that a tensor's storage answers to: its type or scheme, and the type of its codes.
 fn names(tensor: &Tensor) -> Vec<&str> {
     let mut names = vec![tensor.qtype()];
@@ -41,6 +44,15 @@ pub fn check_types(
     let stored = names(tensor);
     let among =
         |list: &[String]| list.iter().any(|it| stored.iter().any(|s| s.eq_ignore_ascii_case(it)));
+    if let Some(scheme) = resolver.tensor(name).scheme() {
+        let holds = match scheme.is.as_str() {
+            PLAIN_CAST => tensor.qtype().starts_with("F8_"),
+            scheme => stored.iter().any(|stored| stored.eq_ignore_ascii_case(scheme)),
+        };
+        let message =
+            format!("{name} is stored as {}, the spec says {}", tensor.qtype(), scheme.is);
+        checks.push(check("scheme", holds, message, Some(&scheme.at)));
+    }
     for (_, rule) in resolver.tensor(name).qtypes() {
         let wanted = match (rule.is.as_slice(), rule.not.as_slice()) {
             (is, []) => is.join(" or "),

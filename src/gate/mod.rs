@@ -10,7 +10,7 @@ mod metrics;
 
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
 pub use contract::{
-    check_companions, check_model, check_nonzero, check_types, excuse, plane_problems,
+    PLAIN_CAST, check_companions, check_model, check_nonzero, check_types, excuse, plane_problems,
 };
 pub use group::check_groups;
 pub use integrity::{Suspect, check_integrity, default_bound, least_cosine};

@@ -5,10 +5,11 @@ From measurements to the rows of the record.
 use super::record::{FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow};
 use crate::codec::Class;
 use crate::gate;
+use crate::gate::PLAIN_CAST;
 use crate::measure::twin::Twin;
 use crate::measure::{Finding, FindingKind, Measured};
 use crate::metrics::{DB_PER_BIT, Metrics, Moments, rate_distortion_gap, verdict};
-use crate::model::{Model, ModelFinding, Tensor};
+use crate::model::{Model, ModelFinding, PlaneFault, Tensor};
 use crate::spec::{Gate, Resolver, Setting};
 
 /// The row of one matched tensor; `twin` is what is to be expected of it, if that is known.
@@ -142,15 +143,17 @@ pub fn model_record(model: &Model, path: &str) -> ModelRecord {
 }
 
 /// Planes of quantized weights that are missing, superfluous or misshapen; allowed if the spec
-/// switched their gate off.
+/// switched their gate off, or says that the weight has none.
 pub fn plane_findings(quantized: &Model, resolver: &Resolver) -> Vec<FindingRecord> {
     let record = |finding: &ModelFinding| {
         let tensor = resolver.rename(&finding.tensor);
         let off = resolver.tensor(&tensor).integrity(Gate::Companion);
+        let plain = resolver.tensor(&tensor).scheme().is_some_and(|it| it.is == PLAIN_CAST);
+        let needless = plain && finding.fault == PlaneFault::Missing;
         FindingRecord {
             kind: FindingKind::Companion.name().to_owned(),
             message: format!("{} {}", finding.plane, finding.message),
-            allowed: matches!(off, Some(Setting::Off { .. })),
+            allowed: needless || matches!(off, Some(Setting::Off { .. })),
             tensor,
         }
     };

@@ -476,3 +476,28 @@ fn folded_scales_are_named_and_taken_out_on_request() {
     );
     suite.qualm(&["run", "--no-baseline"]).exits(101);
 }
+
+#[test]
+fn a_stated_scheme_must_be_the_one_and_excuses_a_scale_that_there_is_not() {
+    let suite = Suite::new();
+    let shape: &[u64] = &[4, 32];
+    let codes: Vec<u8> = (0..128).map(|i| [0x38, 0xB8, 0x40, 0x30][i % 4]).collect();
+    let values: Vec<f32> = (0..128).map(|i| [1.0, -1.0, 2.0, 0.5][i % 4]).collect();
+    suite.write("r.safetensors", safetensors(&[("l.weight", "F32", shape, f32s(&values))]));
+    suite.write("q/model.safetensors", safetensors(&[("l.weight", "F8_E4M3", shape, codes)]));
+    suite.write("q/config.json", r#"{"quantization_config": {"quant_method": "fp8"}}"#);
+    let spec = |lines: &str| {
+        suite.spec(lines);
+        let text = suite.read("specs/s.toml").replace("../q.safetensors", "../q");
+        suite.write("specs/s.toml", text);
+    };
+    spec("");
+    let ran = suite.qualm(&["run", "--no-baseline"]).exits(101);
+    ran.says("l.weight_scale is missing");
+    spec("scheme = { tensors = \"l.*\", is = \"fp8-plain-cast\" }");
+    suite.qualm(&["run", "--no-baseline"]).exits(0);
+    suite.qualm(&["explain", "s::p::l.weight"]).exits(0).says("scheme is fp8-plain-cast");
+    spec("scheme = { tensors = \"l.*\", is = \"NVFP4\" }");
+    let ran = suite.qualm(&["run", "--no-baseline"]).exits(101);
+    ran.says("l.weight is stored as F8_E4M3, the spec says NVFP4");
+}
