@@ -42,27 +42,27 @@ pub enum Grid {
     },
 }
 
-/// bitsandbytes' NF4: quantiles of a normal distribution, from its paper's definition.
-const NF4: [f32; 16] = [
-    -1.0,
-    -0.696_192_8,
-    -0.525_073_05,
-    -0.394_917_5,
-    -0.284_441_38,
-    -0.184_773_43,
-    -0.091_050_036,
-    0.0,
-    0.079_580_3,
-    0.160_930_2,
-    0.246_112_3,
-    0.337_915_24,
-    0.440_709_83,
-    0.562_617,
-    0.722_956_84,
-    1.0,
-];
-
 impl Grid {
+    /// bitsandbytes' NF4: quantiles of a normal distribution, from its paper's definition.
+    pub const NF4: [f32; 16] = [
+        -1.0,
+        -0.696_192_8,
+        -0.525_073_05,
+        -0.394_917_5,
+        -0.284_441_38,
+        -0.184_773_43,
+        -0.091_050_036,
+        0.0,
+        0.079_580_3,
+        0.160_930_2,
+        0.246_112_3,
+        0.337_915_24,
+        0.440_709_83,
+        0.562_617,
+        0.722_956_84,
+        1.0,
+    ];
+
     /// The grid of a quantized tensor; none if it is not known.
     pub fn of(tensor: &Tensor, row_len: u64) -> Option<Self> {
         match &tensor.storage {
@@ -100,7 +100,7 @@ impl Grid {
         };
         match (family, bits) {
             ("FP" | "MXFP", 8) => Some(Self::Codes { group, table: table(&float::E4M3) }),
-            ("NF", 4) => Some(Self::Codes { group, table: NF4.to_vec() }),
+            ("NF", 4) => Some(Self::Codes { group, table: Self::NF4.to_vec() }),
             ("FP" | "MXFP" | "NVFP", 4) => Some(Self::Codes { group, table: table(&float::E2M1) }),
             ("INT" | "GPTQ" | "AWQ" | "MLX" | "HQQ" | "UINT", 2..=8) => {
                 // GPTQ stores zero points even where they are all the same.

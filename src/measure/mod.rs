@@ -15,6 +15,7 @@ mod stream;
 mod transform;
 pub mod twin;
 
+pub use grid::Grid;
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use plan::row_len;
 pub use roundtrip::{round_trip, through};

@@ -19,8 +19,21 @@ use crate::codec::{Class, TensorType};
 use crate::metrics::{Locals, PIECE};
 use crate::model::{Model, ReadError, Scratch, Tensor};
 
-/// Elements of the evenly spaced sample.
+/// Most elements of the evenly spaced sample.
 const SAMPLE: u64 = 32 * 1024;
+
+/// Least elements of the sample of a type that is quantized to quickly.
+const LEAST_SAMPLE: u64 = 2 * 1024;
+
+/// A larger part of a tensor than one in so many is not quantized again: the whole tensor is read and
+/// summed up in the time that a quantizer takes for so much of it.
+const SHARE: u64 = 128;
+
+/// Elements of the sample of a tensor.
+fn sample_len(numel: u64, slowness: u64) -> u64 {
+    // Types whose quantizer searches have a short one already.
+    if slowness > 1 { SAMPLE / slowness } else { (numel / SHARE).clamp(LEAST_SAMPLE, SAMPLE) }
+}
 
 /// Elements of a row beyond which only its first part is looked at.
 const LONGEST: u64 = 64 * 1024;
@@ -94,6 +107,13 @@ pub struct Both {
     pub actual: RunSums,
     /// Its undamaged twin.
     pub twin: RunSums,
+}
+
+impl Both {
+    fn add(&mut self, other: &Self) {
+        self.actual.add(&other.actual);
+        self.twin.add(&other.twin);
+    }
 }
 
 /// A row that stood out, beside its twin.
@@ -213,24 +233,26 @@ impl Sides<'_> {
             guessed: matches!(grid, Grid::Lattice { .. }),
             tuned: grid.is_tuned(),
         };
-        let wanted = (SAMPLE / grid.slowness() / row_len).clamp(1, rows.max(1));
+        let len = sample_len(self.r.numel(), grid.slowness());
+        let wanted = (len / row_len).clamp(1, rows.max(1));
         let Some(step) = rows.checked_div(wanted) else { return Ok(None) };
         for at in 0..wanted {
             // From the middle of each stretch, so that neither end is favoured.
             let Some(row) = self.row(at * step + step / 2, row_len, &grid, scratch)? else {
                 return Ok(None);
             };
-            let both = both(&row, 0..row.r.len());
-            twin.sample.actual.add(&both.actual);
-            twin.sample.twin.add(&both.twin);
             for piece in pieces(&row) {
+                twin.sample.add(&piece);
                 twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
             }
         }
         for index in standing_out(locals) {
             if let Some(row) = self.row(index, row_len, &grid, scratch)? {
-                let whole = both(&row, 0..row.r.len());
-                twin.rows.push(RowTwin { row: index, whole, pieces: pieces(&row).collect() });
+                let (mut whole, pieces) = (Both::default(), pieces(&row).collect::<Vec<_>>());
+                for piece in &pieces {
+                    whole.add(piece);
+                }
+                twin.rows.push(RowTwin { row: index, whole, pieces });
             }
         }
         Ok(Some(twin))
