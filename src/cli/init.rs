@@ -10,6 +10,8 @@ use super::args::InitArgs;
 use super::{Failure, one_pair};
 use crate::report;
 use crate::report::draft::{DraftError, Words, draft};
+use crate::report::numbers;
+use crate::report::text::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::record::{PairRecord, TestOutcome};
 
@@ -50,6 +52,7 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         };
         Failure::new(exit, error)
     })?;
+    warn_of_one_sided(&pair);
     if to_stdout {
         io::stdout().lock().write_all(draft.as_bytes())?;
         return Ok(Exit::Ok);
@@ -61,6 +64,21 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         pair.tensors.len()
     );
     Ok(Exit::Ok)
+}
+
+/// The draft allows by name what only one of the models has: nobody should learn that from the spec
+/// alone.
+fn warn_of_one_sided(pair: &PairRecord) {
+    for (kind, words) in [("missing", "lacks"), ("extra", "alone has")] {
+        let mut tensors = pair.findings.iter().filter(|finding| finding.kind == kind);
+        if let Some(first) = tensors.next() {
+            let count = numbers::counted(tensors.count() as u64 + 1, "tensor");
+            let first = one_line(&first.tensor);
+            eprintln!(
+                "warning: the quantized model {words} {count} ({first}, …); the spec allows it"
+            );
+        }
+    }
 }
 
 fn unreadable(pair: &PairRecord) -> Option<String> {
