@@ -6,13 +6,18 @@
 #
 # With QUALM, the program itself goes the same way afterwards: run, review, accept, reject, prune, and
 # artefacts of CI runs.
-# CARGO_INSTA is the cargo-insta binary (1.49 or newer; default: the one in PATH). MEASURE, if set, is
+# CARGO_INSTA is the cargo-insta binary (1.49 or newer; default: the one in PATH, or one that is
+# installed into target/ci-tools). MEASURE, if set, is
 # the program that writes a baseline, called as `MEASURE WORKSPACE PAIR COSINE`; it has to exit with 0
 # if the baseline passes. Default: the example `baseline`.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-insta=$(command -v "${1:-cargo-insta}") || { echo "cargo-insta not found: cargo install cargo-insta" >&2; exit 2; }
+if ! insta=$(command -v "${1:-cargo-insta}"); then
+  python3 -m venv "$root/target/ci-tools"
+  "$root/target/ci-tools/bin/pip" install --quiet astral-dev-toolchain-cargo-insta
+  insta=$root/target/ci-tools/bin/cargo-insta
+fi
 if [ -z "${MEASURE:-}" ]; then
   cargo build --quiet --manifest-path "$root/Cargo.toml" --example baseline
   MEASURE=${CARGO_TARGET_DIR:-$root/target}/debug/examples/baseline
@@ -215,6 +220,55 @@ expect "qualm run passes with it" "$QUALM" run
 moves $int8
 expect "a directory, too" bash -c "CI=true '$QUALM' run > /dev/null; '$QUALM' accept --from target/qualm/pending"
 expect "and passes" "$QUALM" run
+
+# In a terminal: ANSWERS... are typed, one at each prompt, and what is shown goes to $work/shown.
+terminal() {
+  python3 - "$work/shown" "$QUALM" "$@" <<'PY'
+import os, pty, sys
+shown, qualm, *answers = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(qualm, [qualm, "review"])
+text = ""
+asked = 0
+while True:
+    try:
+        part = os.read(terminal, 4096).decode()
+    except OSError:
+        break
+    if not part:
+        break
+    text += part
+    while answers and text.count(" > ") + text.count("pending): ") > asked:
+        asked += 1
+        os.write(terminal, (answers.pop(0) + "\n").encode())
+open(shown, "w").write(text)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.exit(90 if answers else code)
+PY
+}
+moves $int8; moves $q3
+git add -A && git -c user.name=a -c user.email=a@b commit --quiet -m x
+expect "two baselines are worse than accepted" not "$QUALM" run
+expect "review in a terminal: skip one, leave" exits 8 terminal s q
+expect "both are pending still" test -e $int8.new -a -e $q3.new
+expect "it showed the old value" grep -q '0.99999999999' "$work/shown"
+expect "review: an unknown key asks again; a ratchet asks for a reason" exits 8 terminal x a "" s
+expect "without a reason nothing was accepted" test -e $int8.new -a -e $q3.new
+expect "review: accept one with a reason, reject the other" exits 0 terminal a 'new rounding' r
+expect "nothing is pending" "$QUALM" pending
+expect "the reason stays with the baseline" grep -q '^  accepted_reason: "\?new rounding' $q3
+expect "the rejected one is as it was" git diff --quiet $int8
+git checkout --quiet . && sed -i '/^cosine = 0.99999999999$/d' $int8
+expect "INSTA_UPDATE=no writes nothing" bash -c "! INSTA_UPDATE=no '$QUALM' run && test ! -e $int8.new"
+expect "INSTA_FORCE_PASS=1 passes" env INSTA_FORCE_PASS=1 "$QUALM" run
+expect "and leaves it pending" test -e $int8.new
+expect "INSTA_UPDATE=always writes the snapshot, but not what the ratchet forbids" \
+  not env INSTA_UPDATE=always "$QUALM" run
+expect "the one is written" test ! -e $int8.new
+expect "the other is pending" test -e $q3.new
+expect "it is accepted with leave" "$QUALM" accept --allow-worse --reason 'end'
+expect "qualm run passes" "$QUALM" run
 
 cp $int8 snapshots/sample__gone.snap
 expect "qualm prune --dry-run names the unused snapshot" \

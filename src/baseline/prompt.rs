@@ -32,7 +32,7 @@ enum Answer {
 pub fn how_to_act(pending: &[Pending]) -> String {
     format!(
         "{}\nnot a terminal, so nothing was asked; act with\n  \
-         qualm accept [FILTER] [--reason TEXT]\n  qualm reject [FILTER]\n",
+         qualm accept [FILTER]... [--reason TEXT]\n  qualm reject [FILTER]...\n",
         review::list_text(pending).trim_end()
     )
 }

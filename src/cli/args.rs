@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
-use super::run_args::{JunitCases, JunitDialect, RunArgs};
+use super::run_args::{Color, Format, JunitCases, JunitDialect, RunArgs};
 use crate::report::compare::LEAST_BYTES;
 use crate::suite::exit::Exit;
 
@@ -34,6 +34,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the suite: specs/**/*.toml (the default command)
     Run(Box<RunArgs>),
+    /// Run again what failed in the last run
+    Rerun(Box<RerunArgs>),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
     Diff(DiffArgs),
     /// Judge a pair with no spec and no baseline: 0 healthy, 5 damaged, 6 unreadable
@@ -58,6 +60,8 @@ pub enum Command {
     Reject(RejectArgs),
     /// Remove snapshots that no pair refers to any more
     Prune(PruneArgs),
+    /// Put the shards of a run together, and report as one run would have
+    Merge(MergeArgs),
     /// Make reports again from a contract.json
     Report(ReportArgs),
     /// Tell what has changed between two runs: 0 nothing fails anew, 101 something does
@@ -68,6 +72,20 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
+}
+
+/// Arguments of `qualm rerun`.
+#[derive(Debug, Args)]
+pub struct RerunArgs {
+    /// What failed or could not be judged (the default, and all there is)
+    #[arg(long)]
+    pub failed: bool,
+    /// The contract.json of the run [default: that of --out-dir]
+    #[arg(long, value_name = "CONTRACT")]
+    pub from: Option<PathBuf>,
+    /// Arguments of `run`; filters choose among what failed
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Arguments of `qualm diff`.
@@ -348,6 +366,32 @@ pub struct PruneArgs {
     /// Only say what would be removed
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub places: PlaceArgs,
+}
+
+/// Arguments of `qualm merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// What the shards wrote: blob-M-of-N.json, or directories that hold such files at any depth
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Report the tests of shards that are missing as errors, instead of refusing to merge
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// What junit.xml may hold, as in `run`
+    #[arg(long, value_name = "DIALECT", default_value = "rich")]
+    pub junit_dialect: JunitDialect,
+    /// Which tests junit.xml lists, as in `run`
+    #[arg(long, value_name = "CASES", default_value = "all")]
+    pub junit_cases: JunitCases,
+    /// How to print the tests
+    #[arg(long, value_name = "FORMAT", default_value = "pretty")]
+    pub format: Format,
+    /// When to colour the output
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub places: PlaceArgs,

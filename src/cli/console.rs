@@ -2,14 +2,17 @@
 The run on standard output, in libtest's words: pretty, terse, and JSON events.
 */
 
+use std::collections::HashSet;
 use std::io::{self, Write};
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::run_args::Format;
 use crate::report;
-use crate::spec::Granularity;
+use crate::spec::{Granularity, Location};
 use crate::suite::Listener;
+use crate::suite::plan::{Plan, PlannedPair, PlannedTest};
 use crate::suite::record::{Contract, PairRecord, Summary, TestKind, TestOutcome, TestRecord};
 
 /// Tests that a line of terse output holds, as libtest's.
@@ -18,32 +21,59 @@ const TERSE_WIDTH: u64 = 88;
 /// Prints the events of a run.
 pub struct Console<W> {
     out: W,
-    granularity: Granularity,
     format: Format,
     color: bool,
     /// Print what passing tests found, too.
     pub show_output: bool,
+    /// Name so many pairs that took longest.
+    pub slowest: usize,
+    /// Pairs that count as one test.
+    whole: HashSet<String>,
+    /// Whether the pair whose turn it is does.
+    is_whole: bool,
+    begun: Instant,
+    /// Seconds of each pair.
+    took: Vec<(f64, String)>,
     tests: u64,
     done: u64,
+    /// Marks on the current line of terse output.
+    column: u64,
     /// The first write that failed; printed events are not worth stopping the run for.
     failed: Option<io::Error>,
 }
 
 impl<W: Write> Console<W> {
     /// Prints to `out`.
-    pub fn new(out: W, granularity: Granularity, format: Format, color: bool) -> Self {
-        let show_output = false;
-        Self { out, granularity, format, color, show_output, tests: 0, done: 0, failed: None }
+    pub fn new(out: W, format: Format, color: bool) -> Self {
+        Self {
+            out,
+            format,
+            color,
+            show_output: false,
+            slowest: 0,
+            whole: HashSet::new(),
+            is_whole: false,
+            begun: Instant::now(),
+            took: Vec::new(),
+            tests: 0,
+            done: 0,
+            column: 0,
+            failed: None,
+        }
     }
 
     /// The run begins.
     pub fn begin(&mut self, tests: u64) {
         self.tests = tests;
-        if self.format == Format::Json {
-            self.event(&json!({"type": "suite", "event": "started", "test_count": tests}));
-        } else {
-            let plural = if tests == 1 { "" } else { "s" };
-            self.print(format_args!("\nrunning {tests} test{plural}\n"));
+        match self.format {
+            Format::Json => {
+                self.event(&json!({"type": "suite", "event": "started", "test_count": tests}));
+            }
+            Format::Junit => {}
+            Format::Pretty | Format::Terse => {
+                let plural = if tests == 1 { "" } else { "s" };
+                self.print(format_args!("\nrunning {tests} test{plural}\n"));
+            }
         }
     }
 
@@ -51,7 +81,13 @@ impl<W: Write> Console<W> {
     pub fn end(&mut self, contract: &Contract, seconds: f64) -> io::Result<()> {
         let summary = self.summary(contract);
         let bad = summary.failed + summary.errors;
-        if self.format == Format::Json {
+        if self.format == Format::Junit {
+            let junit = report::by_name("junit")
+                .map(|junit| junit.render(contract, &report::Options::default()))
+                .transpose()
+                .map_err(io::Error::other)?;
+            self.out.write_all(&junit.map(|it| it.bytes).unwrap_or_default())?;
+        } else if self.format == Format::Json {
             self.event(&json!({
                 "type": "suite",
                 "event": if bad == 0 { "ok" } else { "failed" },
@@ -73,37 +109,34 @@ impl<W: Write> Console<W> {
 
     /// Counts of what counts as a test here.
     fn summary(&self, contract: &Contract) -> Summary {
-        if self.granularity == Granularity::Tensor {
-            return contract.summary;
-        }
         let mut summary =
             Summary { filtered_out: contract.summary.filtered_out, ..Summary::default() };
+        let mut count = |outcome| match outcome {
+            TestOutcome::Passed => summary.passed += 1,
+            TestOutcome::Ignored => summary.ignored += 1,
+            TestOutcome::Failed | TestOutcome::Error => summary.failed += 1,
+        };
         for pair in contract.specs.iter().flat_map(|spec| &spec.pairs) {
-            match as_test(pair).outcome {
-                TestOutcome::Passed => summary.passed += 1,
-                TestOutcome::Ignored => summary.ignored += 1,
-                TestOutcome::Failed | TestOutcome::Error => summary.failed += 1,
+            if self.whole.contains(&pair.id) {
+                count(as_test(pair).outcome);
+            } else {
+                pair.tests.iter().for_each(|test| count(test.outcome));
             }
         }
         summary
     }
 
     fn close(&mut self, contract: &Contract, summary: Summary, seconds: f64) {
-        if self.format == Format::Terse && !self.done.is_multiple_of(TERSE_WIDTH) {
-            self.print(format_args!("\n"));
-        }
-        let tests = || contract.specs.iter().flat_map(|spec| &spec.pairs).flat_map(|p| &p.tests);
         if self.show_output {
-            self.section("successes", tests().filter(|test| test.outcome == TestOutcome::Passed));
+            self.section("successes", contract, &|test| test.outcome == TestOutcome::Passed);
         }
         // What passed with a warning is told whether or not passing tests are.
-        let warned = |test: &&TestRecord| {
+        let warned = |test: &TestRecord| {
             test.outcome == TestOutcome::Passed && !report::failure_lines(test).is_empty()
         };
-        self.section("warnings", tests().filter(warned));
-        let bad =
-            |test: &&TestRecord| matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error);
-        self.section("failures", tests().filter(bad));
+        self.section("warnings", contract, &warned);
+        self.section("failures", contract, &|test| is_bad(test.outcome));
+        self.name_slowest();
         let failed = summary.failed + summary.errors;
         let (word, style) = if failed == 0 { ("ok", "32") } else { ("FAILED", "31") };
         let word = self.paint(word, style);
@@ -114,14 +147,43 @@ impl<W: Write> Console<W> {
         ));
     }
 
-    /// `failures:` with the details of each test, and once more with their names alone.
-    fn section<'a>(&mut self, title: &str, tests: impl Iterator<Item = &'a TestRecord>) {
-        let tests: Vec<&TestRecord> = tests.collect();
-        if tests.is_empty() {
+    /// `--slowest N`.
+    fn name_slowest(&mut self) {
+        let mut took = std::mem::take(&mut self.took);
+        took.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        if self.slowest > 0 && !took.is_empty() {
+            self.print(format_args!("\nslowest pairs:\n"));
+        }
+        for (seconds, id) in took.iter().take(self.slowest) {
+            self.print(format_args!("    {seconds:8.2}s {}\n", one_line(id)));
+        }
+    }
+
+    /// `failures:` with the details of each test, and once more the names of what counts as one.
+    fn section(&mut self, title: &str, contract: &Contract, belongs: &dyn Fn(&TestRecord) -> bool) {
+        let pairs = || contract.specs.iter().flat_map(|spec| &spec.pairs);
+        let mut names: Vec<&str> = Vec::new();
+        let mut tests: Vec<&TestRecord> = Vec::new();
+        for pair in pairs() {
+            let of_pair = pair.tests.iter().filter(|test| belongs(test));
+            if !self.whole.contains(&pair.id) {
+                names.extend(of_pair.clone().map(|test| test.id.as_str()));
+                tests.extend(of_pair);
+                continue;
+            }
+            // A pair that failed is no success for those of its tests that passed.
+            let of_pair: Vec<&TestRecord> = of_pair.collect();
+            let alike = |test: &&TestRecord| is_bad(test.outcome) == is_bad(as_test(pair).outcome);
+            if of_pair.first().is_some_and(alike) {
+                names.push(&pair.id);
+                tests.extend(of_pair);
+            }
+        }
+        if names.is_empty() {
             return;
         }
         self.print(format_args!("\n{title}:\n\n"));
-        for test in &tests {
+        for test in tests {
             self.print(format_args!("---- {} ----\n", one_line(&test.id)));
             for line in report::failure_lines(test) {
                 self.print(format_args!("{line}\n"));
@@ -129,8 +191,8 @@ impl<W: Write> Console<W> {
             self.print(format_args!("\n"));
         }
         self.print(format_args!("\n{title}:\n"));
-        for test in &tests {
-            self.print(format_args!("    {}\n", one_line(&test.id)));
+        for name in names {
+            self.print(format_args!("    {}\n", one_line(name)));
         }
     }
 
@@ -146,17 +208,27 @@ impl<W: Write> Console<W> {
         }
     }
 
+    /// A mark a test; a failing one has a line of its own.
     fn terse(&mut self, test: &TestRecord) {
-        let (mark, style) = match test.outcome {
-            TestOutcome::Passed => (".", "32"),
-            TestOutcome::Ignored => ("i", "33"),
-            TestOutcome::Failed | TestOutcome::Error => ("F", "31"),
-        };
-        let mark = self.paint(mark, style);
+        let tests = self.tests;
+        if matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error) {
+            if self.column > 0 {
+                let before = self.done - 1;
+                self.print(format_args!(" {before}/{tests}\n"));
+                self.column = 0;
+            }
+            let word = self.paint("FAILED", "31");
+            self.print(format_args!("{} --- {word}\n", one_line(&test.id)));
+            return;
+        }
+        let ignored = test.outcome == TestOutcome::Ignored;
+        let mark = if ignored { self.paint("i", "33") } else { self.paint(".", "32") };
         self.print(format_args!("{mark}"));
-        if self.done.is_multiple_of(TERSE_WIDTH) {
-            let (done, tests) = (self.done, self.tests);
+        self.column += 1;
+        if self.column == TERSE_WIDTH {
+            let done = self.done;
             self.print(format_args!(" {done}/{tests}\n"));
+            self.column = 0;
         }
     }
 
@@ -214,14 +286,23 @@ pub fn as_test(pair: &PairRecord) -> TestRecord {
 }
 
 impl<W: Write> Listener for Console<W> {
+    fn pair(&mut self, pair: &PlannedPair) {
+        self.is_whole = pair.granularity == Granularity::Pair;
+        if self.is_whole {
+            self.whole.insert(pair.id.clone());
+        }
+        self.begun = Instant::now();
+    }
+
     fn test(&mut self, test: &TestRecord) {
-        if self.granularity == Granularity::Tensor {
+        if !self.is_whole {
             self.done_with(test);
         }
     }
 
     fn pair_done(&mut self, pair: &PairRecord) {
-        if self.granularity == Granularity::Pair {
+        self.took.push((self.begun.elapsed().as_secs_f64(), pair.id.clone()));
+        if self.is_whole {
             self.done_with(&as_test(pair));
         }
     }
@@ -234,8 +315,87 @@ impl<W: Write> Console<W> {
             Format::Pretty => self.pretty(test),
             Format::Terse => self.terse(test),
             Format::Json => self.json(test),
+            Format::Junit => {}
         }
     }
+}
+
+/// `--list`: one test a line, as cargo-nextest reads it, or an event a test.
+pub fn list(out: &mut impl Write, plan: &Plan, format: Format) -> io::Result<()> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for pair in plan.pairs_here() {
+        let at = &pair.pair.at;
+        if pair.granularity == Granularity::Pair {
+            let (id, ignored) = (&pair.id, pair.ignored.is_some());
+            let why = pair.pair.ignore.as_deref().unwrap_or_default();
+            entries.push(Entry { id, ignored, why, at });
+        } else {
+            entries.extend(pair.tests_here().map(|test| Entry::of(test, at)));
+        }
+    }
+    if format == Format::Json {
+        return list_json(out, &entries);
+    }
+    for entry in &entries {
+        writeln!(out, "{}: test", one_line(entry.id))?;
+    }
+    if format == Format::Pretty {
+        let plural = if entries.len() == 1 { "" } else { "s" };
+        if !entries.is_empty() {
+            writeln!(out)?;
+        }
+        writeln!(out, "{} test{plural}, 0 benchmarks", entries.len())?;
+    }
+    Ok(())
+}
+
+/// A test in a list.
+struct Entry<'a> {
+    id: &'a str,
+    ignored: bool,
+    /// Why it is ignored, unless it is asked for.
+    why: &'a str,
+    at: &'a Location,
+}
+
+impl<'a> Entry<'a> {
+    fn of(test: &'a PlannedTest, at: &'a Location) -> Self {
+        let why = test.ignored.as_deref().unwrap_or_default();
+        Self { id: &test.id, ignored: test.ignored.is_some(), why, at }
+    }
+}
+
+/// The events of libtest's discovery.
+fn list_json(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
+    writeln!(out, "{}", json!({"type": "suite", "event": "discovery"}))?;
+    for Entry { id, ignored, why, at } in entries {
+        let event = json!({
+            "type": "test",
+            "event": "discovered",
+            "name": id,
+            "ignore": ignored,
+            "ignore_message": why,
+            "source_path": at.file.to_string_lossy(),
+            "start_line": at.line,
+            "start_col": at.column,
+            "end_line": at.line,
+            "end_col": at.column + (at.end - at.start),
+        });
+        writeln!(out, "{event}")?;
+    }
+    let event = json!({
+        "type": "suite",
+        "event": "completed",
+        "tests": entries.len(),
+        "benchmarks": 0,
+        "total": entries.len(),
+        "ignored": entries.iter().filter(|entry| entry.ignored).count(),
+    });
+    writeln!(out, "{event}")
+}
+
+fn is_bad(outcome: TestOutcome) -> bool {
+    matches!(outcome, TestOutcome::Failed | TestOutcome::Error)
 }
 
 fn word(test: &TestRecord) -> (&'static str, &'static str) {

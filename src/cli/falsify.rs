@@ -34,18 +34,21 @@ pub fn run(args: &FalsifyArgs) -> Result<Exit, Failure> {
         tags: args.tag.clone(),
         shard: None,
         no_baseline: args.no_baseline,
-        granularity: Granularity::Pair,
+        granularity: Some(Granularity::Pair),
+        benchmarks: false,
     };
     let mut plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
     if plan.pairs.is_empty() {
         let message = "no pairs selected: no filter, tag or spec matches one";
         return Err(Failure::new(Exit::NoTests, message));
     }
+    // What does not run cannot notice a fault.
+    plan.pairs.retain(|pair| pair.ignored.is_none());
     plan::expand(&mut plan, args.no_baseline);
     let baselines = if args.no_baseline {
         None
     } else {
-        let baselines = Baselines::new(&args.snapshots, &args.out_dir, None)
+        let baselines = Baselines::new(&args.snapshots, &args.out_dir, false, None)
             .map_err(|error| Failure::new(Exit::Usage, error))?;
         Some(baselines.read_only())
     };

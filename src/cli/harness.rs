@@ -22,10 +22,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use super::Failure;
+use super::run::{self, Caller};
 use super::run_args::RunArgs;
-use super::{Failure, run};
 use crate::codec::simd;
-use crate::spec::Granularity;
 use crate::suite::exit::Exit;
 
 /// The arguments that cargo and cargo-nextest hand to a test binary.
@@ -45,15 +45,14 @@ pub fn main(root: &str) -> ExitCode {
         args.spec = vec![PathBuf::from(root)];
     }
     let plain = args.exact || std::env::var_os("NEXTEST").is_some();
-    let exit =
-        match simd::level().map_err(Failure::from).and_then(|_| run::run(&args, Granularity::Pair))
-        {
-            Ok(exit) => exit,
-            Err(failure) => {
-                eprintln!("Error: {failure}");
-                failure.exit
-            }
-        };
+    let run = |_| run::run(&args, Caller::TestBinary);
+    let exit = match simd::level().map_err(Failure::from).and_then(run) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            eprintln!("Error: {failure}");
+            failure.exit
+        }
+    };
     match exit {
         Exit::Ok => ExitCode::SUCCESS,
         _ if plain && !args.list => ExitCode::from(Exit::TestFailed.code()),

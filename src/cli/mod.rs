@@ -17,9 +17,11 @@ mod github;
 pub mod harness;
 mod init;
 mod inspect;
+mod merge;
 mod one_pair;
 mod progress;
 mod report;
+mod rerun;
 mod run;
 mod run_args;
 mod stats;
@@ -28,8 +30,8 @@ pub use args::{Cli, Command};
 pub use error::Failure;
 
 use crate::codec::simd;
-use crate::spec::Granularity;
 use crate::suite::exit::Exit;
+use run::Caller;
 
 /// Runs the command that the arguments ask for.
 pub fn run(cli: Cli) -> Result<Exit, Failure> {
@@ -42,17 +44,19 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Init(args)) => init::run(&args),
         Some(Command::Compare(args)) => compare::run(&args),
         Some(Command::Stats(args)) => stats::run(&args),
-        Some(Command::Run(args)) => run::run(&args, Granularity::Tensor),
+        Some(Command::Run(args)) => run::run(&args, Caller::CommandLine),
+        Some(Command::Rerun(args)) => rerun::run(*args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Pending(args)) => baselines::pending(&args),
         Some(Command::Review(args)) => baselines::review(&args),
         Some(Command::Accept(args)) => baselines::accept(&args),
         Some(Command::Reject(args)) => baselines::reject(&args),
         Some(Command::Prune(args)) => baselines::prune(&args),
+        Some(Command::Merge(args)) => merge::run(&args),
         Some(Command::Report(args)) => report::run(&args),
         Some(Command::Schema(args)) => generate::schema(&args),
         Some(Command::Completions(args)) => generate::completions(&args),
         Some(Command::Man(args)) => generate::man(&args),
-        None => run::run(&cli.run, Granularity::Tensor),
+        None => run::run(&cli.run, Caller::CommandLine),
     }
 }

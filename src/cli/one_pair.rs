@@ -29,7 +29,8 @@ pub fn measure(text: &str, threads: Option<usize>) -> Result<PairRecord, Failure
         tags: Vec::new(),
         shard: None,
         no_baseline: true,
-        granularity: Granularity::Tensor,
+        granularity: Some(Granularity::Tensor),
+        benchmarks: false,
     };
     let plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::Internal, e))?;
     let options = Options {
@@ -38,7 +39,7 @@ pub fn measure(text: &str, threads: Option<usize>) -> Result<PairRecord, Failure
         max_fail: None,
         warnings_fail: false,
     };
-    let contract = suite::run(&plan, &options, &mut Silent);
+    let contract = suite::run(&plan, &options, None, &mut Silent);
     let mut pairs = contract.specs.into_iter().flat_map(|spec| spec.pairs);
     pairs.next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))
 }

@@ -9,49 +9,78 @@ use std::time::Instant;
 use super::Failure;
 use super::args::thread_count;
 use super::color;
-use super::console::{Console, one_line};
+use super::console::{self, Console, one_line};
 use super::github;
 use super::progress::{Bar, Watched};
-use super::run_args::{Color, FailLevel, Format, NoTests, RunArgs};
+use super::run_args::{Color, FailLevel, Format, JunitCases, JunitDialect, NoTests, RunArgs};
+use crate::baseline::file_stem;
 use crate::codec::TensorType;
 use crate::model::scheme;
 use crate::report;
 use crate::spec::{self, Granularity, LoadOptions, Spec};
 use crate::suite::baseline::Baselines;
+use crate::suite::blob::{Blob, PlanRecord};
 use crate::suite::exit::Exit;
 use crate::suite::falsify::record::Falsification;
 use crate::suite::plan::{self, Choice, Plan};
 use crate::suite::record::{Contract, Level, TestOutcome};
+use crate::suite::shard::Shard;
 use crate::suite::{self, Options, SPEC_CHECK};
 
 /// Where specs are looked for if no `--spec` says otherwise.
 const DEFAULT_ROOT: &str = "specs";
 
-/// Runs the suite, or lists it; `default` is what counts as one test if nothing else is said.
-pub fn run(args: &RunArgs, default: Granularity) -> Result<Exit, Failure> {
+/// Who asks for the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// The command line: a test is a tensor, and a run without tests is a failure.
+    CommandLine,
+    /// cargo or cargo-nextest, for a test binary: a test is what the spec says, or a pair; and
+    /// filters may be meant for the other binaries of the workspace.
+    TestBinary,
+}
+
+/// Runs the suite, or lists it.
+pub fn run(args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
     if args.compatible.logfile.is_some() {
-        eprintln!("warning: --logfile is deprecated and does nothing; see --out-dir");
+        eprintln!("warning: `--logfile` is deprecated and does nothing here; see --out-dir");
     }
     let selection = args.selection();
     let wanted = |name: &str| selection.may_select_below(name);
     let profile = args.profile.as_deref();
     let specs = load_some(&SpecArgs { spec: &args.spec, profile }, &wanted)?;
+    if !is_one_of_many(args, caller) {
+        print_warnings(&specs);
+    }
     let choice = Choice {
         selection: selection.clone(),
         tags: args.tag.clone(),
-        shard: args.partition,
+        shard: args.part()?,
         no_baseline: args.no_baseline,
-        granularity: args.granularity(default),
+        granularity: match caller {
+            Caller::CommandLine => args.granularity().or(Some(Granularity::Tensor)),
+            Caller::TestBinary => args.granularity(),
+        },
+        benchmarks: args.compatible.bench && !args.compatible.test,
     };
     let mut plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
     if args.list {
-        return list(&plan, args);
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        console::list(&mut out, &plan, args.format())?;
+        out.flush()?;
+        return Ok(Exit::Ok);
     }
-    if plan.all_shards == 0 {
-        return no_tests(args);
+    if plan.pairs.is_empty() {
+        return no_tests(&plan, args, caller);
     }
     plan::expand(&mut plan, args.no_baseline);
-    execute(&plan, args, choice.granularity)
+    execute(&plan, args, caller)
+}
+
+/// A process that a runner starts for a single test: what all have in common was said when the tests
+/// were listed.
+fn is_one_of_many(args: &RunArgs, caller: Caller) -> bool {
+    caller == Caller::TestBinary && args.exact && !args.list
 }
 
 /// Which specs to load, and how.
@@ -64,7 +93,15 @@ pub struct SpecArgs<'a> {
 
 /// Loads every spec; all problems of all files are reported before giving up.
 pub fn load_specs(args: &SpecArgs) -> Result<Vec<Spec>, Failure> {
-    load_some(args, &|_| true)
+    let specs = load_some(args, &|_| true)?;
+    print_warnings(&specs);
+    Ok(specs)
+}
+
+fn print_warnings(specs: &[Spec]) {
+    for warning in specs.iter().flat_map(|spec| &spec.warnings) {
+        eprint!("{}", warning.render(color::on_stderr(Color::Auto)));
+    }
 }
 
 /// Loads the specs whose name is wanted.
@@ -86,9 +123,6 @@ fn load_some(args: &SpecArgs, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Spec>
                 Err(errors) => problems.push(errors.render(color::on_stderr(Color::Auto))),
             }
         }
-    }
-    for warning in specs.iter().flat_map(|spec| &spec.warnings) {
-        eprint!("{}", warning.render(color::on_stderr(Color::Auto)));
     }
     if problems.is_empty() {
         if all {
@@ -132,7 +166,7 @@ fn discover(root: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Is this what `qualm inspect` prints as a type: an element or block type, or a scheme?
-fn knows_qtype(name: &str) -> bool {
+pub fn knows_qtype(name: &str) -> bool {
     TensorType::from_name(name).is_some() || scheme::names_scheme(name)
 }
 
@@ -141,96 +175,88 @@ fn below(root: &Path) -> &Path {
     if root.is_file() { root.parent().unwrap_or(root) } else { root }
 }
 
-/// `--list`: one test a line, as cargo-nextest reads it.
-fn list(plan: &Plan, args: &RunArgs) -> Result<Exit, Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut count = 0;
-    let mut line = |id: &str| {
-        count += 1;
-        writeln!(out, "{}: test", one_line(id))
-    };
-    for pair in &plan.pairs {
-        if pair.tests.is_empty() {
-            line(&pair.id)?;
-        }
-        for test in &pair.tests {
-            line(&test.id)?;
-        }
+fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
+    // `cargo test NAME` hands its filter to every test binary of a workspace; but who names a test
+    // exactly means one that is there.
+    let meant_for_others = caller == Caller::TestBinary && args.narrows() && !args.exact;
+    let default = if meant_for_others { NoTests::Pass } else { NoTests::Fail };
+    let message = "no tests selected: no filter, tag or spec matches one";
+    match args.no_tests.unwrap_or(default) {
+        NoTests::Fail => return Err(Failure::new(Exit::NoTests, message)),
+        NoTests::Warn => eprintln!("warning: {message}"),
+        NoTests::Pass => {}
     }
-    if args.format() == Format::Pretty {
-        let plural = if count == 1 { "" } else { "s" };
-        writeln!(out, "\n{count} test{plural}, 0 benchmarks")?;
-    }
-    out.flush()?;
+    let mut console = console(args);
+    console.begin(0);
+    let options = Options { threads: 1, baselines: None, max_fail: None, warnings_fail: false };
+    let contract = suite::run(plan, &options, None, &mut console);
+    console.end(&contract, 0.0)?;
     Ok(Exit::Ok)
 }
 
-fn no_tests(args: &RunArgs) -> Result<Exit, Failure> {
-    let message = "no tests selected: no filter, tag or spec matches one";
-    match args.no_tests {
-        NoTests::Pass => Ok(Exit::Ok),
-        NoTests::Warn => {
-            eprintln!("warning: {message}");
-            Ok(Exit::Ok)
-        }
-        NoTests::Fail => Err(Failure::new(Exit::NoTests, message)),
-    }
+fn console(args: &RunArgs) -> Console<impl Write> {
+    let out = io::BufWriter::new(io::stdout().lock());
+    let mut console = Console::new(out, args.format(), color::on_stdout(args.color));
+    console.show_output = args.show_output;
+    console.slowest = args.slowest.unwrap_or(0);
+    console
 }
 
 /// The baselines, unless they are to be left alone.
-fn baselines(args: &RunArgs) -> Result<Option<Baselines>, Failure> {
+fn baselines(args: &RunArgs, in_shard: bool) -> Result<Option<Baselines>, Failure> {
     if args.no_baseline {
         return Ok(None);
     }
-    Baselines::new(&args.snapshots, &args.out_dir, None)
+    Baselines::new(&args.snapshots, &args.out_dir, in_shard, None)
         .map(Some)
         .map_err(|error| Failure::new(Exit::Usage, error))
 }
 
-fn execute(plan: &Plan, args: &RunArgs, granularity: Granularity) -> Result<Exit, Failure> {
+fn execute(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
     let started = Instant::now();
+    let warnings_fail = args.fail_level == FailLevel::Warn;
     let options = Options {
         threads: thread_count(args.test_threads),
-        baselines: baselines(args)?,
+        baselines: baselines(args, plan.shard.is_some())?,
         max_fail: args.most_failures(),
-        warnings_fail: args.fail_level == FailLevel::Warn,
+        warnings_fail,
     };
-    let out = io::BufWriter::new(io::stdout().lock());
-    let mut console = Console::new(out, granularity, args.format(), color::on_stdout(args.color));
-    console.show_output = args.show_output;
-    console.begin(match granularity {
-        Granularity::Pair => plan.pairs.len() as u64,
-        Granularity::Tensor => plan.tests().count() as u64,
+    let part = plan.shard.map(|shard| {
+        let record = PlanRecord::of(plan, args.profile.as_deref(), warnings_fail);
+        (shard, record)
     });
+    let partition = part.as_ref().map(|(shard, record)| Blob::partition(record, shard.index));
+    let mut console = console(args);
+    console.begin(plan.count());
     let bar = Bar::new(plan);
-    let mut contract = suite::run(plan, &options, &mut Watched::new(&mut console, bar.as_ref()));
+    let mut watched = Watched::new(&mut console, bar.as_ref());
+    let mut contract = suite::run(plan, &options, partition, &mut watched);
     drop(bar);
-    attach_evidence(&mut contract, args);
-    let reports = report::Options {
-        junit_dialect: args.junit_dialect.into(),
-        junit_cases: args.junit_cases.into(),
-        ..report::Options::default()
-    };
-    let warnings = report::write_all(&args.out_dir, &contract, &reports)
-        .map_err(|error| Failure::new(Exit::Internal, error))?;
-    for warning in warnings {
-        eprintln!("warning: {warning}");
+    if is_one_of_many(args, caller) {
+        explain(&contract);
+    }
+    let reports = report_options(args.junit_dialect, args.junit_cases);
+    if let Some((Shard { index, total, .. }, record)) = part {
+        let directory = args.out_dir.join(format!("shard-{index}-of-{total}"));
+        write_reports(&directory, &contract, &reports)?;
+        let blob = Blob::new(plan, record, index, contract);
+        write_blob(&args.out_dir, &blob)?;
+        contract = blob.contract;
+    } else {
+        attach_evidence(&mut contract, &args.out_dir);
+        write_reports(&reports_directory(plan, args, caller), &contract, &reports)?;
     }
     console.end(&contract, started.elapsed().as_secs_f64())?;
-    warn_of_spec(&contract);
-    if std::env::var_os("NEXTEST").is_some() {
-        explain_to_nextest(&contract);
-    } else if args.format() == Format::Json {
-        github::tell(&contract, &mut io::stderr().lock())?;
-    } else {
-        github::tell(&contract, &mut console)?;
+    if !is_one_of_many(args, caller) {
+        warn_of_spec(&contract);
+        tell_github(&contract, args.format(), &mut console)?;
     }
     Ok(Exit::from_code(contract.exit_code))
 }
 
 /// Adds what an earlier `qualm falsify` left in the output directory, where it still applies.
-fn attach_evidence(contract: &mut Contract, args: &RunArgs) {
-    match Falsification::read(&args.out_dir) {
+pub fn attach_evidence(contract: &mut Contract, out: &Path) {
+    match Falsification::read(out) {
         Ok(None) => {}
         Ok(Some(found)) => suite::falsify::attach(contract, &found),
         Err(problem) => eprintln!("warning: {problem}"),
@@ -238,7 +264,7 @@ fn attach_evidence(contract: &mut Contract, args: &RunArgs) {
 }
 
 /// What the models show to be of no use in a spec, which fails no test.
-fn warn_of_spec(contract: &Contract) {
+pub fn warn_of_spec(contract: &Contract) {
     let pairs = contract.specs.iter().flat_map(|spec| &spec.pairs);
     for check in pairs.flat_map(|pair| &pair.tests).flat_map(|test| &test.checks) {
         if check.check == SPEC_CHECK && check.level == Level::Warn {
@@ -248,16 +274,78 @@ fn warn_of_spec(contract: &Contract) {
     }
 }
 
+/// Processes that run one test each must not overwrite each other's reports.
+fn reports_directory(plan: &Plan, args: &RunArgs, caller: Caller) -> PathBuf {
+    match plan.pairs.as_slice() {
+        [only] if is_one_of_many(args, caller) => {
+            let test = match only.granularity {
+                Granularity::Pair => only.pair.name.clone(),
+                Granularity::Tensor => only
+                    .tests
+                    .iter()
+                    .fold(only.pair.name.clone(), |name, test| name + "::" + &test.part),
+            };
+            args.out_dir.join("tests").join(file_stem(&only.spec.name, &test))
+        }
+        _ => args.out_dir.clone(),
+    }
+}
+
+/// Annotations and a job summary, where a run is a step of GitHub's; JSON events stay alone.
+pub fn tell_github(
+    contract: &Contract,
+    format: Format,
+    console: &mut Console<impl Write>,
+) -> io::Result<()> {
+    match format {
+        Format::Json | Format::Junit => github::tell(contract, &mut io::stderr().lock()),
+        Format::Pretty | Format::Terse => github::tell(contract, console),
+    }
+}
+
+/// What the arguments say about reports.
+pub fn report_options(dialect: JunitDialect, cases: JunitCases) -> report::Options {
+    report::Options {
+        junit_dialect: dialect.into(),
+        junit_cases: cases.into(),
+        ..report::Options::default()
+    }
+}
+
+/// Writes every report into a directory.
+pub fn write_reports(
+    directory: &Path,
+    contract: &Contract,
+    options: &report::Options,
+) -> Result<(), Failure> {
+    let warnings = report::write_all(directory, contract, options)
+        .map_err(|error| Failure::new(Exit::Internal, error))?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+/// Writes what `qualm merge` reads, and tells Bazel that its shards were honoured.
+fn write_blob(directory: &Path, blob: &Blob) -> Result<(), Failure> {
+    let internal = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error);
+    let bytes = serde_json::to_vec(blob).map_err(|error| internal(&error))?;
+    let path = directory.join(Blob::file_name(blob.index, blob.plan.total));
+    report::write_file(&path, &bytes).map_err(|error| internal(&error))?;
+    if let Some(status) = std::env::var_os("TEST_SHARD_STATUS_FILE") {
+        std::fs::write(status, "")?;
+    }
+    Ok(())
+}
+
 /// cargo-nextest takes a failure's message from the first line of standard error that begins with
-/// `Error: `.
-fn explain_to_nextest(contract: &Contract) {
-    for pair in contract.specs.iter().flat_map(|spec| &spec.pairs) {
-        for test in &pair.tests {
-            if let (Some(reason), TestOutcome::Failed | TestOutcome::Error) =
-                (&test.reason, test.outcome)
-            {
-                eprintln!("Error: {}: {}", one_line(&test.id), one_line(reason));
-            }
+/// `Error: `: the gravest comes first.
+fn explain(contract: &Contract) {
+    for outcome in [TestOutcome::Error, TestOutcome::Failed] {
+        let tests = contract.specs.iter().flat_map(|spec| &spec.pairs).flat_map(|it| &it.tests);
+        for test in tests.filter(|test| test.outcome == outcome) {
+            let reason = test.reason.as_deref().unwrap_or_default();
+            eprintln!("Error: {}: {}", one_line(&test.id), one_line(reason));
         }
     }
 }

@@ -9,10 +9,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::Failure;
 use super::args::threads;
 use crate::report::{Cases, Dialect};
 use crate::spec::Granularity;
-use crate::suite::select::{Ignored, Selection, Shard};
+use crate::suite::exit::Exit;
+use crate::suite::schedulers;
+use crate::suite::select::{Ignored, Selection};
+use crate::suite::shard::{Deal, Shard};
 
 /// Arguments of `qualm run`, and of a test binary that qualm is the harness of.
 #[derive(Debug, Default, Args)]
@@ -39,7 +43,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", env = "RUST_TEST_THREADS", value_parser = threads)]
     pub test_threads: Option<usize>,
     /// One character a test instead of one line; the same as --format terse
-    #[arg(short, long, conflicts_with = "format")]
+    #[arg(short, long)]
     pub quiet: bool,
     /// How to print the progress of the run
     #[arg(long, value_name = "FORMAT")]
@@ -67,8 +71,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "QUALM_PROFILE", help_heading = "qualm")]
     pub profile: Option<String>,
     /// Run only one part of the suite: slice:M/N, hash:M/N or size:M/N
-    #[arg(long, value_name = "MODE:M/N", help_heading = "qualm")]
+    #[arg(long, value_name = "MODE:M/N", help_heading = "qualm", group = "sharding")]
     pub partition: Option<Shard>,
+    /// The same as --partition size:M/N
+    #[arg(long, value_name = "M/N", value_parser = by_size, help_heading = "qualm",
+          group = "sharding")]
+    pub shard: Option<Shard>,
+    /// Take M and N from the scheduler's environment: Slurm, GitLab, Kubernetes, …
+    #[arg(long, value_name = "MODE", value_parser = deal, num_args = 0..=1, require_equals = true,
+          default_missing_value = "size", help_heading = "qualm", group = "sharding")]
+    pub shard_from_env: Option<Deal>,
     /// Where reports are written
     #[arg(long, value_name = "DIR", default_value = "target/qualm", help_heading = "qualm")]
     pub out_dir: PathBuf,
@@ -91,10 +103,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "qualm")]
     pub max_fail: Option<u64>,
     /// What to do if no test is selected
-    #[arg(long, value_name = "ACTION", default_value = "fail", help_heading = "qualm")]
-    pub no_tests: NoTests,
+    /// [default: fail; pass in a harness whose filters match none]
+    #[arg(long, value_name = "ACTION", help_heading = "qualm")]
+    pub no_tests: Option<NoTests>,
+    /// Name the pairs that took longest
+    #[arg(long, value_name = "N", help_heading = "qualm")]
+    pub slowest: Option<usize>,
 
-    /// What counts as one test in lists, filters and shards [default: tensor; in a harness, pair]
+    /// What counts as one test in lists, filters and shards [default: tensor; in a harness, what
+    /// the spec says, or pair]
     #[arg(long, value_name = "WHAT", env = "QUALM_GRANULARITY", help_heading = "qualm")]
     pub granularity: Option<PairOrTensor>,
 
@@ -106,12 +123,12 @@ pub struct RunArgs {
 /// libtest's arguments that mean nothing here.
 #[derive(Debug, Default, Args)]
 pub struct Compatible {
-    #[arg(short = 'Z', hide = true, value_name = "FLAG")]
+    #[arg(short = 'Z', hide = true, value_name = "FLAG", value_parser = ["unstable-options"])]
     unstable: Vec<String>,
     #[arg(long, hide = true)]
-    test: bool,
+    pub test: bool,
     #[arg(long, hide = true)]
-    bench: bool,
+    pub bench: bool,
     #[arg(long, hide = true, value_name = "PATH")]
     pub logfile: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -185,6 +202,8 @@ pub enum Format {
     Terse,
     /// One JSON object an event, as libtest's.
     Json,
+    /// Nothing but JUnit XML, once the run is over.
+    Junit,
 }
 
 /// When output is coloured.
@@ -221,7 +240,22 @@ pub enum NoTests {
     Fail,
 }
 
+fn by_size(text: &str) -> Result<Shard, String> {
+    Shard::of(Deal::Size, text).unwrap_or_else(|| Err(format!("{text:?} is no shard: write M/N")))
+}
+
+fn deal(text: &str) -> Result<Deal, String> {
+    Deal::from_name(text).ok_or_else(|| "write slice, hash or size".to_owned())
+}
+
 impl RunArgs {
+    /// The part of the suite that is asked for, if it is not all.
+    pub fn part(&self) -> Result<Option<Shard>, Failure> {
+        let Some(deal) = self.shard_from_env else { return Ok(self.partition.or(self.shard)) };
+        let shard = schedulers::shard(deal, &|name| std::env::var(name).ok());
+        shard.map(Some).map_err(|problem| Failure::new(Exit::Usage, problem))
+    }
+
     /// libtest's filters.
     pub fn selection(&self) -> Selection {
         Selection {
@@ -238,13 +272,17 @@ impl RunArgs {
         }
     }
 
-    /// What counts as one test, if it is not said: `default`.
-    pub fn granularity(&self, default: Granularity) -> Granularity {
-        match self.granularity {
-            Some(PairOrTensor::Pair) => Granularity::Pair,
-            Some(PairOrTensor::Tensor) => Granularity::Tensor,
-            None => default,
-        }
+    /// What counts as one test, if it is said.
+    pub fn granularity(&self) -> Option<Granularity> {
+        self.granularity.map(|granularity| match granularity {
+            PairOrTensor::Pair => Granularity::Pair,
+            PairOrTensor::Tensor => Granularity::Tensor,
+        })
+    }
+
+    /// Whether anything but the suite itself says which tests run.
+    pub fn narrows(&self) -> bool {
+        !self.filters.is_empty() || !self.skip.is_empty() || self.ignored
     }
 
     /// The format to print in.

@@ -183,6 +183,7 @@ pub fn pair(spec: &str, name: &str, rows: Vec<TensorRow>, tests: Vec<TestRecord>
         tests,
         baseline: BaselineRecord::default(),
         falsified: None,
+        examined: Vec::new(),
         notes: Vec::new(),
     }
 }

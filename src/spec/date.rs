@@ -3,6 +3,7 @@ Calendar days: the last day of a waiver, and today. All days are UTC.
 */
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A day of the proleptic Gregorian calendar.
@@ -48,6 +49,24 @@ impl fmt::Display for Date {
     }
 }
 
+impl FromStr for Date {
+    type Err = String;
+
+    /// Reads what [`Date`]'s `Display` writes.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.splitn(3, '-').map(|part| {
+            let digits = part.bytes().all(|byte| byte.is_ascii_digit());
+            part.parse::<u16>().ok().filter(|_| digits)
+        });
+        match [parts.next(), parts.next(), parts.next()].map(Option::flatten) {
+            [Some(year), Some(month @ 1..=12), Some(day @ 1..=31)] => {
+                Ok(Self { year, month: month as u8, day: day as u8 })
+            }
+            _ => Err(format!("{text:?} is no date such as 2027-01-31")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +85,19 @@ mod tests {
             (47_541, "2100-03-01"),
         ] {
             assert_eq!(Date::from_days(days).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn dates_are_read_back() {
+        for days in [0, 58, 20_000, 100_000] {
+            let date = Date::from_days(days);
+            assert_eq!(date.to_string().parse(), Ok(date));
+        }
+        for bad in
+            ["", "2026", "2026-01", "2026-13-01", "2026-00-01", "2026-01-32", "+1-1-1", "a-b-c"]
+        {
+            assert!(bad.parse::<Date>().is_err(), "{bad}");
         }
     }
 }

@@ -489,6 +489,11 @@ static PAIR: Shape = Shape {
                 "Path of what `llama-quantize-stats -p` printed for the reference; every tensor's \
                  RMSE through the round trip must agree with it to 1e-5.",
             ),
+            key(
+                "ignore",
+                Kind::Text,
+                "Why the pair does not run unless it is asked for (--ignored, --include-ignored).",
+            ),
         ],
         SHARED,
         &[

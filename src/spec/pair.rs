@@ -23,6 +23,8 @@ pub struct Pair {
     pub description: Option<String>,
     /// The file's tags, then the pair's own.
     pub tags: Vec<String>,
+    /// Why the pair runs only if it is asked for, as libtest's `#[ignore = "…"]`.
+    pub ignore: Option<String>,
     /// The float model.
     pub reference: ModelPath,
     /// The quantized model.

@@ -223,6 +223,7 @@ impl Filling<'_> {
             at: findings.at(name_template.text.span.clone()),
             description: shared.description.as_ref().map(loosely),
             tags: shared.tags.iter().map(loosely).collect(),
+            ignore: demands.ignore.clone(),
             reference,
             quantized,
             thresholds,

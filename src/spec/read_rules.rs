@@ -14,6 +14,7 @@ use crate::metrics::Metric;
 
 /// What a pair demands beyond what files can set for all of theirs.
 pub(super) struct Demands {
+    pub ignore: Option<String>,
     pub rules: Vec<Rule>,
     pub waivers: Vec<Waiver>,
     pub groups: Vec<Group>,
@@ -34,6 +35,7 @@ pub(super) fn read_demands(
     shared: bool,
 ) -> Demands {
     Demands {
+        ignore: findings.statement(table, "ignore").map(|it| it.text.to_owned()),
         rules: rules(findings, table, shared),
         waivers: waivers(findings, table, options, shared),
         groups: groups(findings, table, shared),

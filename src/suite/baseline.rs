@@ -12,7 +12,7 @@ use super::record::{
 };
 use crate::baseline::{
     BaselineError, Comparison, Decision, Entry, Environment, Global, Header, Measurement,
-    MetricMove, Move, Policy, Request, Status, Store, Tolerance, Tolerances, Values,
+    MetricMove, Move, Policy, Request, Status, Store, Tolerance, Tolerances, Update, Values,
 };
 use crate::gate;
 use crate::metrics::{Metric, Metrics};
@@ -29,13 +29,18 @@ pub struct Baselines {
 
 impl Baselines {
     /// Snapshots in `snapshots`, below the working directory unless insta's environment says
-    /// otherwise; in CI, pending files go below `out`.
+    /// otherwise; in CI, pending files go below `out`. A shard leaves the snapshots themselves to
+    /// `qualm merge`, whatever `INSTA_UPDATE` says.
     pub fn new(
         snapshots: &Path,
         out: &Path,
+        in_shard: bool,
         allow_worse: Option<String>,
     ) -> Result<Self, BaselineError> {
-        let environment = Environment::from_process()?;
+        let mut environment = Environment::from_process()?;
+        if in_shard && environment.update != Update::No {
+            environment.update = Update::New;
+        }
         let store = Store::new(Path::new("."), snapshots, out, environment);
         Ok(Self { store, allow_worse, read_only: false })
     }

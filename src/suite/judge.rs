@@ -2,19 +2,19 @@
 From facts to the outcome of each test of a pair.
 */
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::obligations::PARITY_CHECK;
 use super::plan::PlannedTest;
-use super::record::{GlobalRow, Number, TensorRow, TestKind, TestOutcome, TestRecord};
+use super::record::{Examined, GlobalRow, Number, TensorRow, TestKind, TestOutcome, TestRecord};
 use super::rows::plane_findings;
 use crate::codec::Class;
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
 use crate::measure::printed_stats::PrintedStats;
 use crate::measure::twin::Twin;
-use crate::measure::{Finding, FindingKind, Measured, Pairing};
+use crate::measure::{Finding, FindingKind, Matched, Measured, Pairing};
 use crate::metrics::{Metric, Metrics};
 use crate::model::{Format, Model, Storage, Tensor};
 use crate::spec::{Diagnostic, Effective, Gate, Judgement, Resolver, Setting, Severity};
@@ -36,8 +36,11 @@ pub struct Facts<'a> {
     pub unmatched: &'a [Diagnostic],
     pub reference: &'a Model,
     pub quantized: &'a Model,
+    /// Every tensor that is compared, here or in another shard, and what does not fit.
     pub pairing: &'a Pairing,
-    /// In the order of `pairing.matched`, as are `twins` and `rows`.
+    /// The tensors whose values were read here.
+    pub matched: &'a [Matched],
+    /// In the order of `matched`, as are `twins` and `rows`.
     pub measured: &'a [Measured],
     pub twins: &'a [Option<Twin>],
     /// What the spec asks to be done to one of the models and could not be done, by check name.
@@ -47,9 +50,12 @@ pub struct Facts<'a> {
     pub rows: &'a [TensorRow],
     /// Index into `rows` by tensor.
     pub row_of: &'a HashMap<&'a str, usize>,
-    pub global: Option<&'a GlobalRow>,
+    /// Whether the values of failing tensors are searched for a cause.
+    pub seek_causes: bool,
+    /// Whether other shards hold a part of the pair.
+    pub split: bool,
     /// Tensors whose values were searched for a cause.
-    pub examined: Cell<usize>,
+    pub examined: RefCell<Vec<Examined>>,
 }
 
 impl Facts<'_> {
@@ -78,7 +84,7 @@ impl Facts<'_> {
             checks.push(finite);
             if let Some(metrics) = row.metrics() {
                 let tensor = self.resolver.tensor(&row.tensor);
-                self.metric_checks(tensor.bounds(), &metrics, &subject, &mut checks);
+                metric_checks(self.resolver, tensor.bounds(), &metrics, &subject, &mut checks);
                 self.parity_check(row, &mut checks);
             }
             self.integrity_checks(at, &subject, &mut checks);
@@ -89,26 +95,26 @@ impl Facts<'_> {
             };
             checks.push(fact("exact", row.first_difference.is_none(), message));
         }
-        let quantized = &self.quantized.tensors[self.pairing.matched[at].quantized];
+        let quantized = &self.quantized.tensors[self.matched[at].quantized];
         gate::check_types(quantized, &row.tensor, self.resolver, &mut checks);
         let mut record = conclude(test, checks);
         if record.outcome == TestOutcome::Failed {
-            record.diagnosis = self.diagnose(at, &record.checks);
+            record.diagnosis = self.diagnose(at, &test.id, &record.checks);
         }
         record
     }
 
     /// The cause of values that cannot be read, if it is their type.
     fn unknown_type(&self, at: usize, reason: &str) -> Option<Diagnosis> {
-        let quantized = &self.quantized.tensors[self.pairing.matched[at].quantized];
+        let quantized = &self.quantized.tensors[self.matched[at].quantized];
         let unknown = matches!(quantized.storage, Storage::Undecodable { .. });
         let gguf = self.quantized.format == Format::Gguf;
         (unknown && gguf).then(|| Diagnosis::certain(Cause::UnknownType, reason))
     }
 
     /// Looks for the cause of a tensor's failure.
-    fn diagnose(&self, at: usize, checks: &[CheckRecord]) -> Option<Diagnosis> {
-        let matched = self.pairing.matched[at];
+    fn diagnose(&self, at: usize, id: &str, checks: &[CheckRecord]) -> Option<Diagnosis> {
+        let matched = self.matched[at];
         let (r, q) = (
             &self.reference.tensors[matched.reference],
             &self.quantized.tensors[matched.quantized],
@@ -117,28 +123,32 @@ impl Facts<'_> {
             let found = |it: &&CheckRecord| it.check.starts_with(name) && is_violated(it);
             checks.iter().find(found)
         };
+        let of_type = violated("qtype").map(|check| diagnose::of_type(r, q, check));
+        let otherwise = of_type.or_else(|| checks.iter().find_map(diagnose::of_check));
         let damaged = violated("integrity.").or(violated("finite")).is_some();
-        let of_type = || violated("qtype").map(|check| diagnose::of_type(r, q, check));
-        let of_values = || {
-            let Measured::Values { sums, locals } = &self.measured[at] else { return None };
-            let examined = self.examined.get();
-            self.examined.set(examined + 1);
-            let subject = diagnose::Subject {
-                reference: self.reference,
-                quantized: self.quantized,
-                at: matched,
-                all: &self.pairing.matched,
-                locals: Some(locals),
-                twin: self.twins[at].as_ref(),
-            };
-            if examined < MOST_EXAMINED { diagnose::of_values(&subject, sums) } else { None }
+        if !damaged {
+            return otherwise;
+        }
+        let of_companions = diagnose::of_companions(self.quantized, q);
+        let Measured::Values { sums, locals } = &self.measured[at] else {
+            return of_companions.or(otherwise);
         };
-        let found = if damaged {
-            diagnose::of_companions(self.quantized, q).or_else(of_values).or_else(of_type)
-        } else {
-            of_type()
+        if of_companions.is_some() {
+            return of_companions;
+        }
+        let mut examined = self.examined.borrow_mut();
+        let seek = self.seek_causes && examined.len() < MOST_EXAMINED;
+        examined.push(Examined { test: id.to_owned(), otherwise: otherwise.clone() });
+        let subject = diagnose::Subject {
+            reference: self.reference,
+            quantized: self.quantized,
+            at: matched,
+            all: &self.pairing.matched,
+            locals: Some(locals),
+            twin: self.twins[at].as_ref(),
         };
-        found.or_else(|| checks.iter().find_map(diagnose::of_check))
+        let of_values = if seek { diagnose::of_values(&subject, sums) } else { None };
+        of_values.or(otherwise)
     }
 
     /// Integrity gates, and the facts that the spec states about a tensor's values and planes.
@@ -150,7 +160,7 @@ impl Facts<'_> {
         let tensor = self.resolver.tensor(name);
         gate::check_integrity(&suspect, |gate| tensor.integrity(gate), checks);
         gate::check_nonzero(name, sums, self.resolver, checks);
-        let quantized = &self.quantized.tensors[self.pairing.matched[at].quantized];
+        let quantized = &self.quantized.tensors[self.matched[at].quantized];
         gate::check_companions(self.quantized, quantized, name, sums, self.resolver, checks);
     }
 
@@ -221,27 +231,12 @@ impl Facts<'_> {
         self.quantized_checks(&mut checks);
         self.printed_check(&mut checks);
         checks.extend(self.unmatched.iter().map(spec_check));
-        checks.extend(self.idle().iter().map(spec_check));
-        conclude(test, checks)
-    }
-
-    /// What of the spec is of no use for these models: waivers that nothing needs, rules that decide
-    /// nothing.
-    fn idle(&self) -> Vec<Diagnostic> {
-        let mut waivers = Vec::new();
-        for row in self.rows {
-            let Some(metrics) = row.metrics() else { continue };
-            for effective in self.resolver.tensor(&row.tensor).bounds() {
-                let value = gate::value_of(&metrics, effective.metric);
-                if let Judgement::Waived(index) = effective.judge(value) {
-                    waivers.push(index);
-                }
-            }
-        }
-        let mut idle = self.resolver.unused_waivers(&waivers);
         let names = self.reference.tensors.iter().map(|tensor| tensor.name.as_str());
-        idle.extend(self.resolver.shadowed_rules(names));
-        idle
+        checks.extend(self.resolver.shadowed_rules(names).iter().map(spec_check));
+        if !self.split {
+            checks.extend(idle_waivers(self.resolver, self.rows));
+        }
+        conclude(test, checks)
     }
 
     /// A file of `llama-quantize-stats` that names none of the tensors shows nothing.
@@ -250,7 +245,9 @@ impl Facts<'_> {
         else {
             return;
         };
-        if !self.rows.iter().any(|row| printed.contains_key(&row.tensor)) {
+        let mut names =
+            self.pairing.matched.iter().map(|it| &self.reference.tensors[it.reference].name);
+        if !names.any(|name| printed.contains_key(name)) {
             let message = format!("{} names no tensor of the reference", file.written);
             let source = Some(Source::from(&file.at));
             checks.push(CheckRecord { source, ..fact("parity", false, message) });
@@ -317,56 +314,71 @@ impl Facts<'_> {
         let names: Vec<&str> = matrices.map(|tensor| tensor.name.as_str()).take(3).collect();
         if names.is_empty() { String::new() } else { format!(" ({}, …)", names.join(", ")) }
     }
+}
 
-    /// All float tensors as one vector.
-    pub fn global(&self, test: &PlannedTest) -> TestRecord {
-        if let Some(row) = self.rows.iter().find(|row| row.error.is_some()) {
-            let reason = format!("{} could not be read, so that there is no whole", row.tensor);
-            return error(test, &reason, None);
-        }
-        let Some(global) = self.global else {
-            let message = "no float tensor was measured".to_owned();
-            let grouped = !self.resolver.pair().groups.is_empty();
-            let bounded = grouped || self.global_bounds().next().is_some();
-            return conclude(test, vec![fact("measured", !bounded, message)]);
-        };
-        let subject = format!("{} tensors, {} elements", global.tensors, global.numel);
-        let message = format!("{} NaN or infinite values ({subject})", global.nonfinite);
-        let mut finite = fact("finite", global.nonfinite == 0, message);
-        // Excused if all tensors are that hold such values.
-        let settings = self.rows.iter().filter(|row| row.nonfinite > 0);
-        let mut settings =
-            settings.map(|row| self.resolver.tensor(&row.tensor).integrity(Gate::Finite));
-        let off = |it: Option<&Setting>| matches!(it, Some(Setting::Off { .. }));
-        let first = settings.next().flatten();
-        if settings.all(off) {
-            gate::excuse(&mut finite, first);
-        }
-        let mut checks = vec![finite];
-        if let Some(metrics) = global.metrics() {
-            self.metric_checks(self.global_bounds(), &metrics, &subject, &mut checks);
-        }
-        let floats = self.rows.iter().filter(|row| row.sums.is_some());
-        let members = floats.map(|row| (row.tensor.as_str(), finite_metrics(row)));
-        gate::check_groups(self.resolver, members, &mut checks);
-        conclude(test, checks)
+/// All float tensors of a pair as one vector: judged from the record alone.
+pub fn global(
+    resolver: &Resolver,
+    rows: &[TensorRow],
+    global: Option<&GlobalRow>,
+    test: &PlannedTest,
+) -> TestRecord {
+    if let Some(row) = rows.iter().find(|row| row.error.is_some()) {
+        let reason = format!("{} could not be read, so that there is no whole", row.tensor);
+        return error(test, &reason, None);
     }
-
-    fn global_bounds(&self) -> impl Iterator<Item = Effective<'_>> {
-        Metric::ALL.into_iter().filter_map(|metric| self.resolver.global_bound(metric))
+    let bounds = || Metric::ALL.into_iter().filter_map(|metric| resolver.global_bound(metric));
+    let Some(global) = global else {
+        let message = "no float tensor was measured".to_owned();
+        let bounded = !resolver.pair().groups.is_empty() || bounds().next().is_some();
+        return conclude(test, vec![fact("measured", !bounded, message)]);
+    };
+    let subject = format!("{} tensors, {} elements", global.tensors, global.numel);
+    let message = format!("{} NaN or infinite values ({subject})", global.nonfinite);
+    let mut finite = fact("finite", global.nonfinite == 0, message);
+    // Excused if all tensors are that hold such values.
+    let settings = rows.iter().filter(|row| row.nonfinite > 0);
+    let mut settings = settings.map(|row| resolver.tensor(&row.tensor).integrity(Gate::Finite));
+    let off = |it: Option<&Setting>| matches!(it, Some(Setting::Off { .. }));
+    let first = settings.next().flatten();
+    if settings.all(off) {
+        gate::excuse(&mut finite, first);
     }
+    let mut checks = vec![finite];
+    if let Some(metrics) = global.metrics() {
+        metric_checks(resolver, bounds(), &metrics, &subject, &mut checks);
+    }
+    let floats = rows.iter().filter(|row| row.sums.is_some());
+    let members = floats.map(|row| (row.tensor.as_str(), finite_metrics(row)));
+    gate::check_groups(resolver, members, &mut checks);
+    conclude(test, checks)
+}
 
-    fn metric_checks<'b>(
-        &self,
-        bounds: impl Iterator<Item = Effective<'b>>,
-        metrics: &Metrics,
-        subject: &str,
-        checks: &mut Vec<CheckRecord>,
-    ) {
-        for effective in bounds {
-            let value = gate::value_of(metrics, effective.metric);
-            gate::check_metric(&effective, self.resolver.pair(), value, subject, checks);
+/// Waivers that no tensor of the pair needs: only the rows of all of them show that.
+pub fn idle_waivers(resolver: &Resolver, rows: &[TensorRow]) -> Vec<CheckRecord> {
+    let mut waivers = Vec::new();
+    for row in rows {
+        let Some(metrics) = row.metrics() else { continue };
+        for effective in resolver.tensor(&row.tensor).bounds() {
+            let value = gate::value_of(&metrics, effective.metric);
+            if let Judgement::Waived(index) = effective.judge(value) {
+                waivers.push(index);
+            }
         }
+    }
+    resolver.unused_waivers(&waivers).iter().map(spec_check).collect()
+}
+
+fn metric_checks<'b>(
+    resolver: &Resolver,
+    bounds: impl Iterator<Item = Effective<'b>>,
+    metrics: &Metrics,
+    subject: &str,
+    checks: &mut Vec<CheckRecord>,
+) {
+    for effective in bounds {
+        let value = gate::value_of(metrics, effective.metric);
+        gate::check_metric(&effective, resolver.pair(), value, subject, checks);
     }
 }
 

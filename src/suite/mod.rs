@@ -3,16 +3,20 @@ The run: ids, selection, the loop over pairs, and the record of what came out.
 */
 
 pub mod baseline;
+pub mod blob;
 pub mod exit;
 pub mod falsify;
 mod folds;
 mod judge;
+pub mod merge;
 pub mod obligations;
 pub mod plan;
 pub mod record;
 mod rows;
 mod run;
+pub mod schedulers;
 pub mod select;
+pub mod shard;
 mod verdict;
 
 pub use judge::SPEC_CHECK;

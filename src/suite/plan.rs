@@ -4,14 +4,15 @@ What there is to run: every test of every pair, before anything is measured.
 Listing needs the reference's header alone, and each header once, however many pairs share it.
 */
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::record::TestKind;
-use super::select::{Ignored, Selection, Shard};
+use super::select::{Ignored, Selection};
+use super::shard::{Item, Shard};
 use crate::model;
-use crate::spec::{Granularity, Location, Pair, Quantized, Resolver, Spec};
+use crate::spec::{Granularity, Location, Pair, Resolver, Spec};
 
 /// Names of the tests that a pair has beside its tensors'.
 pub const PAIR_TESTS: [(TestKind, &str); 3] = [
@@ -33,6 +34,10 @@ pub struct PlannedTest {
     pub ignored: Option<String>,
     /// Stored bytes behind it, to balance shards.
     pub bytes: u64,
+    /// The shard that runs it, from 1; 1 without shards.
+    pub shard: u64,
+    /// Whether it is run here.
+    pub here: bool,
 }
 
 /// A pair with the tests that were selected.
@@ -44,25 +49,68 @@ pub struct PlannedPair<'a> {
     pub pair: &'a Pair,
     /// `SPEC::PAIR`.
     pub id: String,
-    /// Selected tests, in the order in which they are reported.
+    /// What counts as one test.
+    pub granularity: Granularity,
+    /// Why none of it is run, if that is so.
+    pub ignored: Option<String>,
+    /// The shard that runs it if it is one test, from 1.
+    pub shard: u64,
+    /// Whether any of it is run here.
+    pub here: bool,
+    /// Selected tests of all shards, in the order in which they are reported; those of a pair that
+    /// is one test are filled in by [`expand`].
     pub tests: Vec<PlannedTest>,
 }
 
-/// Everything that will run.
+impl PlannedPair<'_> {
+    /// The tests that are run here.
+    pub fn tests_here(&self) -> impl Iterator<Item = &PlannedTest> {
+        self.tests.iter().filter(|test| test.here)
+    }
+
+    /// An ignored pair's tests are ignored.
+    fn pass_on_ignored(&mut self) {
+        if let Some(reason) = &self.ignored {
+            self.tests.iter_mut().for_each(|test| test.ignored = Some(reason.clone()));
+        }
+    }
+
+    /// Whether anything of it is run here; if not, its models need not be there.
+    pub fn runs_here(&self) -> bool {
+        self.tests_here().any(|test| test.ignored.is_none())
+    }
+
+    /// Whether another shard runs some of its tests.
+    pub fn is_split(&self) -> bool {
+        self.tests.iter().any(|test| !test.here)
+    }
+}
+
+/// Everything that will run, here or in other shards.
 #[derive(Debug, Default)]
 pub struct Plan<'a> {
     /// Pairs with at least one selected test.
     pub pairs: Vec<PlannedPair<'a>>,
     /// Tests that filters left out.
     pub filtered_out: u64,
-    /// Tests of all shards together.
-    pub all_shards: u64,
+    /// Which part of it is run here, if it is dealt out.
+    pub shard: Option<Shard>,
+    listings: Listings,
 }
 
-impl Plan<'_> {
-    /// Selected tests.
-    pub fn tests(&self) -> impl Iterator<Item = &PlannedTest> {
-        self.pairs.iter().flat_map(|pair| &pair.tests)
+impl<'a> Plan<'a> {
+    /// The pairs of which something is run here.
+    pub fn pairs_here(&self) -> impl Iterator<Item = &PlannedPair<'a>> {
+        self.pairs.iter().filter(|pair| pair.here)
+    }
+
+    /// How many tests are run here, by what counts as one.
+    pub fn count(&self) -> u64 {
+        let count = |pair: &PlannedPair| match pair.granularity {
+            Granularity::Pair => 1,
+            Granularity::Tensor => pair.tests_here().count() as u64,
+        };
+        self.pairs_here().map(count).sum()
     }
 }
 
@@ -77,8 +125,10 @@ pub struct Choice {
     pub shard: Option<Shard>,
     /// Leave the baselines alone: there is no `(baseline)` test.
     pub no_baseline: bool,
-    /// What filters, shards and lists count as one test.
-    pub granularity: Granularity,
+    /// What filters, shards and lists count as one test; none leaves it to the spec.
+    pub granularity: Option<Granularity>,
+    /// Benchmarks are asked for, of which there are none: every test is ignored.
+    pub benchmarks: bool,
 }
 
 /// Two tests with one id.
@@ -97,10 +147,33 @@ pub struct DuplicateId {
 /// reports.
 type Listing = Rc<Vec<(String, u64)>>;
 
+/// The listing of each reference: each header is read once, however many pairs share it.
+#[derive(Debug, Default)]
+struct Listings(HashMap<PathBuf, Listing>);
+
+impl Listings {
+    fn of(&mut self, path: &Path) -> Listing {
+        if let Some(listing) = self.0.get(path) {
+            return listing.clone();
+        }
+        let tensors = model::open(path).map(|model| model.tensors).unwrap_or_default();
+        let listing: Listing = Rc::new(
+            tensors
+                .into_iter()
+                .map(|tensor| {
+                    let bytes = tensor.stored_bytes();
+                    (tensor.name, bytes)
+                })
+                .collect(),
+        );
+        self.0.insert(path.to_owned(), listing.clone());
+        listing
+    }
+}
+
 /// Lists and selects the tests of `specs`.
 pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, DuplicateId> {
     let mut plan = Plan::default();
-    let mut listings: HashMap<PathBuf, Listing> = HashMap::new();
     let mut seen: HashMap<String, &Location> = HashMap::new();
     for spec in specs {
         for pair in &spec.pairs {
@@ -110,61 +183,60 @@ pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, Duplicat
             }
             let tagged =
                 choice.tags.is_empty() || pair.tags.iter().any(|tag| choice.tags.contains(tag));
-            if !tagged || !choice.selection.may_select_below(&id) {
-                continue;
-            }
-            if choice.granularity == Granularity::Pair {
-                if choice.selection.selects(&id, false) {
-                    plan.pairs.push(PlannedPair { spec, pair, id, tests: Vec::new() });
-                } else {
-                    plan.filtered_out += 1;
-                }
-                continue;
-            }
-            let listing = listings
-                .entry(pair.reference.path.clone())
-                .or_insert_with(|| list(&pair.reference.path))
-                .clone();
-            let resolver = if pair.skip.is_empty() { None } else { spec.resolver(pair).ok() };
-            let mut tests = tests_of(resolver.as_ref(), &id, &listing, choice.no_baseline);
-            let before = tests.len();
-            tests.retain_mut(|test| keep(test, &choice.selection));
-            plan.filtered_out += (before - tests.len()) as u64;
-            if !tests.is_empty() {
-                plan.pairs.push(PlannedPair { spec, pair, id, tests });
+            if tagged && choice.selection.may_select_below(&id) {
+                add(&mut plan, spec, pair, id, choice);
             }
         }
     }
-    plan.all_shards = match choice.granularity {
-        Granularity::Pair => plan.pairs.len() as u64,
-        Granularity::Tensor => plan.tests().count() as u64,
-    };
     if let Some(shard) = choice.shard {
-        deal(&mut plan, shard, choice.granularity);
+        deal(&mut plan, shard);
     }
     Ok(plan)
 }
 
-/// Fills in the tests of pairs that were selected whole.
-pub fn expand(plan: &mut Plan, no_baseline: bool) {
-    for planned in plan.pairs.iter_mut().filter(|planned| planned.tests.is_empty()) {
-        let resolver = planned.spec.resolver(planned.pair).ok();
-        let listing = list(&planned.pair.reference.path);
-        planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
+/// Adds a pair with those of its tests that are selected, if there are any.
+fn add<'a>(plan: &mut Plan<'a>, spec: &'a Spec, pair: &'a Pair, id: String, choice: &Choice) {
+    let asked_for = choice.selection.ignored != Ignored::Reported;
+    let ignored = match &pair.ignore {
+        _ if choice.benchmarks => Some("not a benchmark".to_owned()),
+        Some(reason) if !asked_for => Some(reason.clone()),
+        _ => None,
+    };
+    let granularity = choice.granularity.or(spec.granularity).unwrap_or(Granularity::Pair);
+    let (shard, here, tests) = (1, true, Vec::new());
+    let mut planned = PlannedPair { spec, pair, id, granularity, ignored, shard, here, tests };
+    if granularity == Granularity::Pair {
+        if choice.selection.selects(&planned.id, pair.ignore.is_some()) {
+            plan.pairs.push(planned);
+        } else {
+            plan.filtered_out += 1;
+        }
+        return;
+    }
+    let listing = plan.listings.of(&pair.reference.path);
+    let resolver = if pair.skip.is_empty() { None } else { spec.resolver(pair).ok() };
+    planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, choice.no_baseline);
+    let before = planned.tests.len();
+    planned.tests.retain_mut(|test| keep(test, pair.ignore.is_some(), &choice.selection));
+    planned.pass_on_ignored();
+    plan.filtered_out += (before - planned.tests.len()) as u64;
+    if !planned.tests.is_empty() {
+        plan.pairs.push(planned);
     }
 }
 
-fn list(path: &Path) -> Listing {
-    let tensors = model::open(path).map(|model| model.tensors).unwrap_or_default();
-    Rc::new(
-        tensors
-            .into_iter()
-            .map(|tensor| {
-                let bytes = tensor.stored_bytes();
-                (tensor.name, bytes)
-            })
-            .collect(),
-    )
+/// Fills in the tests of pairs that were selected whole.
+pub fn expand(plan: &mut Plan, no_baseline: bool) {
+    for planned in plan.pairs.iter_mut().filter(|it| it.granularity == Granularity::Pair) {
+        let resolver = planned.spec.resolver(planned.pair).ok();
+        let listing = plan.listings.of(&planned.pair.reference.path);
+        planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
+        for test in &mut planned.tests {
+            test.shard = planned.shard;
+            test.here = planned.here;
+        }
+        planned.pass_on_ignored();
+    }
 }
 
 /// Every test of a pair: its structure, its tensors by name, all of them as one, its baseline.
@@ -183,6 +255,8 @@ fn tests_of(
             part: name.clone(),
             ignored: skipped(name),
             bytes: *bytes,
+            shard: 1,
+            here: true,
         });
     }
     for (kind, part) in PAIR_TESTS {
@@ -191,50 +265,46 @@ fn tests_of(
         }
         let id = format!("{id}::{part}");
         let part = part.to_owned();
-        tests.push(PlannedTest { id, kind, part, ignored: None, bytes: 0 });
+        let ignored = None;
+        tests.push(PlannedTest { id, kind, part, ignored, bytes: 0, shard: 1, here: true });
     }
     tests
 }
 
 /// Applies the filters; a skipped test that is asked for loses its reason and runs.
-fn keep(test: &mut PlannedTest, selection: &Selection) -> bool {
-    let selected = selection.selects(&test.id, test.ignored.is_some());
+fn keep(test: &mut PlannedTest, pair_ignored: bool, selection: &Selection) -> bool {
+    let selected = selection.selects(&test.id, pair_ignored || test.ignored.is_some());
     if selection.ignored != Ignored::Reported {
         test.ignored = None;
     }
     selected
 }
 
-/// Leaves only the tests of one shard.
-fn deal(plan: &mut Plan, shard: Shard, granularity: Granularity) {
-    if granularity == Granularity::Pair {
-        let weight = |planned: &PlannedPair| {
-            std::fs::metadata(&planned.pair.reference.path).map_or(0, |file| file.len())
-        };
-        let items: Vec<(&str, u64)> =
-            plan.pairs.iter().map(|planned| (planned.id.as_str(), weight(planned))).collect();
-        let mut taken = shard.takes(&items).into_iter();
-        plan.pairs.retain(|_| taken.next().unwrap_or(false));
-        return;
-    }
-    let items: Vec<(&str, u64)> =
-        plan.pairs.iter().flat_map(|pair| &pair.tests).map(|t| (t.id.as_str(), t.bytes)).collect();
-    let takes = shard.takes(&items);
-    let mut taken = takes.into_iter();
-    for pair in &mut plan.pairs {
-        pair.tests.retain(|_| taken.next().unwrap_or(false));
-    }
-    plan.pairs.retain(|pair| !pair.tests.is_empty());
-}
-
-/// Every path that a plan reads, for messages and fingerprints.
-pub fn paths<'a>(plan: &'a Plan) -> HashSet<&'a Path> {
-    let mut paths = HashSet::new();
-    for PlannedPair { pair, .. } in &plan.pairs {
-        paths.insert(pair.reference.path.as_path());
-        if let Quantized::File(model) = &pair.quantized {
-            paths.insert(model.path.as_path());
+/// Says of each test which shard runs it, and whether that is this one.
+fn deal(plan: &mut Plan, shard: Shard) {
+    plan.shard = Some(shard);
+    let mut items: Vec<Item> = Vec::new();
+    for (pair, planned) in plan.pairs.iter().enumerate() {
+        if planned.granularity == Granularity::Pair {
+            let listing = plan.listings.of(&planned.pair.reference.path);
+            let bytes = listing.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+            items.push(Item { id: &planned.id, bytes, pair });
         }
+        let tests = planned.tests.iter();
+        items.extend(tests.map(|test| Item { id: &test.id, bytes: test.bytes, pair }));
     }
-    paths
+    let mut owners = shard.deal.owners(&items, shard.total).into_iter();
+    let mut next = || owners.next().unwrap_or(1);
+    for planned in &mut plan.pairs {
+        if planned.granularity == Granularity::Pair {
+            planned.shard = next();
+            planned.here = planned.shard == shard.index;
+            continue;
+        }
+        for test in &mut planned.tests {
+            test.shard = next();
+            test.here = test.shard == shard.index;
+        }
+        planned.here = planned.tests.iter().any(|test| test.here);
+    }
 }

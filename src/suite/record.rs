@@ -199,6 +199,19 @@ pub struct PairRecord {
     pub falsified: Option<Falsified>,
     /// What is odd but no failure.
     pub notes: Vec<String>,
+    /// Failures of which a cause was looked for, in the order of the tests; for shards alone.
+    #[serde(skip)]
+    pub examined: Vec<Examined>,
+}
+
+/// A failure whose tensor was searched for a cause, which is done for the first of a pair alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Examined {
+    /// The test.
+    pub test: String,
+    /// What is said without looking at values.
+    pub otherwise: Option<Diagnosis>,
 }
 
 /// A model as it was found.

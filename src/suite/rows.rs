@@ -73,6 +73,14 @@ impl TensorRow {
     }
 }
 
+/// Computes a row's metrics again, from its sums.
+pub fn from_sums(row: &mut TensorRow) {
+    if row.sums.is_some() {
+        let metrics = row.metrics().unwrap_or(Metrics::PERFECT);
+        row.set_metrics(metrics);
+    }
+}
+
 /// Sorts rows as the contract asks: by RMSE, descending; a row without one is the worst of all.
 pub fn sort_rows(rows: &mut [TensorRow]) {
     rows.sort_by(|a, b| {

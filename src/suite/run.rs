@@ -3,17 +3,18 @@ The run loop: one pair after the other is opened, matched, measured, gated and c
 baseline. It tells a listener what happens and knows no report.
 */
 
-use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::baseline::{self, Baselines};
+use super::exit::Exit;
 use super::judge;
 use super::plan::{Plan, PlannedPair, PlannedTest};
 use super::record::{
-    BaselineRecord, Contract, Harness, PairRecord, SCHEMA, Source, SpecRecord, TestKind,
-    TestOutcome, TestRecord,
+    BaselineRecord, Contract, Examined, Harness, PairRecord, Partition, SCHEMA, Source, SpecRecord,
+    TensorRow, TestKind, TestOutcome, TestRecord, Time,
 };
 use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
@@ -22,9 +23,12 @@ use super::{folds, obligations, verdict};
 use crate::diagnose;
 use crate::measure::printed_stats::{self, PrintedStats};
 use crate::measure::twin::Twin;
-use crate::measure::{self, Measured, Pairing, Policy, Progress};
+use crate::measure::{self, Matched, Measured, Pairing, Policy, Progress};
 use crate::model::{self, Model, ModelError};
 use crate::spec::{Diagnostic, Pair, Quantized, Resolver, SpecErrors, Usage};
+
+/// Why a shard does not judge the whole of a pair that it holds a part of.
+pub const JUDGED_BY_MERGE: &str = "other shards hold a part of the pair: `qualm merge` judges it";
 
 /// Hears what happens, in the order of the plan.
 pub trait Listener {
@@ -53,17 +57,18 @@ pub struct Options {
     pub warnings_fail: bool,
 }
 
-/// Runs a plan and records what came out.
-pub fn run(plan: &Plan, options: &Options, listener: &mut dyn Listener) -> Contract {
+/// Runs a plan, or this shard's part of it, and records what came out.
+pub fn run(
+    plan: &Plan,
+    options: &Options,
+    partition: Option<Partition>,
+    listener: &mut dyn Listener,
+) -> Contract {
     let started = Instant::now();
-    let mut specs: Vec<SpecRecord> = Vec::new();
+    let mut specs = Vec::new();
     let mut failures = 0;
     let mut usages: Usages = Vec::new();
     for (index, planned) in plan.pairs.iter().enumerate() {
-        if options.max_fail.is_some_and(|most| failures >= most) {
-            break;
-        }
-        listener.pair(planned);
         let same_spec = |at: Option<usize>| {
             let other = at.and_then(|at| plan.pairs.get(at));
             other.is_some_and(|other| other.spec.name == planned.spec.name)
@@ -72,31 +77,65 @@ pub fn run(plan: &Plan, options: &Options, listener: &mut dyn Listener) -> Contr
             usages.clear();
         }
         let last = !same_spec(Some(index + 1));
-        let pair = run_pair(planned, options, last, &mut usages, listener);
+        if !(planned.here && planned.runs_here()) && closes_here(plan, index) {
+            usages.extend(usage_elsewhere(planned));
+        }
+        if !planned.here {
+            continue;
+        }
+        listener.pair(planned);
+        let stopped = options.max_fail.is_some_and(|most| failures >= most);
+        let pair = match stopped {
+            // Merge is to see that the shard is not whole.
+            true if partition.is_some() => break,
+            true => not_run(planned, &format!("not run: stopped after {failures} failures")),
+            false if !planned.runs_here() => not_run(planned, ""),
+            false => run_pair(planned, options, last, &mut usages, listener),
+        };
+        pair.tests.iter().for_each(|test| listener.test(test));
         listener.pair_done(&pair);
         failures += pair
             .tests
             .iter()
             .filter(|test| matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error))
             .count() as u64;
-        if specs.last().is_none_or(|spec| spec.name != planned.spec.name) {
-            specs.push(spec_record(planned));
-        }
-        if let Some(spec) = specs.last_mut() {
-            spec.pairs.push(pair);
-        }
+        push(&mut specs, planned, pair);
     }
+    contract(specs, plan.filtered_out, partition, verdict::time(started))
+}
+
+/// Adds a pair to the record of its spec; pairs come in the order of the plan.
+pub fn push(specs: &mut Vec<SpecRecord>, planned: &PlannedPair, pair: PairRecord) {
+    if specs.last().is_none_or(|spec| spec.name != planned.spec.name) {
+        specs.push(spec_record(planned));
+    }
+    if let Some(spec) = specs.last_mut() {
+        spec.pairs.push(pair);
+    }
+}
+
+/// The record of a run from the records of its pairs.
+pub fn contract(
+    specs: Vec<SpecRecord>,
+    filtered_out: u64,
+    partition: Option<Partition>,
+    time: Option<Time>,
+) -> Contract {
     let pairs: Vec<&PairRecord> = specs.iter().flat_map(|spec| &spec.pairs).collect();
-    let summary = verdict::summary(&pairs, plan.filtered_out);
-    let exit = verdict::exit(&pairs);
+    let summary = verdict::summary(&pairs, filtered_out);
+    let exit = match verdict::exit(&pairs) {
+        // Whether there is any test at all is for `qualm merge` to say.
+        Exit::NoTests if partition.is_some() => Exit::Ok,
+        exit => exit,
+    };
     Contract {
         schema: SCHEMA,
         harness: Harness {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        time: verdict::time(started),
-        partition: None,
+        time,
+        partition,
         verdict: verdict::of(exit),
         exit_code: exit.code(),
         summary,
@@ -117,8 +156,35 @@ fn spec_record(planned: &PlannedPair) -> SpecRecord {
     }
 }
 
+/// A pair of which nothing is run; each test has its own reason, or this one.
+fn not_run(planned: &PlannedPair, why: &str) -> PairRecord {
+    let mut record = empty_record(planned);
+    let reason = |test: &PlannedTest| test.ignored.clone().unwrap_or_else(|| why.to_owned());
+    record.tests = planned.tests_here().map(|test| judge::ignored(test, &reason(test))).collect();
+    record
+}
+
 /// Which globs of a spec have matched something, by pair.
 type Usages<'a> = Vec<(&'a Pair, Usage)>;
+
+/// Does this shard judge the globs that all pairs of a pair's spec share? It does if it judges the
+/// structure of the spec's last pair.
+fn closes_here(plan: &Plan, index: usize) -> bool {
+    let rest = plan.pairs.get(index..).unwrap_or_default();
+    let same = rest.iter().take_while(|it| it.spec.name == rest[0].spec.name);
+    same.last().is_some_and(|last| {
+        last.tests_here().any(|test| test.kind == TestKind::Structure && test.ignored.is_none())
+    })
+}
+
+/// What a pair that another shard runs has matched.
+fn usage_elsewhere<'a>(planned: &PlannedPair<'a>) -> Option<(&'a Pair, Usage)> {
+    if planned.tests.iter().all(|test| test.ignored.is_some()) {
+        return None;
+    }
+    let (opened, resolver) = open(planned).ok()?;
+    Some((planned.pair, usage(&resolver, &opened.reference, &opened.quantized)))
+}
 
 /// Runs one pair; whatever goes wrong becomes the outcome of its tests. After the last pair of a spec
 /// the globs that all of them share are judged as well.
@@ -127,7 +193,7 @@ fn run_pair<'a>(
     options: &Options,
     last: bool,
     usages: &mut Usages<'a>,
-    listener: &mut dyn Listener,
+    listener: &dyn Listener,
 ) -> PairRecord {
     let mut record = empty_record(planned);
     match open(planned) {
@@ -160,8 +226,7 @@ fn run_pair<'a>(
                 record.error_tensors = tensors.map(str::to_owned).collect();
             }
             record.tests = planned
-                .tests
-                .iter()
+                .tests_here()
                 .map(|test| match &test.ignored {
                     Some(why) => judge::ignored(test, why),
                     None => judge::error(test, &reason, record.diagnosis.clone()),
@@ -173,12 +238,10 @@ fn run_pair<'a>(
     if options.warnings_fail {
         judge::fail_on_warnings(&mut record.tests);
     }
-    for test in &record.tests {
-        listener.test(test);
-    }
     record
 }
 
+/// What the spec alone says about a pair.
 pub(super) fn empty_record(planned: &PlannedPair) -> PairRecord {
     PairRecord {
         id: planned.id.clone(),
@@ -202,6 +265,7 @@ pub(super) fn empty_record(planned: &PlannedPair) -> PairRecord {
         baseline: BaselineRecord::default(),
         falsified: None,
         notes: Vec::new(),
+        examined: Vec::new(),
     }
 }
 
@@ -287,9 +351,11 @@ fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
     resolver.usage(names(reference), names(quantized), keys.map(|(key, _)| key.as_str()))
 }
 
-/// What the pass over a pair gave; the lists are in the order of `pairing.matched`.
+/// What the pass over a pair gave; the lists are in the order of `matched`.
 pub(super) struct Pass {
     pub pairing: Pairing,
+    /// The tensors whose values were read here.
+    pub matched: Vec<Matched>,
     pub measured: Vec<Measured>,
     pub twins: Vec<Option<Twin>>,
     /// Whether the values of failing tensors are searched for a cause.
@@ -315,21 +381,22 @@ pub(super) fn measure(
         rename: &|name| resolver.rename(name),
     };
     let mut pairing = measure::pair_up(reference, quantized, &policy);
-    keep_needed(planned, resolver, reference, &mut pairing);
-    let find = |matched: &measure::Matched| known?.get(&reference.tensors[matched.reference].name);
-    let due: Vec<measure::Matched> =
-        pairing.matched.iter().filter(|matched| find(matched).is_none()).copied().collect();
+    let wanted = Wanted::of(planned);
+    pairing.matched.retain(|it| wanted.compares(&reference.tensors[it.reference].name, resolver));
+    let reads = |it: &&Matched| wanted.reads(&reference.tensors[it.reference].name);
+    let matched: Vec<Matched> = pairing.matched.iter().filter(reads).copied().collect();
+    let find = |matched: &Matched| known?.get(&reference.tensors[matched.reference].name);
+    let due: Vec<Matched> = matched.iter().filter(|it| find(it).is_none()).copied().collect();
     let due = Pairing { matched: due, ..Pairing::default() };
     let measured = measure::measure(reference, quantized, &due, threads, progress);
     let twins = measure::twin::twins(reference, quantized, &due.matched, &measured, threads);
     let mut fresh = measured.into_iter().zip(twins);
-    let results =
-        pairing.matched.iter().map(|matched| find(matched).cloned().or_else(|| fresh.next()));
+    let results = matched.iter().map(|matched| find(matched).cloned().or_else(|| fresh.next()));
     let (measured, twins) = results.flatten().unzip();
-    Pass { pairing, measured, twins, seek_causes: known.is_none() }
+    Pass { pairing, matched, measured, twins, seek_causes: known.is_none() }
 }
 
-/// Judges every test of a pair, and records what it found.
+/// Judges every test of a pair that is run here, and records what it found.
 pub(super) fn judge(
     planned: &PlannedPair,
     baselines: Option<&Baselines>,
@@ -341,15 +408,24 @@ pub(super) fn judge(
     let Opened { reference, quantized, .. } = opened;
     record.findings = pass.pairing.findings.iter().map(finding_record).collect();
     record.findings.extend(plane_findings(quantized, resolver));
-    record.tensors = rows(reference, quantized, &pass.pairing, &pass.measured, &pass.twins);
-    record.global = global_row(&record.tensors);
-    let mut tests = judge_facts(planned, resolver, opened, pass, record);
-    if let Some(test) = planned.tests.iter().find(|test| test.kind == TestKind::Baseline) {
+    record.tensors = rows(reference, quantized, &pass.matched, &pass.measured, &pass.twins);
+    if !planned.is_split() {
+        record.global = global_row(&record.tensors);
+    }
+    let (mut tests, examined) = judge_facts(planned, resolver, opened, pass, record);
+    record.examined = examined;
+    if let Some(test) = baseline_to_judge(planned).filter(|_| !planned.is_split()) {
         let outcome = baseline_test(planned, test, baselines, record, &mut tests);
         tests.push(outcome);
     }
     record.tests = tests;
     sort_rows(&mut record.tensors);
+}
+
+/// The test against the snapshot, if it is to be judged.
+pub(super) fn baseline_to_judge<'p>(planned: &'p PlannedPair) -> Option<&'p PlannedTest> {
+    let judged = |test: &&PlannedTest| test.kind == TestKind::Baseline && test.ignored.is_none();
+    planned.tests.iter().find(judged)
 }
 
 /// Judges every test of a pair but the one against the snapshot, which comes last.
@@ -359,7 +435,7 @@ fn judge_facts(
     opened: &Opened,
     pass: &Pass,
     record: &PairRecord,
-) -> Vec<TestRecord> {
+) -> (Vec<TestRecord>, Vec<Examined>) {
     let Opened { reference, quantized, .. } = opened;
     let usage = usage(resolver, reference, quantized);
     let mut unmatched = resolver.unmatched(&usage);
@@ -372,56 +448,74 @@ fn judge_facts(
         reference,
         quantized,
         pairing: &pass.pairing,
+        matched: &pass.matched,
         measured: &pass.measured,
         twins: &pass.twins,
         undone: &opened.undone,
         printed: opened.printed.as_ref(),
         rows: &record.tensors,
         row_of: &row_of,
-        global: record.global.as_ref(),
-        examined: Cell::new(if pass.seek_causes { 0 } else { judge::MOST_EXAMINED }),
+        seek_causes: pass.seek_causes,
+        split: planned.is_split(),
+        examined: RefCell::default(),
     };
+    let split = planned.is_split();
     let judge = |test: &PlannedTest| match (&test.ignored, test.kind) {
         (Some(why), _) => Some(judge::ignored(test, why)),
         (None, TestKind::Tensor) => Some(facts.tensor(test)),
         (None, TestKind::Structure) => Some(facts.structure(test)),
-        (None, TestKind::Global) => Some(facts.global(test)),
+        (None, TestKind::Global | TestKind::Baseline) if split => {
+            Some(judge::ignored(test, JUDGED_BY_MERGE))
+        }
+        (None, TestKind::Global) => {
+            Some(judge::global(resolver, &record.tensors, record.global.as_ref(), test))
+        }
         (None, TestKind::Baseline) => None,
     };
-    planned.tests.iter().filter_map(judge).collect()
+    let tests = planned.tests_here().filter_map(judge).collect();
+    (tests, facts.examined.into_inner())
 }
 
-/// Leaves only the tensors whose values a selected test needs.
-fn keep_needed(
-    planned: &PlannedPair,
-    resolver: &Resolver,
-    reference: &Model,
-    pairing: &mut Pairing,
-) {
-    let all = planned.tests.iter().any(|test| {
-        matches!(test.kind, TestKind::Global | TestKind::Baseline | TestKind::Structure)
-    });
-    let wanted: HashSet<&str> = planned
-        .tests
-        .iter()
-        .filter(|test| test.ignored.is_none())
-        .map(|test| test.part.as_str())
-        .collect();
-    pairing.matched.retain(|matched| {
-        let name = reference.tensors[matched.reference].name.as_str();
-        wanted.contains(name) || all && resolver.tensor(name).skip().is_none()
-    });
+/// Which tensors the selected tests of a pair need.
+struct Wanted<'a> {
+    /// Tensors with a test of their own that is not ignored: is it run here?
+    own: HashMap<&'a str, bool>,
+    /// A test of the whole pair is run here, which needs the tensors without a test, too.
+    whole_here: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(planned: &'a PlannedPair) -> Self {
+        let tests = || planned.tests.iter().filter(|test| test.ignored.is_none());
+        let is_whole = |kind| kind != TestKind::Tensor;
+        Self {
+            own: tests()
+                .filter(|test| test.kind == TestKind::Tensor)
+                .map(|test| (test.part.as_str(), test.here))
+                .collect(),
+            whole_here: tests().any(|test| test.here && is_whole(test.kind)),
+        }
+    }
+
+    /// Is this tensor compared at all, in whatever shard?
+    fn compares(&self, name: &str, resolver: &Resolver) -> bool {
+        self.own.contains_key(name) || resolver.tensor(name).skip().is_none()
+    }
+
+    /// Are the values of this compared tensor read here?
+    fn reads(&self, name: &str) -> bool {
+        self.own.get(name).copied().unwrap_or(self.whole_here)
+    }
 }
 
 fn rows(
     reference: &Model,
     quantized: &Model,
-    pairing: &Pairing,
+    matched: &[Matched],
     measured: &[Measured],
     twins: &[Option<Twin>],
-) -> Vec<super::record::TensorRow> {
-    pairing
-        .matched
+) -> Vec<TensorRow> {
+    matched
         .iter()
         .zip(measured.iter().zip(twins))
         .map(|(matched, (measured, twin))| {

@@ -219,6 +219,10 @@ fn judged<'a>(planned: &PlannedPair<'a>, keep: impl Fn(&str) -> bool) -> Planned
         spec: planned.spec,
         pair: planned.pair,
         id: planned.id.clone(),
+        granularity: planned.granularity,
+        ignored: None,
+        shard: planned.shard,
+        here: planned.here,
         tests: wanted.cloned().collect(),
     }
 }
@@ -230,7 +234,7 @@ fn is_entangled(planned: &PlannedPair) -> bool {
 }
 
 fn known(reference: &Model, pass: Pass) -> Known {
-    let names = pass.pairing.matched.iter().map(|it| reference.tensors[it.reference].name.clone());
+    let names = pass.matched.iter().map(|it| reference.tensors[it.reference].name.clone());
     names.zip(pass.measured.into_iter().zip(pass.twins)).collect()
 }
 

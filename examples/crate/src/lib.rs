@@ -1,0 +1,7 @@
+//! A crate that ships quantized weights.
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_ordinary_test() {}
+}

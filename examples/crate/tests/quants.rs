@@ -1,0 +1,3 @@
+//! One line makes the specs tests of this crate.
+
+qualm::harness!("specs");

@@ -1,0 +1,40 @@
+/*! `qualm merge DIR|FILE…`: the shards of a run put together. */
+
+use std::io;
+use std::time::Instant;
+
+use super::Failure;
+use super::args::{MergeArgs, PlaceArgs};
+use super::color;
+use super::console::Console;
+use super::run::{
+    attach_evidence, knows_qtype, report_options, tell_github, warn_of_spec, write_reports,
+};
+use crate::suite::baseline::Baselines;
+use crate::suite::blob;
+use crate::suite::exit::Exit;
+use crate::suite::merge::{self, Loaded};
+
+/// Reads the shards, judges what only the whole can say, and reports as one run would have.
+pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let incomplete = |error: &dyn std::fmt::Display| Failure::new(Exit::MergeIncomplete, error);
+    let paths = blob::find(&args.paths).map_err(|error| incomplete(&error))?;
+    let loaded = paths.iter().map(|path| Loaded::read(path)).collect();
+    let shards = merge::gather(loaded, args.allow_missing).map_err(|error| incomplete(&error))?;
+    let PlaceArgs { snapshots, out_dir } = &args.places;
+    let baselines = Baselines::new(snapshots, out_dir, false, None)?;
+    let out = io::BufWriter::new(io::stdout().lock());
+    let color = color::on_stdout(args.color);
+    let mut console = Console::new(out, args.format, color);
+    console.begin(shards.count());
+    let mut contract = merge::merge(shards, &baselines, knows_qtype, &mut console)
+        .map_err(|error| incomplete(&error))?;
+    attach_evidence(&mut contract, out_dir);
+    let reports = report_options(args.junit_dialect, args.junit_cases);
+    write_reports(out_dir, &contract, &reports)?;
+    console.end(&contract, started.elapsed().as_secs_f64())?;
+    warn_of_spec(&contract);
+    tell_github(&contract, args.format, &mut console)?;
+    Ok(Exit::from_code(contract.exit_code))
+}
