@@ -63,6 +63,25 @@ impl Grid {
         1.0,
     ];
 
+    /// bitsandbytes' FP4, which is not E2M1.
+    const FP4: [f32; 15] = [
+        -1.0,
+        -0.666_666_7,
+        -0.5,
+        -0.333_333_34,
+        -0.25,
+        -0.166_666_67,
+        -0.005_208_333_5,
+        0.0,
+        0.005_208_333_5,
+        0.166_666_67,
+        0.25,
+        0.333_333_34,
+        0.5,
+        0.666_666_7,
+        1.0,
+    ];
+
     /// The grid of a quantized tensor; none if it is not known.
     pub fn of(tensor: &Tensor, row_len: u64) -> Option<Self> {
         match &tensor.storage {
@@ -99,9 +118,18 @@ impl Grid {
             values
         };
         match (family, bits) {
-            ("FP" | "MXFP", 8) => Some(Self::Codes { group, table: table(&float::E4M3) }),
+            ("FP" | "MXFP", 8) => {
+                let codes = match planes.first().map(|plane| plane.ty) {
+                    Some(TensorType::F8_E5M2) => &float::E5M2,
+                    Some(TensorType::F8_E4M3FNUZ) => &float::E4M3FNUZ,
+                    Some(TensorType::F8_E5M2FNUZ) => &float::E5M2FNUZ,
+                    _ => &float::E4M3,
+                };
+                Some(Self::Codes { group, table: table(codes) })
+            }
+            ("FP", 4) => Some(Self::Codes { group, table: table(&Self::FP4) }),
             ("NF", 4) => Some(Self::Codes { group, table: Self::NF4.to_vec() }),
-            ("FP" | "MXFP" | "NVFP", 4) => Some(Self::Codes { group, table: table(&float::E2M1) }),
+            ("MXFP" | "NVFP", 4) => Some(Self::Codes { group, table: table(&float::E2M1) }),
             ("INT" | "GPTQ" | "AWQ" | "MLX" | "HQQ" | "UINT", 2..=8) => {
                 // GPTQ stores zero points even where they are all the same.
                 let zeros = planes.iter().any(|plane| plane.name.contains("zero"));
@@ -233,4 +261,43 @@ fn nearest(table: &[f32], value: f32) -> f32 {
     let candidates = [above.saturating_sub(1), above.min(table.len() - 1)];
     let [a, b] = candidates.map(|at| table[at]);
     if (value - a).abs() <= (b - value).abs() { a } else { b }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model;
+
+    /// Values that a scheme's own tool wrote lie on its grid: rounding them to it again moves them
+    /// by next to nothing, and to another grid by as much as that grid's noise.
+    #[test]
+    fn what_tools_wrote_lies_on_the_grid_of_its_scheme() {
+        for (case, qtype) in [
+            ("bnb-fp4", "FP4"),
+            ("bnb-nf4", "NF4"),
+            ("fp8-per-tensor", "FP8"),
+            ("quark-fp8-e5m2", "FP8"),
+            ("ct-mxfp4", "MXFP4"),
+        ] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/schemes").join(case);
+            let model = model::open(&path).unwrap();
+            let tensor = model.tensors.iter().find(|tensor| tensor.qtype() == qtype).unwrap();
+            let row_len = *tensor.shape.last().unwrap();
+            let grid = Grid::of(tensor, row_len).unwrap();
+            let mut row = vec![0.0; row_len as usize];
+            tensor
+                .decode(&model.files, 0..row_len, &mut model::Scratch::default(), &mut row)
+                .unwrap();
+            let again = grid.quantize(&row).unwrap();
+            let signal: f32 = row.iter().map(|value| value * value).sum();
+            let noise: f32 = row.iter().zip(&again).map(|(a, b)| (a - b) * (a - b)).sum();
+            // A row need not hold the largest code, which the scale of the rounding is taken from:
+            // 8-bit floats keep their own noise then, 4-bit codes are hit exactly or nearly so.
+            let least = if qtype == "FP8" { 20.0 } else { 25.0 };
+            let sqnr = 10.0 * (signal / noise).log10();
+            assert!(sqnr > least, "{case}: {sqnr} dB");
+        }
+    }
 }
