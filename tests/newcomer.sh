@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the blocks of shell commands in docs/getting-started.md, as they are written, one after another
+# Runs the blocks of shell commands in README.md, as they are written, one after another
 # in one shell: the path of somebody who has never seen qualm.
 #
 # usage: tests/newcomer.sh [QUALM]
@@ -14,8 +14,8 @@ export TMPDIR=$work CARGO_INSTALL_ROOT=$work/installed
 mkdir -p "$CARGO_INSTALL_ROOT/bin"
 export PATH=$CARGO_INSTALL_ROOT/bin:$PATH
 awk '/^```sh$/ { on = 1; blocks++; next } /^```$/ { on = 0 } on { print }
-     END { if (blocks < 5) exit 1 }' docs/getting-started.md >"$work/steps" ||
-    { echo "docs/getting-started.md has lost its blocks"; exit 1; }
+     END { if (blocks < 5) exit 1 }' README.md >"$work/steps" ||
+    { echo "README.md has lost its blocks"; exit 1; }
 if [ -n "${1:-}" ]; then
     cp "$1" "$CARGO_INSTALL_ROOT/bin/qualm"
     sed -i '/^cargo install /d' "$work/steps"

@@ -819,25 +819,30 @@ fn the_configuration_settles_what_planes_leave_open() {
 /// The tables of the documentation are those of the program; `UPDATE_DOCS=1` writes them anew.
 #[test]
 fn the_documented_formats_are_those_of_the_tables() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/formats.md");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let mut expected = text.clone();
-    for (name, table, rows, columns) in [
-        ("types", qualm::codec::types::markdown_table(), qualm::codec::TYPES.len(), 7),
-        ("schemes", scheme::markdown_table(), scheme::SCHEMES.len(), 3),
-    ] {
-        assert_eq!(table.lines().count(), rows + 2, "{name}");
-        for line in table.lines() {
-            assert_eq!(line.matches('|').count(), columns + 1, "{line}");
+    let types = ("types", qualm::codec::types::markdown_table(), qualm::codec::TYPES.len(), 7);
+    let schemes = ("schemes", scheme::markdown_table(), scheme::SCHEMES.len(), 3);
+    for (file, tables) in
+        [("docs/formats.md", &[types, schemes.clone()][..]), ("README.md", &[schemes][..])]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut expected = text.clone();
+        for (name, table, rows, columns) in tables {
+            assert_eq!(table.lines().count(), rows + 2, "{name}");
+            for line in table.lines() {
+                assert_eq!(line.matches('|').count(), columns + 1, "{line}");
+            }
+            let begin = format!("<!-- {name}: begin -->\n");
+            let end = format!("<!-- {name}: end -->");
+            let (before, rest) =
+                expected.split_once(&begin).expect("a mark where the table begins");
+            let (_, after) = rest.split_once(&end).expect("a mark where the table ends");
+            expected = format!("{before}{begin}{table}{end}{after}");
         }
-        let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
-        let (before, rest) = expected.split_once(&begin).expect("a mark where the table begins");
-        let (_, after) = rest.split_once(&end).expect("a mark where the table ends");
-        expected = format!("{before}{begin}{table}{end}{after}");
-    }
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &expected).unwrap();
-    } else {
-        assert_eq!(text, expected, "UPDATE_DOCS=1 cargo test --test schemes writes it anew");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        } else {
+            assert_eq!(text, expected, "UPDATE_DOCS=1 cargo test --test schemes writes it anew");
+        }
     }
 }
