@@ -95,7 +95,7 @@ gives 0 "nextest with a test per tensor" \
 sed -i 's/^thresholds.tensor.cosine = 0.9999$/thresholds.tensor.cosine = 0.999999999/' specs/quants.toml
 gives 100 "nextest run, a bound is broken" nextest run --no-fail-fast --retries 1
 grep -q 'TRY 2 FAIL' "$work/err" || fail "it was tried again"
-python3 - "$CARGO_TARGET_DIR/nextest/default/junit.xml" <<'PY' || fail "junit.xml carries the message"
+python3 - target/nextest/default/junit.xml <<'PY' || fail "junit.xml carries the message"
 import sys, xml.etree.ElementTree as tree
 failures = list(tree.parse(sys.argv[1]).iter("failure"))
 assert len(failures) == 1, failures
