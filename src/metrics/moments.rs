@@ -194,6 +194,41 @@ pub fn piece_sums(pairs: impl Iterator<Item = (f32, f32)>) -> (Sums, f64) {
     (Sums(lanes.map(fold)), max_abs)
 }
 
+/// The lanes of a piece, to which whole groups are added at once: what [`piece_sums`] does one by
+/// one, in the same order within each lane.
+#[derive(Default)]
+pub(super) struct Lanes {
+    sums: [[f64; LANES]; 8],
+    max_abs: [f64; LANES],
+}
+
+impl Lanes {
+    /// Adds element `i` of a group to lane `i`.
+    #[inline]
+    pub(super) fn add(&mut self, r: &[f32; LANES], q: &[f32; LANES]) {
+        let [rr, e_sum, qq, r4, ee, _, rq, _] = &mut self.sums;
+        for lane in 0..LANES {
+            let (r, q) = (f64::from(r[lane]), f64::from(q[lane]));
+            let e = q - r;
+            let square = r * r;
+            rr[lane] += square;
+            r4[lane] = square.mul_add(square, r4[lane]);
+            qq[lane] = q.mul_add(q, qq[lane]);
+            ee[lane] = e.mul_add(e, ee[lane]);
+            rq[lane] = r.mul_add(q, rq[lane]);
+            e_sum[lane] += e;
+            if e.abs() > self.max_abs[lane] {
+                self.max_abs[lane] = e.abs();
+            }
+        }
+    }
+
+    /// The sums, and max |e|.
+    pub(super) fn sums(self) -> (Sums, f64) {
+        (Sums(self.sums.map(fold)), self.max_abs.into_iter().fold(0.0, f64::max))
+    }
+}
+
 /// The sums of one piece, counts included.
 pub fn piece(reference: &[f32], quantized: &[f32]) -> Moments {
     let (sums, max_abs) = piece_sums(reference.iter().copied().zip(quantized.iter().copied()));

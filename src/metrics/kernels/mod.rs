@@ -9,12 +9,13 @@ Sums of pieces, fast: one kernel an instruction set, straight from stored floats
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod portable;
 
 use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::{PIECE, Sums, Total, piece_sums};
+use super::{PIECE, Sums, Total};
 use crate::codec::simd::{self, Level};
 
 /// A run of values as a kernel takes them.
@@ -76,7 +77,7 @@ impl<'a> Values<'a> {
 /// An instruction set that has a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// The definition.
+    /// What every processor has; NEON on aarch64.
     Scalar,
     /// 256-bit vectors with FMA and F16C.
     Avx2,
@@ -139,7 +140,7 @@ impl Kernel {
                     sheet.pieces.set_len(pieces);
                 }
             }
-            _ => sum_rows_scalar(r, q, len, row_len, sheet),
+            _ => portable::sum_rows(r, q, len, row_len, sheet),
         }
     }
 }
@@ -168,27 +169,29 @@ impl Sheet {
     }
 }
 
-fn sum_rows_scalar(r: Values, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
-    let mut row_sums = sheet.row;
-    for row in (0..len).step_by(row_len) {
-        let row_end = (row + row_len).min(len);
-        for start in (row..row_end).step_by(PIECE) {
-            let range = start..(start + PIECE).min(row_end);
-            let (sums, max_abs) = piece_sums(range.map(|index| (r.at(index), q.at(index))));
-            row_sums.add(&sums);
-            sheet.total.add(&sums);
-            sheet.max_abs = sheet.max_abs.max(max_abs);
-            sheet.pieces.push(sums);
-        }
-        sheet.rows.push(row_sums);
-        row_sums = Sums::default();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::piece_sums;
     use proptest::prelude::*;
+
+    /// The definition, element by element.
+    fn sum_rows_by_definition(r: Values, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
+        let mut row_sums = sheet.row;
+        for row in (0..len).step_by(row_len) {
+            let row_end = (row + row_len).min(len);
+            for start in (row..row_end).step_by(PIECE) {
+                let range = start..(start + PIECE).min(row_end);
+                let (sums, max_abs) = piece_sums(range.map(|index| (r.at(index), q.at(index))));
+                row_sums.add(&sums);
+                sheet.total.add(&sums);
+                sheet.max_abs = sheet.max_abs.max(max_abs);
+                sheet.pieces.push(sums);
+            }
+            sheet.rows.push(row_sums);
+            row_sums = Sums::default();
+        }
+    }
 
     /// Stored little-endian values of one side, in each form that a kernel takes.
     fn forms(values: &[f32]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
@@ -203,13 +206,19 @@ mod tests {
         [Values::Decoded(values), Values::F32(f32s), Values::F16(f16s), Values::BF16(bf16s)]
     }
 
-    /// Bits of everything a kernel gives; every NaN is the same NaN.
-    fn bits(kernel: Kernel, r: Values, q: Values, row_len: usize) -> (Vec<u64>, u64) {
+    /// Bits of everything a kernel gives, or the definition; every NaN is the same NaN.
+    fn bits(kernel: Option<Kernel>, r: Values, q: Values, row_len: usize) -> (Vec<u64>, u64) {
         let bits = |x: f64| if x.is_nan() { u64::MAX } else { x.to_bits() };
         let mut sheet = Sheet { row: Sums([0.5; 8]), ..Sheet::default() };
         // Twice, so that the total does not begin with zero.
         for _ in 0..2 {
-            kernel.sum_rows(r, q, row_len, &mut sheet);
+            if let Some(kernel) = kernel {
+                kernel.sum_rows(r, q, row_len, &mut sheet);
+            } else {
+                sheet.pieces.clear();
+                sheet.rows.clear();
+                sum_rows_by_definition(r, q, r.len().min(q.len()), row_len, &mut sheet);
+            }
         }
         let all = [&sheet.pieces, &sheet.rows, &vec![sheet.total.sums, sheet.total.lost]];
         (all.into_iter().flatten().flat_map(|sums| sums.0.map(bits)).collect(), bits(sheet.max_abs))
@@ -236,9 +245,9 @@ mod tests {
             let (stored_r, stored_q) = (forms(&r), forms(&q));
             for r in sides(&r, &stored_r) {
                 for q in sides(&q, &stored_q) {
-                    let expected = bits(Kernel::Scalar, r, q, row_len);
+                    let expected = bits(None, r, q, row_len);
                     for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_supported()) {
-                        prop_assert_eq!(&bits(kernel, r, q, row_len), &expected, "{:?}", kernel);
+                        prop_assert_eq!(&bits(Some(kernel), r, q, row_len), &expected, "{:?}", kernel);
                     }
                 }
             }
