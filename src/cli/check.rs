@@ -6,6 +6,7 @@ integrity, and the contract's cosine gate where nothing better is known.
 */
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -93,8 +94,9 @@ fn findings(pair: &PairRecord) -> Vec<Finding> {
     if let Some(error) = &pair.error {
         return unreadable(pair, error);
     }
+    let rows = pair.rows();
     let mut findings: Vec<Finding> =
-        pair.tests.iter().flat_map(|test| of_test(pair, test)).collect();
+        pair.tests.iter().flat_map(|test| of_test(pair, test, &rows)).collect();
     if findings.iter().any(|finding| finding.tensor.is_some()) {
         // All tensors as one are bad because these are.
         findings.retain(|finding| finding.gate != WHOLE);
@@ -139,7 +141,7 @@ fn tensor_of<'a>(pair: &PairRecord, test: &'a TestRecord) -> Option<&'a str> {
 }
 
 /// What a test found.
-fn of_test(pair: &PairRecord, test: &TestRecord) -> Vec<Finding> {
+fn of_test(pair: &PairRecord, test: &TestRecord, rows: &HashMap<&str, &TensorRow>) -> Vec<Finding> {
     let tensor = tensor_of(pair, test);
     if test.outcome == TestOutcome::Error {
         let gate = if tensor.is_some() { "readable" } else { "comparable" };
@@ -167,7 +169,8 @@ fn of_test(pair: &PairRecord, test: &TestRecord) -> Vec<Finding> {
     match test.kind {
         TestKind::Tensor => {
             let mut findings: Vec<Finding> = violated.map(own).collect();
-            findings.extend(below_contract(pair, tensor.unwrap_or_default()));
+            findings
+                .extend(tensor.and_then(|name| rows.get(name)).and_then(|row| below_contract(row)));
             findings
         }
         TestKind::Structure => violated.flat_map(|check| of_structure(pair, check)).collect(),
@@ -210,11 +213,11 @@ fn of_structure(pair: &PairRecord, check: &CheckRecord) -> Vec<Finding> {
 }
 
 /// The contract's gate, as far as the tensor's type can hold it.
-fn below_contract(pair: &PairRecord, tensor: &str) -> Option<Finding> {
-    let row = pair.tensors.iter().find(|row| row.tensor == tensor)?;
+fn below_contract(row: &TensorRow) -> Option<Finding> {
+    let tensor = &row.tensor;
     let (cosine, least) = (row.cosine.0, row.least_cosine.0);
     (row.sums.is_some() && row.nonfinite == 0 && !(cosine >= least)).then(|| Finding {
-        tensor: Some(tensor.to_owned()),
+        tensor: Some(tensor.clone()),
         gate: "cosine".to_owned(),
         value: Some(row.cosine),
         bound: Some(row.least_cosine),

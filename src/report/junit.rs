@@ -5,7 +5,7 @@ This file decides what the document says. What the crate cannot write, or writes
 work of [`super::junit_repair`].
 */
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use junit_report::{Duration, OffsetDateTime, ReportBuilder, TestCase, TestResult, TestSuite};
 
@@ -146,8 +146,9 @@ fn document(
         suite.timestamp = OffsetDateTime::UNIX_EPOCH;
         let unjudged = unjudged_pair(pair);
         let mut cases = Vec::new();
+        let rows = pair.rows();
         for test in tests.iter().copied().chain(unjudged.as_ref()) {
-            let (case, addition) = test_case(spec, pair, test, dialect, &mut names);
+            let (case, addition) = test_case((spec, pair, test), &rows, dialect, &mut names);
             suite.add_testcase(case);
             cases.push(addition);
         }
@@ -233,9 +234,8 @@ impl Names {
 }
 
 fn test_case(
-    spec: &SpecRecord,
-    pair: &PairRecord,
-    test: &TestRecord,
+    (spec, pair, test): (&SpecRecord, &PairRecord, &TestRecord),
+    rows: &HashMap<&str, &TensorRow>,
     dialect: Dialect,
     names: &mut Names,
 ) -> (TestCase, CaseAdditions) {
@@ -250,7 +250,7 @@ fn test_case(
     case.classname = Some(class);
     case.result = result(test, dialect);
     let mut added = CaseAdditions::default();
-    let properties = case_properties(pair, test);
+    let properties = case_properties(pair, test, rows);
     match dialect {
         Dialect::Rich => {
             let source = worst_check(test).and_then(|check| check.source.as_ref());
@@ -306,12 +306,16 @@ fn result(test: &TestRecord, dialect: Dialect) -> TestResult {
     }
 }
 
-fn case_properties(pair: &PairRecord, test: &TestRecord) -> Properties {
+fn case_properties(
+    pair: &PairRecord,
+    test: &TestRecord,
+    rows: &HashMap<&str, &TensorRow>,
+) -> Properties {
     let mut properties = Vec::new();
     let name = last_part(pair, test);
     match test.kind {
         TestKind::Tensor => {
-            if let Some(row) = pair.tensors.iter().find(|row| row.tensor == name) {
+            if let Some(row) = rows.get(name) {
                 properties = tensor_properties(row);
             }
         }

@@ -7,6 +7,8 @@ JSON; a tensor's `sums` are always finite unless the tensor holds NaN or infinit
 metric can be had again from them.
 */
 
+use std::collections::HashMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -479,6 +481,13 @@ impl From<&Sums> for Moments {
             reference_nonfinite: s.reference_nonfinite,
             quantized_nonfinite: s.quantized_nonfinite,
         }
+    }
+}
+
+impl PairRecord {
+    /// The measured tensors, to be found by name.
+    pub fn rows(&self) -> HashMap<&str, &TensorRow> {
+        self.tensors.iter().map(|row| (row.tensor.as_str(), row)).collect()
     }
 }
 
