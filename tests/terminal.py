@@ -9,14 +9,25 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 
 QUALM = os.path.realpath(sys.argv[1])
 PLAIN = {k: v for k, v in os.environ.items()
          if k not in {"CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CARGO_TERM_COLOR", "GITHUB_ACTIONS"}}
 PLAIN["TERM"] = "xterm-256color"
-RUN = [QUALM, "run", "minilm-block0", "--no-baseline", "--test-threads", "1", "--out-dir", "target/qualm-terminal"]
-SMALL = [QUALM, "run", "minilm-attention::bf16", *RUN[3:]]
+REST = ["--no-baseline", "--test-threads", "1", "--out-dir", "target/qualm-terminal"]
+SMALL = [QUALM, "run", "minilm-attention::bf16", *REST]
 PROGRESS = re.compile(rb"\r\x1b\[K\d+/\d+  \d+%  [\d.]+ [KMG]?i?B/s  (?:\? |[\d hmins]+)left  [^\r]+")
+
+
+def slow_spec(directory):
+    """A run that lasts long enough to have progress: round trips through types that are slow to encode."""
+    model = os.path.realpath("specs/models/minilm-block0-f16.gguf")
+    path = os.path.join(directory, "slow.toml")
+    with open(path, "w", encoding="utf-8") as spec:
+        spec.write("schema = 1\n[matrix]\npass = [1, 2, 3, 4]\ntype = ['iq3_s', 'iq3_xxs']\n")
+        spec.write(f"[[pair]]\nname = '{{type}}-{{pass}}'\nreference = '{model}'\nroundtrip = '{{type}}'\n")
+    return path
 
 
 def check(holds, what):
@@ -52,6 +63,8 @@ def piped(command, env):
     return done.returncode, done.stdout, done.stderr
 
 
+directory = tempfile.TemporaryDirectory()
+RUN = [QUALM, "run", "--spec", slow_spec(directory.name), *REST]
 code, shown, _ = on_terminal(RUN, PLAIN)
 check(code == 0, "the suite passes on a terminal")
 drawn = PROGRESS.findall(shown)

@@ -111,17 +111,20 @@ fn load_some(args: &SpecArgs, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Spec>
     let roots: Vec<PathBuf> =
         if args.spec.is_empty() { vec![DEFAULT_ROOT.into()] } else { args.spec.to_vec() };
     let (mut specs, mut problems) = (Vec::new(), Vec::new());
-    let mut all = true;
+    let (mut all, mut files) = (true, Vec::new());
     for root in &roots {
         for path in discover(root)? {
             if spec::name(&path, below(root)).is_some_and(|name| !wanted(&name)) {
                 all = false;
-                continue;
+            } else {
+                files.push((path, below(root)));
             }
-            match spec::load(&path, below(root), &options) {
-                Ok(spec) => specs.push(spec),
-                Err(errors) => problems.push(errors.render(color::on_stderr(Color::Auto))),
-            }
+        }
+    }
+    for loaded in spec::load_all(&files, &options) {
+        match loaded {
+            Ok(spec) => specs.push(spec),
+            Err(errors) => problems.push(errors.render(color::on_stderr(Color::Auto))),
         }
     }
     if problems.is_empty() {

@@ -4,8 +4,11 @@ From a file's bytes to a valid [`Spec`], or to everything that is wrong with it.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
@@ -32,6 +35,32 @@ pub fn load(path: &Path, root: &Path, options: &LoadOptions) -> Result<Spec, Spe
     })?;
     parse(&bytes, path, root, options)
 }
+
+/// Loads many specs on all cores, each as [`load()`] does; what comes back is in the order of `files`,
+/// which are paths and the directories below which their names begin.
+pub fn load_all(
+    files: &[(PathBuf, &Path)],
+    options: &LoadOptions,
+) -> Vec<Result<Spec, SpecErrors>> {
+    let one = |(path, root): &(PathBuf, &Path)| load(path, root, options);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = files.len().div_ceil(threads).max(LEAST_SHARE);
+    let mut shares = files.chunks(share);
+    let first = shares.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let others: Vec<_> = shares
+            .map(|share| scope.spawn(move || share.iter().map(one).collect::<Vec<_>>()))
+            .collect();
+        let mut loaded: Vec<_> = first.iter().map(one).collect();
+        for other in others {
+            loaded.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        loaded
+    })
+}
+
+/// Specs that are not worth a thread of their own.
+const LEAST_SHARE: usize = 8;
 
 /// Validates the bytes of a spec file as [`load()`] does.
 pub fn parse(

@@ -37,7 +37,7 @@ pub use discover::{DiscoverError, discover, spec_name as name};
 pub use file::{Granularity, LoadOptions, Spec, Tolerance};
 pub use integrity::{Gate, Integrity, Setting};
 pub use judge::{Effective, Judgement, Origin};
-pub use load::{load, parse};
+pub use load::{load, load_all, parse};
 pub use location::{Located, Location, Source};
 pub use pair::{
     Apply, BitsPerWeight, Companions, Group, ModelPath, Pair, QtypeRule, Quantized, Rename, Rule,
