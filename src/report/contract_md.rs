@@ -4,14 +4,13 @@
 
 use std::fmt::Write as _;
 
-use super::failure::pairs;
+use super::failure::{known_models, pairs};
 use super::format::{Options, Rendered, Report, ReportError};
 use super::markdown::{self, Page};
 use super::numbers;
 use super::text::{code, prose};
 use crate::suite::record::{
-    BaselineStatus, Contract, ModelRecord, ObligationStatus, PairRecord, SpecRecord, TensorRow,
-    TestOutcome,
+    BaselineStatus, Contract, ObligationStatus, PairRecord, SpecRecord, TensorRow, TestOutcome,
 };
 
 /// Rows of a pair's table of tensors; the rest is in `report.tsv`.
@@ -137,15 +136,7 @@ fn falsified(page: &mut Page, pair: &PairRecord) {
 }
 
 fn models(page: &mut Page, pair: &PairRecord) {
-    let quantized = match &pair.roundtrip {
-        Some(ty) => format!("round trip through {ty}"),
-        None => "quantized".to_owned(),
-    };
-    let known: Vec<(&str, &ModelRecord)> =
-        [("reference", &pair.reference), (quantized.as_str(), &pair.quantized)]
-            .into_iter()
-            .filter_map(|(role, model)| Some((role, model.as_ref()?)))
-            .collect();
+    let known = known_models(pair);
     if known.is_empty() {
         return;
     }
@@ -166,7 +157,7 @@ fn models(page: &mut Page, pair: &PairRecord) {
     page.line("");
     let files: Vec<(&str, _)> = known
         .iter()
-        .flat_map(|(role, model)| model.files.iter().map(move |file| (*role, file)))
+        .flat_map(|(role, model)| model.files.iter().map(move |file| (role.as_str(), file)))
         .collect();
     let rows = files.iter().map(|(role, file)| {
         let size = numbers::bytes(file.size);

@@ -10,8 +10,8 @@ use super::numbers;
 use super::text::one_line;
 use crate::metrics::Metric;
 use crate::suite::record::{
-    CheckOutcome, CheckRecord, Contract, Level, Movement, MovementKind, PairRecord, Source,
-    SpecRecord, TestOutcome, TestRecord,
+    CheckOutcome, CheckRecord, Contract, Level, ModelRecord, Movement, MovementKind, PairRecord,
+    Source, SpecRecord, TestOutcome, TestRecord,
 };
 
 /// A test with the pair and the spec that it belongs to.
@@ -199,6 +199,18 @@ pub fn worst_first(contract: &Contract) -> Vec<Located<'_>> {
 pub fn last_part<'a>(pair: &PairRecord, test: &'a TestRecord) -> &'a str {
     let rest = test.id.strip_prefix(pair.id.as_str());
     rest.and_then(|rest| rest.strip_prefix("::")).unwrap_or(&test.id)
+}
+
+/// The models of a pair that could be opened, each with the part it plays.
+pub fn known_models(pair: &PairRecord) -> Vec<(String, &ModelRecord)> {
+    let quantized = match &pair.roundtrip {
+        Some(ty) => format!("round trip through {ty}"),
+        None => "quantized".to_owned(),
+    };
+    [("reference".to_owned(), &pair.reference), (quantized, &pair.quantized)]
+        .into_iter()
+        .filter_map(|(role, model)| Some((role, model.as_ref()?)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 
 use super::heat_map::{self, heat_maps};
 use super::markup::{Row, State, code, esc, left_out, table};
-use crate::report::failure::pairs;
+use crate::report::failure::{known_models, pairs};
 use crate::report::markdown::baseline_word;
 use crate::report::numbers;
 use crate::suite::record::{
-    BaselineStatus, Contract, ModelRecord, PairRecord, SpecRecord, TensorRow, TestOutcome,
+    BaselineStatus, Contract, PairRecord, SpecRecord, TensorRow, TestOutcome,
 };
 
 /// Rows of tensors on the whole page; the rest is in `report.tsv`.
@@ -153,15 +153,7 @@ fn about(page: &mut String, spec: &SpecRecord, pair: &PairRecord) {
 }
 
 fn models(page: &mut String, pair: &PairRecord) {
-    let quantized = match &pair.roundtrip {
-        Some(ty) => format!("round trip through {ty}"),
-        None => "quantized".to_owned(),
-    };
-    let known: Vec<(&str, &ModelRecord)> =
-        [("reference", &pair.reference), (quantized.as_str(), &pair.quantized)]
-            .into_iter()
-            .filter_map(|(role, model)| Some((role, model.as_ref()?)))
-            .collect();
+    let known = known_models(pair);
     if known.is_empty() {
         return;
     }
