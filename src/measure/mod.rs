@@ -2,6 +2,7 @@
 Two models to measurements: which tensor answers to which, and one streaming pass over both.
 */
 
+mod cancellation;
 mod fold;
 mod grid;
 mod pairing;

@@ -9,6 +9,7 @@ is allocated once every thread has its buffers.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::cancellation::restore_digits;
 use super::fold::{Fold, Outcome};
 use super::plan::{self, Chunk, Cursor, Extent};
 use super::sides::{Buffers, Sides};
@@ -85,7 +86,9 @@ pub fn measure(
         }
         pass.work();
     });
-    pass.fold.into_inner().unwrap_or_else(PoisonError::into_inner).results()
+    let mut measured = pass.fold.into_inner().unwrap_or_else(PoisonError::into_inner).results();
+    restore_digits(reference, quantized, &pairing.matched, &mut measured);
+    measured
 }
 
 /// What the threads share.

@@ -11,5 +11,5 @@ mod values;
 pub use kernels::{Kernel, Sheet, Values};
 pub use locals::{Block, Blocks, Group, Groups, Layout, Locals, OneSided, Part, Tally};
 pub use metric::{Direction, Metric};
-pub use moments::{LANES, Moments, PIECE, Sums, Total, piece, piece_sums};
+pub use moments::{LANES, Moments, PIECE, Sums, Total, piece, piece_sums, two_sum};
 pub use values::{DB_PER_BIT, Metrics, cosine, rate_distortion_gap, verdict};

@@ -15,10 +15,8 @@ multiply-adds, Σr⁴ is one of r² with itself. The product of two f32 is exact
 additions round, 20 of them in a row at most.
 
 What that makes of a sum over any number of elements: its error is below 20 · 2⁻⁵³ · Σ|term|, that
-is, 1e-14 relative for Σr², Σq², Σe². Σrq may cancel: a cosine is right to 1e-14 absolutely, but
-relatively only as far as Σ|rq| / |Σrq| leaves digits over. For vectors that are near-orthogonal by
-chance both the errors and the sum itself grow with the square root of their number, and twelve
-digits and more hold as well.
+is, 1e-14 relative for Σr², Σq², Σe². Σrq may cancel, and then keeps fewer digits: a cosine below 1/256
+is made of products that [`measure`](crate::measure) adds up a second time, with twice the digits.
 */
 
 /// Elements of a piece.
@@ -162,7 +160,7 @@ impl Total {
 
 /// The rounded sum of two numbers, and the exact rest (Knuth).
 #[inline(always)]
-fn two_sum(a: f64, b: f64) -> (f64, f64) {
+pub fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let b_rounded = sum - a;
     let a_rounded = sum - b_rounded;
