@@ -278,7 +278,7 @@ fn zero(suspect: &Suspect, _: f64) -> Verdict {
     let excused = |element: u64| {
         let (row, piece) = (element / row_len, (element % row_len) as usize / PIECE);
         let twin = suspect.twin?.rows.iter().find(|it| it.row == row)?.pieces.get(piece)?;
-        Some(twin.twin.xx == 0.0)
+        Some(twin.twin.n > 0 && twin.twin.xx == 0.0)
     };
     let found = if let Some(row) = rows.quantized.first {
         Some(format!(

@@ -169,13 +169,11 @@ impl Grid {
         matches!(self, Self::Integers { tuned: true, .. })
     }
 
-    /// How much smaller a sample must be, because the quantizer searches.
-    pub fn slowness(&self) -> u64 {
-        match self {
-            Self::Blocks(ty) if ty.name().starts_with("IQ1") || ty.name().starts_with("IQ2") => 8,
-            Self::Blocks(ty) if ty.name().starts_with("IQ3") => 4,
-            _ => 1,
-        }
+    /// True if the quantizer searches, and takes a hundred times as long as others. All of these make
+    /// each 256 elements a block of its own.
+    pub fn searches(&self) -> bool {
+        let Self::Blocks(ty) = self else { return false };
+        ["IQ1", "IQ2", "IQ3"].iter().any(|family| ty.name().starts_with(family))
     }
 
     /// Rounds a row, or a part of one, to the grid; none if that cannot be done.

@@ -29,11 +29,27 @@ const LEAST_SAMPLE: u64 = 2 * 1024;
 /// summed up in the time that a quantizer takes for so much of it.
 const SHARE: u64 = 128;
 
+/// Elements of the sample of a type whose quantizer searches, a hundred times as slow.
+const SEARCHED: u64 = 8 * 1024;
+
+/// That sample is taken in so many parts, each spread over the tensor, until it says enough.
+const PARTS: u64 = 8;
+
+/// It does when neither its SQNR nor that of the whole tensor is so many dB below its twin's: half of
+/// what the gate allows.
+const SETTLED: f64 = 0.75;
+
 /// Elements of the sample of a tensor.
-fn sample_len(numel: u64, slowness: u64) -> u64 {
-    // Types whose quantizer searches have a short one already.
-    if slowness > 1 { SAMPLE / slowness } else { (numel / SHARE).clamp(LEAST_SAMPLE, SAMPLE) }
+fn sample_len(numel: u64, grid: &Grid) -> u64 {
+    if grid.searches() { SEARCHED } else { (numel / SHARE).clamp(LEAST_SAMPLE, SAMPLE) }
 }
+
+/// How far a row or piece may be from what the sample leads to expect, as a ratio of Σe², before a
+/// type whose quantizer searches is asked for its twin: 1 dB.
+const ORDINARY: f64 = 1.25;
+
+/// The same as a distance of the gains.
+const ORDINARY_GAIN: f64 = 0.02;
 
 /// Elements of a row beyond which only its first part is looked at.
 const LONGEST: u64 = 64 * 1024;
@@ -94,6 +110,18 @@ impl RunSums {
         }
     }
 
+    /// What these sums lead to expect of other elements, of which these are the reference's.
+    fn expected_of(&self, other: &Self) -> Self {
+        let ratio = if self.rr == 0.0 { 0.0 } else { other.rr / self.rr };
+        Self {
+            n: other.n,
+            rr: other.rr,
+            xx: self.xx * ratio,
+            ee: self.ee * ratio,
+            rx: self.rx * ratio,
+        }
+    }
+
     /// Root mean square error.
     pub fn rms(&self) -> f64 {
         if self.n == 0 { 0.0 } else { (self.ee / self.n as f64).sqrt() }
@@ -123,7 +151,8 @@ pub struct RowTwin {
     pub row: u64,
     /// All of it.
     pub whole: Both,
-    /// Its pieces, in order.
+    /// Its pieces, in order. A piece that is no worse than the sample's has no twin if the type's
+    /// quantizer searches: the twin's sums are empty.
     pub pieces: Vec<Both>,
 }
 
@@ -170,7 +199,8 @@ pub fn twins(
                 reference,
                 quantized,
             };
-            let twin = sides.twin(locals, &mut scratch).ok().flatten();
+            let twin =
+                sides.twin(locals, 10.0 * (sums.rr / sums.ee).log10(), &mut scratch).ok().flatten();
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results[index] = twin;
         }
@@ -206,7 +236,7 @@ struct Sides<'a> {
     quantized: &'a Model,
 }
 
-/// One row of both sides, and its twin.
+/// A run of both sides, and its twin.
 struct Row {
     r: Vec<f32>,
     q: Vec<f32>,
@@ -214,12 +244,19 @@ struct Row {
 }
 
 impl Sides<'_> {
-    fn twin(&self, locals: &Locals, scratch: &mut Scratch) -> Result<Option<Twin>, ReadError> {
+    /// The twin of a tensor of which the pass found these rows and blocks, and this SQNR.
+    fn twin(
+        &self,
+        locals: &Locals,
+        sqnr_db: f64,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Twin>, ReadError> {
         let row_len = plan::row_len(&self.r.shape);
         let Some(mut grid) = Grid::of(self.q, row_len) else { return Ok(None) };
         let rows = self.r.numel() / row_len;
         if grid.is_conversion()
-            && let Some(row) = self.row(rows / 2, row_len, &grid, scratch)?
+            && let Some(row) =
+                self.run(rows / 2 * row_len..(rows / 2 + 1) * row_len, &grid, scratch)?
             && row.q != row.twin
             && let Some(lattice) = Grid::lattice(&row.q)
         {
@@ -233,24 +270,52 @@ impl Sides<'_> {
             guessed: matches!(grid, Grid::Lattice { .. }),
             tuned: grid.is_tuned(),
         };
-        let len = sample_len(self.r.numel(), grid.slowness());
-        let wanted = (len / row_len).clamp(1, rows.max(1));
-        let Some(step) = rows.checked_div(wanted) else { return Ok(None) };
-        for at in 0..wanted {
-            // From the middle of each stretch, so that neither end is favoured.
-            let Some(row) = self.row(at * step + step / 2, row_len, &grid, scratch)? else {
-                return Ok(None);
-            };
-            for piece in pieces(&row) {
-                twin.sample.add(&piece);
-                twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
+        let len = sample_len(self.r.numel(), &grid);
+        // Slow quantizers get a piece of more rows instead of few whole ones.
+        let part = if grid.searches() { row_len.min(PIECE as u64) } else { row_len };
+        let parts_of_row = row_len / part;
+        let parts = rows * parts_of_row;
+        let wanted = (len / part).clamp(1, parts.max(1));
+        let Some(step) = parts.checked_div(wanted).filter(|&step| step > 0) else {
+            return Ok(None);
+        };
+        let taken_in = if grid.searches() { PARTS.min(wanted) } else { 1 };
+        for first in 0..taken_in {
+            for at in (first..wanted).step_by(taken_in as usize) {
+                // From the middle of each stretch, so that neither end is favoured; and from another
+                // place of each row.
+                let index = at * step + step / 2;
+                let shift = if step < parts_of_row { 0 } else { at };
+                let place = (index + shift) % parts_of_row * part;
+                let start = index / parts_of_row * row_len + place;
+                let Some(row) = self.run(start..start + part, &grid, scratch)? else {
+                    return Ok(None);
+                };
+                for piece in pieces(&row) {
+                    twin.sample.add(&piece);
+                    twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
+                }
+            }
+            let Both { actual, twin: expected } = &twin.sample;
+            if actual.sqnr_db().min(sqnr_db) >= expected.sqnr_db() - SETTLED {
+                break;
             }
         }
         for index in standing_out(locals) {
-            if let Some(row) = self.row(index, row_len, &grid, scratch)? {
-                let (mut whole, pieces) = (Both::default(), pieces(&row).collect::<Vec<_>>());
+            let start = index * row_len;
+            let range = start..(start + row_len).min(self.r.numel());
+            let row = if grid.searches() {
+                self.searched_row(range, &grid, &twin, scratch)?
+            } else {
+                self.run(range, &grid, scratch)?.map(|row| pieces(&row).collect())
+            };
+            if let Some(pieces) = row {
+                let mut whole = Both::default();
                 for piece in &pieces {
                     whole.add(piece);
+                }
+                if whole.twin.n < whole.actual.n {
+                    whole.twin = twin.sample.twin.expected_of(&whole.actual);
                 }
                 twin.rows.push(RowTwin { row: index, whole, pieces });
             }
@@ -258,16 +323,59 @@ impl Sides<'_> {
         Ok(Some(twin))
     }
 
-    /// Reads a row of both sides and quantizes the reference's; none if the grid cannot take it.
-    fn row(
+    /// The pieces of a row beside their twins, of which only those are made that are needed: all, if
+    /// the row as a whole is not what the sample leads to expect, else those of pieces that are worse
+    /// than the worst of the sample.
+    fn searched_row(
         &self,
-        index: u64,
-        row_len: u64,
+        range: Range<u64>,
+        grid: &Grid,
+        twin: &Twin,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Vec<Both>>, ReadError> {
+        let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
+        let both = r.chunks(PIECE).zip(q.chunks(PIECE));
+        let actual: Vec<RunSums> = both.map(|(r, q)| RunSums::of(r, q)).collect();
+        let mut whole = RunSums::default();
+        for piece in &actual {
+            whole.add(piece);
+        }
+        let expected = twin.sample.twin.expected_of(&whole);
+        let is_ordinary = whole.ee <= ORDINARY * expected.ee
+            && (whole.gain() / expected.gain() - 1.0).abs() <= ORDINARY_GAIN;
+        let loudest = ORDINARY * twin.worst_piece * twin.worst_piece;
+        let mut pieces = Vec::with_capacity(actual.len());
+        for (actual, r) in actual.into_iter().zip(r.chunks(PIECE)) {
+            let is_lost = actual.xx == 0.0 && actual.rr > 0.0;
+            let mut twin = RunSums::default();
+            if !is_ordinary || is_lost || !(actual.ee <= loudest * actual.n as f64) {
+                let Some(values) = grid.quantize(r) else { return Ok(None) };
+                twin = RunSums::of(r, &values);
+            }
+            pieces.push(Both { actual, twin });
+        }
+        Ok(Some(pieces))
+    }
+
+    /// Reads a run of both sides and quantizes the reference's; none if the grid cannot take it.
+    fn run(
+        &self,
+        range: Range<u64>,
         grid: &Grid,
         scratch: &mut Scratch,
     ) -> Result<Option<Row>, ReadError> {
-        let start = index * row_len;
-        let end = (start + row_len.min(LONGEST)).min(self.r.numel());
+        let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
+        Ok(grid.quantize(&r).map(|twin| Row { r, q, twin }))
+    }
+
+    /// Reads a run of both sides, or its first part if it is too long.
+    fn read(
+        &self,
+        range: Range<u64>,
+        scratch: &mut Scratch,
+    ) -> Result<Option<[Vec<f32>; 2]>, ReadError> {
+        let start = range.start;
+        let end = range.end.min(start + LONGEST).min(self.r.numel());
         if start >= end {
             return Ok(None);
         }
@@ -275,7 +383,7 @@ impl Sides<'_> {
         let (mut r, mut q) = (vec![0.0; len], vec![0.0; len]);
         self.r.decode(&self.reference.files, start..end, scratch, &mut r)?;
         self.q.decode(&self.quantized.files, start..end, scratch, &mut q)?;
-        Ok(grid.quantize(&r).map(|twin| Row { r, q, twin }))
+        Ok(Some([r, q]))
     }
 }
 

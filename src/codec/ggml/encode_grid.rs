@@ -31,6 +31,11 @@ enum Place {
     Off { start: u32, end: u32 },
 }
 
+/// The least of some distances.
+fn least(distances: &[u8]) -> u8 {
+    distances.iter().fold(u8::MAX, |least, &distance| least.min(distance))
+}
+
 /// The error of each element at each level, to choose a point by the sum.
 pub(super) type Costs<const WIDTH: usize> = [[f32; 8]; WIDTH];
 
@@ -45,29 +50,55 @@ impl<const WIDTH: usize> Grid<WIDTH> {
         for (index, &code) in codes.iter().enumerate() {
             places[usize::from(code)] = Place::On(index as u16);
         }
+        // The distance of a code to a point is that of its lower half and that of its upper half.
+        let half = Self::BITS * WIDTH / 2;
+        let mask = (1u16 << half) - 1;
+        let is_reachable =
+            |code: u16| (0..WIDTH).all(|i| Self::level(code, i) < usize::from(levels));
+        let from_halves = |shift: usize| -> Vec<Vec<u8>> {
+            let to_points = |from: u16| {
+                codes.iter().map(|&point| Self::distance(from, point >> shift & mask)).collect()
+            };
+            (0..=mask)
+                .map(|from| if is_reachable(from) { to_points(from) } else { vec![] })
+                .collect()
+        };
+        let (lower, upper) = (from_halves(0), from_halves(half));
         let mut neighbours = Vec::new();
-        let mut by_distance = vec![Vec::new(); WIDTH * usize::from(levels * levels)];
+        let mut to_points = vec![0; codes.len()];
+        let mut near: Vec<(u8, u16)> = Vec::new();
         for code in 0..places.len() {
-            let off = matches!(places[code], Place::Off { .. });
-            if !off || !(0..WIDTH).all(|i| Self::level(code as u16, i) < usize::from(levels)) {
+            let is_off = matches!(places[code], Place::Off { .. });
+            if !is_off || !is_reachable(code as u16) {
                 continue;
             }
-            for &point in codes {
-                by_distance[Self::distance(code as u16, point)].push(point);
+            let halves = lower[code & usize::from(mask)].iter().zip(&upper[code >> half]);
+            for (distance, (lower, upper)) in to_points.iter_mut().zip(halves) {
+                *distance = lower + upper;
             }
+            let mut limit = least(&to_points);
+            for _ in 1..distances {
+                let beyond = |least: u8, &d: &u8| least.min(if d > limit { d } else { u8::MAX });
+                limit = to_points.iter().fold(u8::MAX, beyond);
+            }
+            near.clear();
+            for (distances, points) in to_points.chunks(64).zip(codes.chunks(64)) {
+                if least(distances) <= limit {
+                    let both = distances.iter().copied().zip(points.iter().copied());
+                    near.extend(both.filter(|&(distance, _)| distance <= limit));
+                }
+            }
+            near.sort_by_key(|&(distance, _)| distance);
             let start = neighbours.len() as u32;
-            for points in by_distance.iter().filter(|points| !points.is_empty()).take(distances) {
-                neighbours.extend_from_slice(points);
-            }
+            neighbours.extend(near.iter().map(|&(_, point)| point));
             places[code] = Place::Off { start, end: neighbours.len() as u32 };
-            by_distance.iter_mut().for_each(Vec::clear);
         }
         Self { codes, places, neighbours }
     }
 
     /// The squared distance of two codes, in levels.
-    fn distance(a: u16, b: u16) -> usize {
-        (0..WIDTH).map(|i| Self::level(a, i).abs_diff(Self::level(b, i)).pow(2)).sum()
+    fn distance(a: u16, b: u16) -> u8 {
+        (0..WIDTH).map(|i| Self::level(a, i).abs_diff(Self::level(b, i)).pow(2) as u8).sum()
     }
 
     /// The level of element `i`.
@@ -198,7 +229,7 @@ mod tests {
             let distance = |point: &u16| Grid::<WIDTH>::distance(code, *point);
             let key = |point: &u16| (distance(point), grid.index(*point));
             assert!(neighbours.is_sorted_by_key(key), "nearest first, then by index");
-            let mut all: Vec<usize> = grid.codes.iter().map(distance).collect();
+            let mut all: Vec<u8> = grid.codes.iter().map(distance).collect();
             all.sort_unstable();
             all.dedup();
             let limit = all[distances.min(all.len()) - 1];
