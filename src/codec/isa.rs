@@ -27,6 +27,18 @@ pub trait Isa: Copy {
         codes.map(|code| table[usize::from(code & 15)])
     }
 
+    /// Sixteen signed codes as f32.
+    #[inline(always)]
+    fn widen_i8(self, codes: [i8; 16]) -> [f32; 16] {
+        codes.map(f32::from)
+    }
+
+    /// Sixteen unsigned codes as f32.
+    #[inline(always)]
+    fn widen_u8(self, codes: [u8; 16]) -> [f32; 16] {
+        codes.map(f32::from)
+    }
+
     /// Element i is 0xFF where bit i (bit i % 8 of byte i / 8) is set, else 0.
     #[inline(always)]
     fn bit_masks(self, bits: [u8; 4]) -> [u8; 32] {
@@ -86,6 +98,34 @@ impl Isa for Avx2 {
             let values = x86::_mm256_shuffle_epi8(x86::_mm256_broadcastsi128_si256(table), codes);
             x86::_mm256_storeu_si256(found.as_mut_ptr().cast(), values);
             found
+        }
+    }
+
+    #[inline(always)]
+    fn widen_i8(self, codes: [i8; 16]) -> [f32; 16] {
+        // SAFETY: the token is proof of AVX2; loads and stores stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 16];
+            for (half, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
+                let codes = x86::_mm_loadl_epi64(codes.as_ptr().cast());
+                let wide = x86::_mm256_cvtepi32_ps(x86::_mm256_cvtepi8_epi32(codes));
+                x86::_mm256_storeu_ps(values.as_mut_ptr().add(8 * half), wide);
+            }
+            values
+        }
+    }
+
+    #[inline(always)]
+    fn widen_u8(self, codes: [u8; 16]) -> [f32; 16] {
+        // SAFETY: the token is proof of AVX2; loads and stores stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 16];
+            for (half, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
+                let codes = x86::_mm_loadl_epi64(codes.as_ptr().cast());
+                let wide = x86::_mm256_cvtepi32_ps(x86::_mm256_cvtepu8_epi32(codes));
+                x86::_mm256_storeu_ps(values.as_mut_ptr().add(8 * half), wide);
+            }
+            values
         }
     }
 
@@ -150,6 +190,30 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn widen_i8(self, codes: [i8; 16]) -> [f32; 16] {
+        // SAFETY: the token is proof of AVX-512 F; the load and the store stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 16];
+            let codes = x86::_mm_loadu_si128(codes.as_ptr().cast());
+            let wide = x86::_mm512_cvtepi32_ps(x86::_mm512_cvtepi8_epi32(codes));
+            x86::_mm512_storeu_ps(values.as_mut_ptr(), wide);
+            values
+        }
+    }
+
+    #[inline(always)]
+    fn widen_u8(self, codes: [u8; 16]) -> [f32; 16] {
+        // SAFETY: the token is proof of AVX-512 F; the load and the store stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 16];
+            let codes = x86::_mm_loadu_si128(codes.as_ptr().cast());
+            let wide = x86::_mm512_cvtepi32_ps(x86::_mm512_cvtepu8_epi32(codes));
+            x86::_mm512_storeu_ps(values.as_mut_ptr(), wide);
+            values
+        }
+    }
+
+    #[inline(always)]
     fn bit_masks(self, bits: [u8; 4]) -> [u8; 32] {
         // SAFETY: the token is proof of AVX-512 BW and VL; the store stays inside the array.
         unsafe {
@@ -161,16 +225,19 @@ impl Isa for Avx512 {
     }
 }
 
-/// Widens an f16 with integer operations and one exact product.
+/// Widens an f16 with integer operations and one exact difference.
 #[inline(always)]
 fn widen_f16(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
     let magnitude = u32::from(bits & 0x7FFF) << 13;
-    // As bits of an f32 the magnitude is 2^-112 times the value, subnormal where the f16 is.
-    let finite = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
+    // A subnormal is the difference of two normal f32, so that no operand is slow.
+    let least = (127 - 14) << 23;
+    let subnormal = f32::from_bits(magnitude + least) - f32::from_bits(least);
+    let normal = magnitude + least - (1 << 23);
+    let finite = if bits & 0x7C00 == 0 { subnormal.to_bits() } else { normal };
     let special = magnitude | 0x7F80_0000 | u32::from(bits & 0x3FF != 0) << 22;
     let is_special = bits & 0x7C00 == 0x7C00;
-    f32::from_bits(sign | if is_special { special } else { finite.to_bits() })
+    f32::from_bits(sign | if is_special { special } else { finite })
 }
 
 #[cfg(test)]

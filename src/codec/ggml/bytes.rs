@@ -40,19 +40,21 @@ pub(super) fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
     codes
 }
 
-/// `d * code`.
+/// `d * code`, of a multiple of sixteen codes.
 #[inline(always)]
-pub(super) fn scale<const N: usize>(codes: &[i8; N], d: f32, values: &mut [f32; N]) {
-    for (value, &code) in values.iter_mut().zip(codes) {
-        *value = d * f32::from(code);
+pub(super) fn scale<const N: usize>(isa: impl Isa, codes: &[i8; N], d: f32, values: &mut [f32; N]) {
+    const { assert!(N.is_multiple_of(16)) };
+    let codes = codes.as_chunks::<16>().0;
+    for (values, codes) in values.as_chunks_mut::<16>().0.iter_mut().zip(codes) {
+        *values = isa.widen_i8(*codes).map(|code| d * code);
     }
 }
 
 /// `d * code`, with one scale for each sixteen codes.
 #[inline(always)]
-pub(super) fn scale_halves(codes: &[i8; 32], d: [f32; 2], values: &mut [f32; 32]) {
+pub(super) fn scale_halves(isa: impl Isa, codes: &[i8; 32], d: [f32; 2], values: &mut [f32; 32]) {
     let codes = codes.as_chunks::<16>().0;
     for ((values, codes), d) in values.as_chunks_mut::<16>().0.iter_mut().zip(codes).zip(d) {
-        scale(codes, d, values);
+        scale(isa, codes, d, values);
     }
 }

@@ -46,7 +46,7 @@ fn iq2_xxs_block(isa: impl Isa, block: &[u8; 66], values: &mut [f32; 256]) {
         let rows = field::<0, 4, _>(group).map(|index| grids::IQ2_XXS[usize::from(index)]);
         let signs = u32::from_le_bytes(*field::<4, 4, _>(group));
         let d = d * (0.5 + (signs >> 28) as f32) * 0.25;
-        scale(&signed(isa, rows, four_signs(signs)), d, values);
+        scale(isa, &signed(isa, rows, four_signs(signs)), d, values);
     }
 }
 
@@ -60,7 +60,7 @@ fn iq2_xs_block(isa: impl Isa, block: &[u8; 74], values: &mut [f32; 256]) {
         let fields = pairs(group);
         let rows = fields.map(|field| grids::IQ2_XS[usize::from(field & 511)]);
         let signs = fields.map(|field| even_signs((field >> 9) as u8));
-        scale_halves(&signed(isa, rows, signs), iq2_scales(d, nibble), values);
+        scale_halves(isa, &signed(isa, rows, signs), iq2_scales(d, nibble), values);
     }
 }
 
@@ -77,7 +77,7 @@ fn iq2_s_block(isa: impl Isa, block: &[u8; 82], values: &mut [f32; 256]) {
             let high = (usize::from(upper[ib]) >> (2 * l)) & 3;
             *row = grids::IQ2_S[usize::from(low) | high << 8];
         }
-        scale_halves(&signed(isa, rows, signs[ib]), iq2_scales(d, nibbles[ib]), values);
+        scale_halves(isa, &signed(isa, rows, signs[ib]), iq2_scales(d, nibbles[ib]), values);
     }
 }
 
@@ -91,7 +91,7 @@ fn iq3_xxs_block(isa: impl Isa, block: &[u8; 98], values: &mut [f32; 256]) {
         let rows = indices.map(|index| grids::IQ3_XXS[usize::from(index)]);
         let signs = u32::from_le_bytes(*word);
         let d = d * (0.5 + (signs >> 28) as f32) * 0.5;
-        scale(&signed(isa, joined(rows), four_signs(signs)), d, values);
+        scale(isa, &signed(isa, joined(rows), four_signs(signs)), d, values);
     }
 }
 
@@ -110,7 +110,7 @@ fn iq3_s_block(isa: impl Isa, block: &[u8; 110], values: &mut [f32; 256]) {
         }
         let nibble = (nibbles[ib / 2] >> (4 * (ib % 2))) & 15;
         let d = d * f32::from(1 + 2 * nibble);
-        scale(&signed(isa, joined(rows), signs[ib]), d, values);
+        scale(isa, &signed(isa, joined(rows), signs[ib]), d, values);
     }
 }
 
@@ -166,7 +166,7 @@ fn iq4_xs_block(isa: impl Isa, block: &[u8; 136], values: &mut [f32; 256]) {
         let low = (low[ib / 2] >> (4 * (ib % 2))) & 15;
         let high = (high >> (2 * ib)) as u8 & 3;
         let d = d * f32::from((low | high << 4) as i8 - 32);
-        scale(&isa.look_up(&IQ4_VALUES, nibbles(packed)), d, values);
+        scale(isa, &isa.look_up(&IQ4_VALUES, nibbles(packed)), d, values);
     }
 }
 

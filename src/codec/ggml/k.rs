@@ -37,12 +37,10 @@ fn q2_k_block(isa: impl Isa, block: &[u8; 84], values: &mut [f32; 256]) {
     let (values, _) = values.as_chunks_mut::<32>();
     for (group, values) in values.iter_mut().enumerate() {
         let codes = bit_pairs(field::<16, 64, _>(block), group);
-        for half in 0..2 {
-            let (d, m) = (scales[2 * group + half], offsets[2 * group + half]);
-            let span = 16 * half..16 * half + 16;
-            for (value, &q) in values[span.clone()].iter_mut().zip(&codes[span]) {
-                *value = d * f32::from(q) - m;
-            }
+        let halves = values.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0);
+        for (half, (values, codes)) in halves.enumerate() {
+            let at = 2 * group + half;
+            scale_subtract(isa, codes, scales[at], offsets[at], values);
         }
     }
 }
@@ -58,7 +56,7 @@ fn q3_k_block(isa: impl Isa, block: &[u8; 110], values: &mut [f32; 256]) {
         for (code, &bits) in codes.iter_mut().zip(third) {
             *code -= if bits & (1 << group) == 0 { 4 } else { 0 };
         }
-        scale_halves(&codes, [scales[2 * group], scales[2 * group + 1]], values);
+        scale_halves(isa, &codes, [scales[2 * group], scales[2 * group + 1]], values);
     }
 }
 
@@ -70,12 +68,8 @@ fn q4_k_block(isa: impl Isa, block: &[u8; 144], values: &mut [f32; 256]) {
     for (pair, (values, packed)) in values.iter_mut().zip(packed).enumerate() {
         let (low, high) = (2 * pair, 2 * pair + 1);
         let (first, second) = halves(values);
-        for ((first, second), packed) in eights(first).zip(eights(second)).zip(packed.as_chunks().0)
-        {
-            let codes = wide(packed);
-            scale_subtract(codes.map(|q| q & 15), scales[low], offsets[low], first);
-            scale_subtract(codes.map(|q| q >> 4), scales[high], offsets[high], second);
-        }
+        scale_subtract(isa, &packed.map(|q| q & 15), scales[low], offsets[low], first);
+        scale_subtract(isa, &packed.map(|q| q >> 4), scales[high], offsets[high], second);
     }
 }
 
@@ -92,12 +86,12 @@ fn q5_k_block(isa: impl Isa, block: &[u8; 176], values: &mut [f32; 256]) {
         for (code, &bits) in codes.iter_mut().zip(fifth) {
             *code |= if bits & (1 << low) == 0 { 0 } else { 16 };
         }
-        scale_subtract_bytes(&codes, scales[low], offsets[low], first);
+        scale_subtract(isa, &codes, scales[low], offsets[low], first);
         let mut codes = packed.map(|q| q >> 4);
         for (code, &bits) in codes.iter_mut().zip(fifth) {
             *code |= if bits & (1 << high) == 0 { 0 } else { 16 };
         }
-        scale_subtract_bytes(&codes, scales[high], offsets[high], second);
+        scale_subtract(isa, &codes, scales[high], offsets[high], second);
     }
 }
 
@@ -117,15 +111,15 @@ fn q6_k_block(isa: impl Isa, block: &[u8; 210], values: &mut [f32; 256]) {
                 *code = (nibble | ((high >> (2 * k)) & 3) << 4) as i8 - 32;
             }
             let first = 8 * n + 2 * k;
-            scale_halves(&codes, [scales[first], scales[first + 1]], values);
+            scale_halves(isa, &codes, [scales[first], scales[first + 1]], values);
         }
     }
 }
 
 #[inline(always)]
-fn q8_k_block(_: impl Isa, block: &[u8; 292], values: &mut [f32; 256]) {
+fn q8_k_block(isa: impl Isa, block: &[u8; 292], values: &mut [f32; 256]) {
     let d = f32::from_le_bytes(*field::<0, 4, _>(block));
-    scale(&field::<4, 256, _>(block).map(|q| q as i8), d, values);
+    scale(isa, &field::<4, 256, _>(block).map(|q| q as i8), d, values);
 }
 
 /// The 2-bit codes of elements 32 `group` to 32 `group` + 31 of `Q2_K` and `Q3_K`: four groups
@@ -143,30 +137,19 @@ fn halves(values: &mut [f32; 64]) -> (&mut [f32; 32], &mut [f32; 32]) {
     }
 }
 
+/// `d * code - m`, of a multiple of sixteen codes.
 #[inline(always)]
-fn eights(values: &mut [f32; 32]) -> impl Iterator<Item = &mut [f32; 8]> {
-    values.as_chunks_mut().0.iter_mut()
-}
-
-/// Eight bytes, each as wide as the value that it becomes: a vector loads them so at once.
-#[inline(always)]
-fn wide(bytes: &[u8; 8]) -> [i32; 8] {
-    bytes.map(i32::from)
-}
-
-/// `d * code - m`.
-#[inline(always)]
-fn scale_subtract(codes: [i32; 8], d: f32, m: f32, values: &mut [f32; 8]) {
-    for (value, code) in values.iter_mut().zip(codes) {
-        *value = d * code as f32 - m;
-    }
-}
-
-/// `d * code - m`.
-#[inline(always)]
-fn scale_subtract_bytes(codes: &[u8; 32], d: f32, m: f32, values: &mut [f32; 32]) {
-    for (value, &code) in values.iter_mut().zip(codes) {
-        *value = d * f32::from(code) - m;
+fn scale_subtract<const N: usize>(
+    isa: impl Isa,
+    codes: &[u8; N],
+    d: f32,
+    m: f32,
+    values: &mut [f32; N],
+) {
+    const { assert!(N.is_multiple_of(16)) };
+    let codes = codes.as_chunks::<16>().0;
+    for (values, codes) in values.as_chunks_mut::<16>().0.iter_mut().zip(codes) {
+        *values = isa.widen_u8(*codes).map(|code| d * code - m);
     }
 }
 

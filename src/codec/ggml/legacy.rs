@@ -30,43 +30,43 @@ decoders! {
 #[inline(always)]
 fn q4_0_block(isa: impl Isa, block: &[u8; 18], values: &mut [f32; 32]) {
     let codes = nibbles(field::<2, 16, _>(block)).map(|q| q as i8 - 8);
-    scale(&codes, f16_at::<0, _>(isa, block), values);
+    scale(isa, &codes, f16_at::<0, _>(isa, block), values);
 }
 
 #[inline(always)]
 fn q4_1_block(isa: impl Isa, block: &[u8; 20], values: &mut [f32; 32]) {
     let codes = nibbles(field::<4, 16, _>(block));
-    scale_add(&codes, f16_at::<0, _>(isa, block), f16_at::<2, _>(isa, block), values);
+    scale_add(isa, &codes, f16_at::<0, _>(isa, block), f16_at::<2, _>(isa, block), values);
 }
 
 #[inline(always)]
 fn q5_0_block(isa: impl Isa, block: &[u8; 22], values: &mut [f32; 32]) {
     let codes = five_bits(isa, *field::<2, 4, _>(block), field::<6, 16, _>(block));
-    scale(&codes.map(|q| q as i8 - 16), f16_at::<0, _>(isa, block), values);
+    scale(isa, &codes.map(|q| q as i8 - 16), f16_at::<0, _>(isa, block), values);
 }
 
 #[inline(always)]
 fn q5_1_block(isa: impl Isa, block: &[u8; 24], values: &mut [f32; 32]) {
     let codes = five_bits(isa, *field::<4, 4, _>(block), field::<8, 16, _>(block));
-    scale_add(&codes, f16_at::<0, _>(isa, block), f16_at::<2, _>(isa, block), values);
+    scale_add(isa, &codes, f16_at::<0, _>(isa, block), f16_at::<2, _>(isa, block), values);
 }
 
 #[inline(always)]
 fn q8_0_block(isa: impl Isa, block: &[u8; 34], values: &mut [f32; 32]) {
     let codes = field::<2, 32, _>(block).map(|q| q as i8);
-    scale(&codes, f16_at::<0, _>(isa, block), values);
+    scale(isa, &codes, f16_at::<0, _>(isa, block), values);
 }
 
 #[inline(always)]
 fn q8_1_block(isa: impl Isa, block: &[u8; 36], values: &mut [f32; 32]) {
     let codes = field::<4, 32, _>(block).map(|q| q as i8);
-    scale(&codes, f16_at::<0, _>(isa, block), values);
+    scale(isa, &codes, f16_at::<0, _>(isa, block), values);
 }
 
 #[inline(always)]
 fn iq4_nl_block(isa: impl Isa, block: &[u8; 18], values: &mut [f32; 32]) {
     let codes = isa.look_up(&IQ4_VALUES, nibbles(field::<2, 16, _>(block)));
-    scale(&codes, f16_at::<0, _>(isa, block), values);
+    scale(isa, &codes, f16_at::<0, _>(isa, block), values);
 }
 
 /// Nibbles with their fifth bits.
@@ -81,8 +81,9 @@ fn five_bits(isa: impl Isa, fifth: [u8; 4], packed: &[u8; 16]) -> [u8; 32] {
 
 /// `d * code + m`.
 #[inline(always)]
-fn scale_add(codes: &[u8; 32], d: f32, m: f32, values: &mut [f32; 32]) {
-    for (value, &code) in values.iter_mut().zip(codes) {
-        *value = d * f32::from(code) + m;
+fn scale_add(isa: impl Isa, codes: &[u8; 32], d: f32, m: f32, values: &mut [f32; 32]) {
+    let codes = codes.as_chunks::<16>().0;
+    for (values, codes) in values.as_chunks_mut::<16>().0.iter_mut().zip(codes) {
+        *values = isa.widen_u8(*codes).map(|code| d * code + m);
     }
 }

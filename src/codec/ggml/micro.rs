@@ -5,7 +5,7 @@ As in ggml, codes are looked up as doubled integers and the scale is halved; tha
 at the very top of the range, where it decides what overflows.
 */
 
-use super::bytes::{field, nibbles, scale};
+use super::bytes::{field, nibbles, scale, scale_halves};
 use super::grids::E2M1_DOUBLED;
 use crate::codec::isa::Isa;
 use crate::codec::simd::decoders;
@@ -22,7 +22,7 @@ decoders! {
 #[inline(always)]
 fn mxfp4_block(isa: impl Isa, block: &[u8; 17], values: &mut [f32; 32]) {
     let codes = isa.look_up(&E2M1_DOUBLED, nibbles(field::<1, 16, _>(block)));
-    scale(&codes, half_e8m0(block[0]), values);
+    scale(isa, &codes, half_e8m0(block[0]), values);
 }
 
 #[inline(always)]
@@ -32,7 +32,7 @@ fn nvfp4_block(isa: impl Isa, block: &[u8; 36], values: &mut [f32; 64]) {
     let (values, _) = values.as_chunks_mut::<32>();
     for ((values, packed), scales) in values.iter_mut().zip(packed).zip([[s0, s1], [s2, s3]]) {
         let codes = isa.look_up(&E2M1_DOUBLED, nibbles_by_eight(packed));
-        super::bytes::scale_halves(&codes, scales, values);
+        scale_halves(isa, &codes, scales, values);
     }
 }
 

@@ -33,7 +33,7 @@ fn tq1_0_block(isa: impl Isa, block: &[u8; 54], values: &mut [f32; 256]) {
 fn ternary_digits<const N: usize>(mut fractions: [u8; N], d: f32, values: &mut [f32]) {
     for values in values.as_chunks_mut::<N>().0 {
         let digits = fractions.map(|x| i8::from(x >= 86) + i8::from(x >= 171) - 1);
-        scale(&digits, d, values);
+        *values = digits.map(|digit| d * f32::from(digit));
         fractions = fractions.map(|x| x.wrapping_mul(3));
     }
 }
@@ -44,7 +44,7 @@ fn tq2_0_block(isa: impl Isa, block: &[u8; 66], values: &mut [f32; 256]) {
     let packed = field::<0, 64, _>(block).as_chunks::<32>().0;
     for (values, packed) in values.as_chunks_mut::<128>().0.iter_mut().zip(packed) {
         for (k, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            scale(&packed.map(|byte| ((byte >> (2 * k)) & 3) as i8 - 1), d, values);
+            scale(isa, &packed.map(|byte| ((byte >> (2 * k)) & 3) as i8 - 1), d, values);
         }
     }
 }
@@ -71,5 +71,5 @@ fn q2_0_block(isa: impl Isa, block: &[u8; 18], values: &mut [f32; 64]) {
         let spread = (byte | byte << 6 | byte << 12 | byte << 18) & 0x0303_0303;
         *codes = spread.to_le_bytes();
     }
-    scale(&codes.map(|q| q as i8 - 1), d, values);
+    scale(isa, &codes.map(|q| q as i8 - 1), d, values);
 }
