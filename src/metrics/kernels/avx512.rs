@@ -79,15 +79,15 @@ impl Load for BF16 {
     }
 }
 
-/// bfloat16 is the upper half of an f32: each goes where an upper half is, beside a zero.
+/// bfloat16 is the upper half of an f32.
 #[inline(always)]
 unsafe fn widen(halves: __m256i) -> [__m512d; 2] {
     unsafe {
-        let low = _mm256_set_epi16(7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 0, 0);
-        let high = _mm256_set_epi16(15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0);
-        [low, high].map(|places| {
-            let upper = _mm256_maskz_permutexvar_epi16(0xAAAA, places, halves);
-            _mm512_cvtps_pd(_mm256_castsi256_ps(upper))
+        let values = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves));
+        let high = _mm512_extracti64x4_epi64::<1>(values);
+        [_mm512_castsi512_si256(values), high].map(|half| {
+            let values = _mm256_castsi256_ps(half);
+            _mm512_cvtps_pd(values)
         })
     }
 }
