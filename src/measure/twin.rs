@@ -151,8 +151,8 @@ pub struct RowTwin {
     pub row: u64,
     /// All of it.
     pub whole: Both,
-    /// Its pieces, in order. A piece that is no worse than the sample's has no twin if the type's
-    /// quantizer searches: the twin's sums are empty.
+    /// Its pieces, in order. A piece that is what the sample leads to expect, and no worse than its
+    /// worst, has no twin if the type's quantizer searches: the twin's sums are empty.
     pub pieces: Vec<Both>,
 }
 
@@ -307,54 +307,48 @@ impl Sides<'_> {
             let row = if grid.searches() {
                 self.searched_row(range, &grid, &twin, scratch)?
             } else {
-                self.run(range, &grid, scratch)?.map(|row| pieces(&row).collect())
+                self.run(range, &grid, scratch)?.map(|row| {
+                    let pieces: Vec<Both> = pieces(&row).collect();
+                    let mut whole = Both::default();
+                    pieces.iter().for_each(|piece| whole.add(piece));
+                    (whole, pieces)
+                })
             };
-            if let Some(pieces) = row {
-                let mut whole = Both::default();
-                for piece in &pieces {
-                    whole.add(piece);
-                }
-                if whole.twin.n < whole.actual.n {
-                    whole.twin = twin.sample.twin.expected_of(&whole.actual);
-                }
-                twin.rows.push(RowTwin { row: index, whole, pieces });
-            }
+            twin.rows.extend(row.map(|(whole, pieces)| RowTwin { row: index, whole, pieces }));
         }
         Ok(Some(twin))
     }
 
-    /// The pieces of a row beside their twins, of which only those are made that are needed: all, if
-    /// the row as a whole is not what the sample leads to expect, else those of pieces that are worse
-    /// than the worst of the sample.
+    /// A row and its pieces beside their twins, of which only those are made that are needed: those of
+    /// pieces that are not what the sample leads to expect, or worse than the worst of the sample. For
+    /// all others, the row's twin has what the sample leads to expect.
     fn searched_row(
         &self,
         range: Range<u64>,
         grid: &Grid,
         twin: &Twin,
         scratch: &mut Scratch,
-    ) -> Result<Option<Vec<Both>>, ReadError> {
+    ) -> Result<Option<(Both, Vec<Both>)>, ReadError> {
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
-        let both = r.chunks(PIECE).zip(q.chunks(PIECE));
-        let actual: Vec<RunSums> = both.map(|(r, q)| RunSums::of(r, q)).collect();
-        let mut whole = RunSums::default();
-        for piece in &actual {
-            whole.add(piece);
-        }
-        let expected = twin.sample.twin.expected_of(&whole);
-        let is_ordinary = whole.ee <= ORDINARY * expected.ee
-            && (whole.gain() / expected.gain() - 1.0).abs() <= ORDINARY_GAIN;
         let loudest = ORDINARY * twin.worst_piece * twin.worst_piece;
-        let mut pieces = Vec::with_capacity(actual.len());
-        for (actual, r) in actual.into_iter().zip(r.chunks(PIECE)) {
-            let is_lost = actual.xx == 0.0 && actual.rr > 0.0;
-            let mut twin = RunSums::default();
-            if !is_ordinary || is_lost || !(actual.ee <= loudest * actual.n as f64) {
+        let mut whole = Both::default();
+        let mut pieces = Vec::with_capacity(r.len().div_ceil(PIECE));
+        for (r, q) in r.chunks(PIECE).zip(q.chunks(PIECE)) {
+            let actual = RunSums::of(r, q);
+            let expected = twin.sample.twin.expected_of(&actual);
+            let is_ordinary = actual.ee <= ORDINARY * expected.ee
+                && (actual.gain() / expected.gain() - 1.0).abs() <= ORDINARY_GAIN
+                && actual.ee <= loudest * actual.n as f64;
+            let twin = if is_ordinary {
+                RunSums::default()
+            } else {
                 let Some(values) = grid.quantize(r) else { return Ok(None) };
-                twin = RunSums::of(r, &values);
-            }
+                RunSums::of(r, &values)
+            };
+            whole.add(&Both { actual, twin: if is_ordinary { expected } else { twin } });
             pieces.push(Both { actual, twin });
         }
-        Ok(Some(pieces))
+        Ok(Some((whole, pieces)))
     }
 
     /// Reads a run of both sides and quantizes the reference's; none if the grid cannot take it.
