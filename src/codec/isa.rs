@@ -27,6 +27,12 @@ pub trait Isa: Copy {
         codes.map(|code| table[usize::from(code & 15)])
     }
 
+    /// Eight elements of a table by index, of which the lower three bits count.
+    #[inline(always)]
+    fn look_up_f32(self, table: &[f32; 8], indices: [u32; 8]) -> [f32; 8] {
+        indices.map(|index| table[index as usize & 7])
+    }
+
     /// Sixteen signed codes as f32.
     #[inline(always)]
     fn widen_i8(self, codes: [i8; 16]) -> [f32; 16] {
@@ -98,6 +104,19 @@ impl Isa for Avx2 {
             let values = x86::_mm256_shuffle_epi8(x86::_mm256_broadcastsi128_si256(table), codes);
             x86::_mm256_storeu_si256(found.as_mut_ptr().cast(), values);
             found
+        }
+    }
+
+    #[inline(always)]
+    fn look_up_f32(self, table: &[f32; 8], indices: [u32; 8]) -> [f32; 8] {
+        // SAFETY: the token is proof of AVX2; loads and the store stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 8];
+            let table = x86::_mm256_loadu_ps(table.as_ptr());
+            let indices = x86::_mm256_loadu_si256(indices.as_ptr().cast());
+            let picked = x86::_mm256_permutevar8x32_ps(table, indices);
+            x86::_mm256_storeu_ps(values.as_mut_ptr(), picked);
+            values
         }
     }
 
@@ -187,6 +206,19 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn look_up(self, table: &[i8; 16], codes: [u8; 32]) -> [i8; 32] {
         self.0.look_up(table, codes)
+    }
+
+    #[inline(always)]
+    fn look_up_f32(self, table: &[f32; 8], indices: [u32; 8]) -> [f32; 8] {
+        // SAFETY: the token is proof of AVX2 too; loads and the store stay inside the arrays.
+        unsafe {
+            let mut values = [0.0; 8];
+            let table = x86::_mm256_loadu_ps(table.as_ptr());
+            let indices = x86::_mm256_loadu_si256(indices.as_ptr().cast());
+            let picked = x86::_mm256_permutevar8x32_ps(table, indices);
+            x86::_mm256_storeu_ps(values.as_mut_ptr(), picked);
+            values
+        }
     }
 
     #[inline(always)]

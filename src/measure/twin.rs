@@ -310,7 +310,9 @@ impl Sides<'_> {
                 self.run(range, &grid, scratch)?.map(|row| {
                     let pieces: Vec<Both> = pieces(&row).collect();
                     let mut whole = Both::default();
-                    pieces.iter().for_each(|piece| whole.add(piece));
+                    for piece in &pieces {
+                        whole.add(piece);
+                    }
                     (whole, pieces)
                 })
             };

@@ -10,6 +10,10 @@ distances, and searches those alone; their order decides ties. The tables are bu
 use std::sync::OnceLock;
 
 use super::grids;
+use crate::codec::isa::Isa;
+
+/// Neighbours that are looked at together.
+const LANES: usize = 8;
 
 /// A grid of points of `WIDTH` levels.
 pub(super) struct Grid<const WIDTH: usize> {
@@ -18,7 +22,7 @@ pub(super) struct Grid<const WIDTH: usize> {
     /// What to do for each code.
     places: Vec<Place>,
     /// The neighbours of all codes that are not on the grid, one list after another, nearest first,
-    /// by index within a distance.
+    /// by index within a distance; the last is repeated until the list has a multiple of `LANES`.
     neighbours: Vec<u16>,
 }
 
@@ -42,6 +46,8 @@ pub(super) type Costs<const WIDTH: usize> = [[f32; 8]; WIDTH];
 impl<const WIDTH: usize> Grid<WIDTH> {
     /// Bits of a level within a code.
     const BITS: usize = if WIDTH == 8 { 2 } else { 3 };
+    /// The bits of the lowest level.
+    const LEVEL: u32 = (1 << Self::BITS) - 1;
 
     /// Prepares a grid whose points use levels below `levels`, with the neighbours at the
     /// `distances` smallest distances.
@@ -91,6 +97,8 @@ impl<const WIDTH: usize> Grid<WIDTH> {
             near.sort_by_key(|&(distance, _)| distance);
             let start = neighbours.len() as u32;
             neighbours.extend(near.iter().map(|&(_, point)| point));
+            let missing = near.len().next_multiple_of(LANES) - near.len();
+            neighbours.extend(near.last().iter().flat_map(|last| [last.1; LANES]).take(missing));
             places[code] = Place::Off { start, end: neighbours.len() as u32 };
         }
         Self { codes, places, neighbours }
@@ -105,6 +113,12 @@ impl<const WIDTH: usize> Grid<WIDTH> {
     #[inline(always)]
     pub fn level(code: u16, i: usize) -> usize {
         usize::from(code) >> (Self::BITS * i) & ((1 << Self::BITS) - 1)
+    }
+
+    /// The levels of element `i` of eight codes.
+    #[inline(always)]
+    pub fn levels(codes: [u32; 8], i: usize) -> [u32; 8] {
+        codes.map(|code| code >> (Self::BITS * i) & Self::LEVEL)
     }
 
     /// The code of `WIDTH` levels.
@@ -138,23 +152,44 @@ impl<const WIDTH: usize> Grid<WIDTH> {
     ///
     /// If no sum is finite, any point serves: ggml then searches on, or gives up.
     #[inline(always)]
-    pub fn nearest(&self, code: u16, costs: &Costs<WIDTH>) -> u16 {
+    pub fn nearest(&self, isa: impl Isa, code: u16, costs: &Costs<WIDTH>) -> u16 {
         let Some(&Place::Off { start, end }) = self.places.get(usize::from(code)) else {
             return code;
         };
         let neighbours = &self.neighbours[start as usize..end as usize];
-        let mut nearest = neighbours.first().copied().unwrap_or(0);
-        let mut smallest = f32::MAX;
-        for &point in neighbours {
-            let mut sum = 0.0;
+        // In each lane, the smallest sum and where it was first.
+        let mut smallest = [f32::MAX; LANES];
+        let mut found: [u32; LANES] = [0; LANES];
+        let mut at: [u32; LANES] = std::array::from_fn(|lane| lane as u32);
+        for points in neighbours.as_chunks::<LANES>().0 {
+            let points = points.map(u32::from);
+            let mut sums = [0.0; LANES];
             for (i, costs) in costs.iter().enumerate() {
-                sum += costs[Self::level(point, i)];
+                let costs = isa.look_up_f32(costs, Self::levels(points, i));
+                for (sum, cost) in sums.iter_mut().zip(costs) {
+                    *sum += cost;
+                }
             }
-            if sum < smallest {
-                (smallest, nearest) = (sum, point);
+            for lane in 0..LANES {
+                let is_smaller = sums[lane] < smallest[lane];
+                smallest[lane] = if is_smaller { sums[lane] } else { smallest[lane] };
+                found[lane] = if is_smaller { at[lane] } else { found[lane] };
+                at[lane] += LANES as u32;
             }
         }
-        nearest
+        // Of the lanes with the smallest sum, the one where it was first.
+        let mut least = smallest;
+        for half in [4, 2, 1] {
+            for lane in 0..half {
+                let other = least[lane + half];
+                least[lane] = if other < least[lane] { other } else { least[lane] };
+            }
+        }
+        let mut first = u32::MAX;
+        for (sum, at) in smallest.into_iter().zip(found) {
+            first = first.min(if sum == least[0] { at } else { u32::MAX });
+        }
+        neighbours.get(first as usize).copied().unwrap_or(0)
     }
 }
 
@@ -213,6 +248,7 @@ grid! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::isa::Scalar;
 
     fn check<const WIDTH: usize>(grid: &Grid<WIDTH>, levels: usize, distances: usize) {
         for (code, place) in grid.places.iter().enumerate() {
@@ -227,6 +263,9 @@ mod tests {
                 continue;
             }
             let distance = |point: &u16| Grid::<WIDTH>::distance(code, *point);
+            assert_eq!(neighbours.len() % LANES, 0, "whole vectors");
+            let mut neighbours = neighbours.to_vec();
+            neighbours.dedup();
             let key = |point: &u16| (distance(point), grid.index(*point));
             assert!(neighbours.is_sorted_by_key(key), "nearest first, then by index");
             let mut all: Vec<u8> = grid.codes.iter().map(distance).collect();
@@ -251,6 +290,6 @@ mod tests {
     #[test]
     fn costs_that_are_not_finite_still_give_a_point() {
         let off = (0..4096).find(|&code| !iq3_s().contains(code)).unwrap();
-        assert!(iq3_s().contains(iq3_s().nearest(off, &[[f32::NAN; 8]; 4])));
+        assert!(iq3_s().contains(iq3_s().nearest(Scalar, off, &[[f32::NAN; 8]; 4])));
     }
 }

@@ -7,9 +7,14 @@ the trial with the best weighted correlation wins. Signs are taken off before an
 
 use super::c_arithmetic::nearest_int;
 use super::encode_grid::{Grid, costs};
+use crate::codec::isa::Isa;
+use crate::codec::simd::{self, Kernel};
 
 /// The magnitudes of the levels: 2 l + 1.
 const VALUES: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
+
+/// Trials that are summed up side by side.
+const TRIALS: usize = 8;
 
 /// Which rows are placed on the grid anew under the winning scale.
 #[derive(Clone, Copy, PartialEq)]
@@ -46,22 +51,28 @@ pub(super) struct Group<const ROWS: usize, const WIDTH: usize> {
 }
 
 impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
-    /// The weighted sums of value * x and value^2 for the rows' codes.
-    fn sums(&self, codes: &[u16; ROWS]) -> (f32, f32) {
-        let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
-        for ((x, weights), &code) in self.x.iter().zip(&self.weights).zip(codes) {
+    /// The weighted sums of value * x and value^2 for the rows' codes, of several trials side by side.
+    #[inline(always)]
+    fn sums(&self, isa: impl Isa, codes: &[[u32; TRIALS]; ROWS]) -> ([f32; TRIALS], [f32; TRIALS]) {
+        let (mut sum_qx, mut sum_q2) = ([0.0; TRIALS], [0.0; TRIALS]);
+        for ((x, weights), codes) in self.x.iter().zip(&self.weights).zip(codes) {
             for (i, (x, w)) in x.iter().zip(weights).enumerate() {
-                let q = VALUES[Grid::<WIDTH>::level(code, i) & 7];
-                sum_qx += w * x * q;
-                sum_q2 += w * q * q;
+                let levels = Grid::<WIDTH>::levels(*codes, i);
+                let values = isa.look_up_f32(&VALUES, levels);
+                for ((sum_qx, sum_q2), q) in sum_qx.iter_mut().zip(&mut sum_q2).zip(values) {
+                    *sum_qx += w * x * q;
+                    *sum_q2 += w * q * q;
+                }
             }
         }
         (sum_qx, sum_q2)
     }
 
     /// The point for row `row` under a scale, and whether plain rounding had given one.
+    #[inline(always)]
     fn place(
         &self,
+        isa: impl Isa,
         grid: &Grid<WIDTH>,
         levels: i32,
         (scale, inverse): (f32, f32),
@@ -75,7 +86,7 @@ impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
             return (code, true);
         }
         let costs = costs(scale, &VALUES, &self.x[row], &self.row_weights[row]);
-        (grid.nearest(code, &costs), false)
+        (grid.nearest(isa, code, &costs), false)
     }
 
     /// Searches for the group's scale and puts the rows' points into `codes`; `middle` is the scale
@@ -84,26 +95,56 @@ impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
         &self,
         grid: &Grid<WIDTH>,
         search: GridSearch,
-        (middle, largest): (f32, f32),
+        scales: (f32, f32),
         codes: &mut [u16; ROWS],
     ) -> f32 {
+        simd::dispatch(Fit { group: self, grid, search, scales, codes })
+    }
+}
+
+/// [`Group::fit`] as a kernel.
+struct Fit<'a, const ROWS: usize, const WIDTH: usize> {
+    group: &'a Group<ROWS, WIDTH>,
+    grid: &'a Grid<WIDTH>,
+    search: GridSearch,
+    scales: (f32, f32),
+    codes: &'a mut [u16; ROWS],
+}
+
+impl<const ROWS: usize, const WIDTH: usize> Kernel for Fit<'_, ROWS, WIDTH> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self, isa: impl Isa) -> f32 {
+        let Self { group, grid, search, scales: (middle, largest), codes } = self;
         let top_value = (2 * search.levels - 1) as f32;
         let (mut scale, mut best) = (middle, 0.0);
         let mut on_grid = [search.regrid == Regrid::Off; ROWS];
         *codes = [0; ROWS];
-        for trial in -search.tries..=search.tries {
-            let inverse = (top_value + trial as f32 * search.step) / largest;
-            let trial_scale = 1.0 / inverse;
-            let placed: [(u16, bool); ROWS] = std::array::from_fn(|row| {
-                self.place(grid, search.levels, (trial_scale, inverse), row)
-            });
-            let trial_codes = placed.map(|(code, _)| code);
-            let (sum_qx, sum_q2) = self.sums(&trial_codes);
-            if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
-                scale = sum_qx / sum_q2;
-                best = scale * sum_qx;
-                *codes = trial_codes;
-                on_grid = placed.map(|(_, on)| on);
+        for first in (-search.tries..=search.tries).step_by(TRIALS) {
+            let trials = first..(first + TRIALS as i32).min(search.tries + 1);
+            let mut trial_codes = [[0; TRIALS]; ROWS];
+            let mut trial_on_grid = [[false; TRIALS]; ROWS];
+            for (at, trial) in trials.clone().enumerate() {
+                let inverse = (top_value + trial as f32 * search.step) / largest;
+                for row in 0..ROWS {
+                    let scales = (1.0 / inverse, inverse);
+                    let (code, on) = group.place(isa, grid, search.levels, scales, row);
+                    trial_codes[row][at] = u32::from(code);
+                    trial_on_grid[row][at] = on;
+                }
+            }
+            let (sum_qx, sum_q2) = group.sums(isa, &trial_codes);
+            for at in 0..trials.len() {
+                let (sum_qx, sum_q2) = (sum_qx[at], sum_q2[at]);
+                if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
+                    scale = sum_qx / sum_q2;
+                    best = scale * sum_qx;
+                    for row in 0..ROWS {
+                        codes[row] = trial_codes[row][at] as u16;
+                        on_grid[row] = trial_on_grid[row][at];
+                    }
+                }
             }
         }
         if search.regrid == Regrid::All {
@@ -115,9 +156,13 @@ impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
             }
             let under = (scale, 1.0 / scale);
             for row in (0..ROWS).filter(|&row| !on_grid[row]) {
-                codes[row] = self.place(grid, search.levels, under, row).0;
+                codes[row] = group.place(isa, grid, search.levels, under, row).0;
             }
-            let (sum_qx, sum_q2) = self.sums(codes);
+            let mut last = [[0; TRIALS]; ROWS];
+            for (last, &mut code) in last.iter_mut().zip(codes) {
+                last[0] = u32::from(code);
+            }
+            let ([sum_qx, ..], [sum_q2, ..]) = group.sums(isa, &last);
             if sum_q2 > 0.0 {
                 scale = sum_qx / sum_q2;
             }

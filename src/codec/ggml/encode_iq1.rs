@@ -10,6 +10,7 @@ use super::c_arithmetic::{self as c, f16_bits, nearest_int};
 use super::encode_blocks as walk;
 use super::encode_grid::{Grid, costs, iq1};
 use super::encode_grid_fit::scale_level;
+use crate::codec::isa::Scalar;
 
 const LEN: usize = 256;
 
@@ -66,7 +67,9 @@ fn place<const ROWS: usize>(
             return grid.index(code);
         }
         all_on = false;
-        grid.index(grid.nearest(code, &costs(scale, values[row], &x[row], &weights[row])))
+        let costs = costs(scale, values[row], &x[row], &weights[row]);
+        // Once a group at most: not worth a kernel.
+        grid.index(grid.nearest(Scalar, code, &costs))
     });
     (indices, all_on)
 }
