@@ -1,11 +1,11 @@
 /*!
 What the integrity gates cost: `cargo run --release --example bench-integrity [MILLIONS]`.
 
-Makes pairs of large matrices, as of a model of seven billion weights, and of small ones, as of one of a
-hundred million. Makes pairs of models in memory and times, on one thread and in turns, (a) the metrics alone: reading,
-decoding and summing up both sides; (b) the same with the statistics of rows, slices and blocks; (c)
-all that a run does for its integrity gates: (b), the undamaged twins, and the gates' judgement. The
-last column is the ratio of the fastest (c) to the fastest (a).
+Makes pairs of models in memory, of large matrices, as of a model of seven billion weights, and of small
+ones, as of one of a hundred million, and times, on one thread and in turns, (a) the metrics alone:
+reading, decoding and summing up both sides; (b) the same with the statistics of rows, slices and
+blocks; (c) all that a run does for its integrity gates: (b), the undamaged twins, and the gates'
+judgement. The last column is the ratio of the fastest (c) to the fastest (a).
 */
 
 use std::hint::black_box;
@@ -41,6 +41,9 @@ fn main() -> std::process::ExitCode {
             (TensorType::F16, TensorType::Q4_K),
             (TensorType::F16, TensorType::Q8_0),
             (TensorType::F32, TensorType::BF16),
+            (TensorType::F16, TensorType::IQ2_S),
+            (TensorType::F16, TensorType::IQ3_XXS),
+            (TensorType::F16, TensorType::IQ3_S),
         ] {
             let (reference, quantized) = (make(r, matrix, tensors), make(q, matrix, tensors));
             let [sums, rows, twins, all] = time(&reference, &quantized, matrix);

@@ -1,5 +1,5 @@
 /*!
-Every decoder gives the same bits with every instruction set that this processor has.
+Every codec gives the same bits with every instruction set that this processor has.
 */
 
 use proptest::collection::vec;
@@ -68,6 +68,46 @@ fn every_f16_and_bf16_widens_alike() {
         for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
             let values: Vec<u32> = decode(row, level, &all).into_iter().map(f32::to_bits).collect();
             assert!(values == expected, "{name} at {level}");
+        }
+    }
+}
+
+/// Values of all sizes, with runs of zeros and outliers, which searching encoders treat apart.
+fn value() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        8 => -1.0f32..1.0,
+        1 => Just(0.0),
+        1 => -30.0f32..30.0,
+        1 => -1e-20f32..1e-20,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn encoders_agree_at_all_levels(
+        values in vec(value(), 512),
+        importance in vec(1e-3f32..10.0, 512),
+    ) {
+        for row in TYPES {
+            let encode = |level| {
+                let mut plain = vec![0; values.len() / row.block_len * row.block_bytes];
+                let mut weighted = plain.clone();
+                with_level(level, || {
+                    if let Some(encode) = row.encode_chunk {
+                        encode(&values, &mut plain);
+                    }
+                    if let Some(encode) = row.encode_weighted {
+                        encode(&values, &importance, &mut weighted);
+                    }
+                });
+                (plain, weighted)
+            };
+            let expected = encode(Level::Scalar);
+            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                prop_assert!(encode(level) == expected, "{} at {}", row.name, level);
+            }
         }
     }
 }

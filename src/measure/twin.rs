@@ -27,7 +27,7 @@ const LEAST_SAMPLE: u64 = 2 * 1024;
 
 /// A larger part of a tensor than one in so many is not quantized again: the whole tensor is read and
 /// summed up in the time that a quantizer takes for so much of it.
-const SHARE: u64 = 128;
+const SHARE: u64 = 256;
 
 /// Elements of the sample of a type whose quantizer searches, a hundred times as slow.
 const SEARCHED: u64 = 8 * 1024;
@@ -35,9 +35,9 @@ const SEARCHED: u64 = 8 * 1024;
 /// That sample is taken in so many parts, each spread over the tensor, until it says enough.
 const PARTS: u64 = 8;
 
-/// It does when neither its SQNR nor that of the whole tensor is so many dB below its twin's: half of
-/// what the gate allows.
-const SETTLED: f64 = 0.75;
+/// It does when neither its SQNR nor that of the whole tensor is so many dB below its twin's: two thirds
+/// of what the gate allows.
+const SETTLED: f64 = 1.0;
 
 /// Elements of the sample of a tensor.
 fn sample_len(numel: u64, grid: &Grid) -> u64 {
@@ -45,11 +45,11 @@ fn sample_len(numel: u64, grid: &Grid) -> u64 {
 }
 
 /// How far a row or piece may be from what the sample leads to expect, as a ratio of Σe², before a
-/// type whose quantizer searches is asked for its twin: 1 dB.
-const ORDINARY: f64 = 1.25;
+/// type whose quantizer searches is asked for its twin: 1.5 dB, with which the gates pass it.
+const ORDINARY: f64 = 1.4;
 
-/// The same as a distance of the gains.
-const ORDINARY_GAIN: f64 = 0.02;
+/// The same as a distance of the gains, of which the gates allow 0.05.
+const ORDINARY_GAIN: f64 = 0.04;
 
 /// Elements of a row beyond which only its first part is looked at.
 const LONGEST: u64 = 64 * 1024;
