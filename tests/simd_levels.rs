@@ -93,8 +93,11 @@ proptest! {
         for row in TYPES {
             let encode = |level| {
                 let mut plain = vec![0; values.len() / row.block_len * row.block_bytes];
-                let mut weighted = plain.clone();
+                let (mut reference, mut weighted) = (plain.clone(), plain.clone());
                 with_level(level, || {
+                    if let Some(encode) = row.encode {
+                        encode(&values, &mut reference);
+                    }
                     if let Some(encode) = row.encode_chunk {
                         encode(&values, &mut plain);
                     }
@@ -102,7 +105,7 @@ proptest! {
                         encode(&values, &importance, &mut weighted);
                     }
                 });
-                (plain, weighted)
+                (reference, plain, weighted)
             };
             let expected = encode(Level::Scalar);
             for level in Level::ALL.into_iter().filter(|level| level.is_available()) {

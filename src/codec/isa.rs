@@ -210,15 +210,7 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     fn look_up_f32(self, table: &[f32; 8], indices: [u32; 8]) -> [f32; 8] {
-        // SAFETY: the token is proof of AVX2 too; loads and the store stay inside the arrays.
-        unsafe {
-            let mut values = [0.0; 8];
-            let table = x86::_mm256_loadu_ps(table.as_ptr());
-            let indices = x86::_mm256_loadu_si256(indices.as_ptr().cast());
-            let picked = x86::_mm256_permutevar8x32_ps(table, indices);
-            x86::_mm256_storeu_ps(values.as_mut_ptr(), picked);
-            values
-        }
+        self.0.look_up_f32(table, indices)
     }
 
     #[inline(always)]

@@ -341,14 +341,14 @@ impl Sides<'_> {
             let is_ordinary = actual.ee <= ORDINARY * expected.ee
                 && (actual.gain() / expected.gain() - 1.0).abs() <= ORDINARY_GAIN
                 && actual.ee <= loudest * actual.n as f64;
-            let twin = if is_ordinary {
-                RunSums::default()
+            let own = if is_ordinary {
+                None
             } else {
                 let Some(values) = grid.quantize(r) else { return Ok(None) };
-                RunSums::of(r, &values)
+                Some(RunSums::of(r, &values))
             };
-            whole.add(&Both { actual, twin: if is_ordinary { expected } else { twin } });
-            pieces.push(Both { actual, twin });
+            whole.add(&Both { actual, twin: own.unwrap_or(expected) });
+            pieces.push(Both { actual, twin: own.unwrap_or_default() });
         }
         Ok(Some((whole, pieces)))
     }

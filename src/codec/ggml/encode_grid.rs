@@ -112,7 +112,7 @@ impl<const WIDTH: usize> Grid<WIDTH> {
     /// The level of element `i`.
     #[inline(always)]
     pub fn level(code: u16, i: usize) -> usize {
-        usize::from(code) >> (Self::BITS * i) & ((1 << Self::BITS) - 1)
+        usize::from(code) >> (Self::BITS * i) & Self::LEVEL as usize
     }
 
     /// The levels of element `i` of eight codes.

@@ -68,7 +68,7 @@ fn place<const ROWS: usize>(
         }
         all_on = false;
         let costs = costs(scale, values[row], &x[row], &weights[row]);
-        // Once a group at most: not worth a kernel.
+        // Once a row, after the search: not worth a kernel.
         grid.index(grid.nearest(Scalar, code, &costs))
     });
     (indices, all_on)
