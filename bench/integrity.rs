@@ -13,10 +13,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use half::{bf16, f16};
-use qualm::codec::TensorType;
+use qualm::codec::{TensorType, simd};
 use qualm::gate::{Suspect, check_integrity};
 use qualm::measure::{Measured, Pairing, Policy, Progress, measure, pair_up, twin};
-use qualm::metrics::{Kernel, Sheet, Values};
+use qualm::metrics::{Sheet, Values, sum_rows};
 use qualm::model::{self, Model, Storage, Tensor};
 
 /// Rows and columns of the matrices: of large models, and of small ones.
@@ -98,7 +98,7 @@ fn clock() -> f64 {
 fn sums_alone(reference: &Model, quantized: &Model, matrix: [u64; 2]) {
     const CHUNK: u64 = 64 * 1024;
     const RUN: usize = 4096;
-    let kernel = Kernel::chosen();
+    let level = simd::current();
     let (mut r_bytes, mut q_bytes) = (Vec::new(), Vec::new());
     let (mut r_values, mut q_values) = (vec![0f32; RUN], vec![0f32; RUN]);
     let mut sheet = Sheet::default();
@@ -114,7 +114,7 @@ fn sums_alone(reference: &Model, quantized: &Model, matrix: [u64; 2]) {
                 let run = from..(from + RUN).min(len);
                 let r = values(r_row, &r_bytes, run.clone(), &mut r_values);
                 let q = values(q_row, &q_bytes, run, &mut q_values);
-                kernel.sum_rows(r, q, matrix[1] as usize, &mut sheet);
+                sum_rows(level, r, q, matrix[1] as usize, &mut sheet);
                 black_box(&sheet);
             }
             start = end;

@@ -12,10 +12,10 @@ use std::env;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use qualm::codec::simd::{Level, with_level};
+use qualm::codec::simd::{self, Level, with_level};
 use qualm::codec::types::{DecodeFn, TensorType};
 use qualm::codec::{TYPES, TypeInfo};
-use qualm::metrics::{Kernel, Layout, Part, Sheet, Values};
+use qualm::metrics::{Layout, Part, Sheet, Values, sum_rows};
 
 /// Elements decoded by one call.
 const RUN: usize = 4096;
@@ -97,13 +97,13 @@ fn summing_speed(row: &TypeInfo, decode: DecodeFn, blocks: &[u8], halves: &[u8])
     let halves: Vec<&[u8]> = halves.chunks_exact(PORTION * 2).collect();
     let layout = Layout { row_len: ROW as u64, slice_len: 0 };
     let mut values = Run([0.0; RUN]);
-    let (kernel, mut sheet) = (Kernel::chosen(), Sheet::default());
+    let (level, mut sheet) = (simd::current(), Sheet::default());
     best_speed(|portion| {
         let mut part = Part::new(layout, &(0..PORTION as u64));
         let blocks = portions[portion].chunks_exact(run);
         for (blocks, halves) in blocks.zip(halves[portion].chunks_exact(RUN * 2)) {
             decode(black_box(blocks), &mut values.0);
-            kernel.sum_rows(Values::F16(halves), Values::Decoded(&values.0), ROW, &mut sheet);
+            sum_rows(level, Values::F16(halves), Values::Decoded(&values.0), ROW, &mut sheet);
             part.take(&mut sheet, RUN as u64);
         }
         black_box(part.finish());

@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use half::{bf16, f16};
-use qualm::metrics::{Kernel, Layout, Part, Sheet, Values};
+use qualm::codec::simd::Level;
+use qualm::metrics::{Layout, Part, Sheet, Values, sum_rows};
 
 /// Elements of a side.
 const LEN: usize = 65536;
@@ -40,16 +41,16 @@ fn main() {
     ];
     println!(
         "{:<12}{:<10}{:>8}{:>14}{:>14}",
-        "pair", "kernel", "row", "sums Gelem/s", "with locals"
+        "pair", "level", "row", "sums Gelem/s", "with locals"
     );
     for (name, r, q) in pairs {
-        for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_supported()) {
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
             for row_len in [64, 384, 4096] {
                 let (sums, locals) =
-                    (speed(kernel, r, q, row_len, false), speed(kernel, r, q, row_len, true));
+                    (speed(level, r, q, row_len, false), speed(level, r, q, row_len, true));
                 println!(
                     "{name:<12}{:<10}{row_len:>8}{sums:>14.2}{locals:>14.2}",
-                    format!("{kernel:?}")
+                    level.name()
                 );
             }
         }
@@ -66,7 +67,7 @@ fn aligned(bytes: &[u8]) -> &'static [u8] {
 }
 
 /// Best of many, in Gelem/s.
-fn speed(kernel: Kernel, r: Values, q: Values, row_len: usize, locals: bool) -> f64 {
+fn speed(level: Level, r: Values, q: Values, row_len: usize, locals: bool) -> f64 {
     let layout = Layout { row_len: row_len as u64, slice_len: 0 };
     let run = RUN / row_len * row_len;
     let mut sheet = Sheet::default();
@@ -79,7 +80,7 @@ fn speed(kernel: Kernel, r: Values, q: Values, row_len: usize, locals: bool) -> 
         for start in (0..end).step_by(run) {
             let range = start..(start + run).min(end);
             let len = range.len() as u64;
-            kernel.sum_rows(r.slice(range.clone()), q.slice(range), row_len, &mut sheet);
+            sum_rows(level, r.slice(range.clone()), q.slice(range), row_len, &mut sheet);
             if locals {
                 part.take(&mut sheet, len);
             }

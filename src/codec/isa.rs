@@ -4,6 +4,8 @@ its own in plain loops over arrays. The provided methods are the scalar definiti
 set overrides what it has an instruction for.
 */
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::{aarch64 as arm, asm};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64 as x86;
 
@@ -249,6 +251,93 @@ impl Isa for Avx512 {
     }
 }
 
+/// aarch64, whose base instruction set NEON is part of.
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy, Debug)]
+pub struct Neon;
+
+#[cfg(target_arch = "aarch64")]
+impl Isa for Neon {
+    #[inline(always)]
+    fn f16(self, bits: u16) -> f32 {
+        let value: f32;
+        // SAFETY: registers alone, of the base instruction set; the intrinsic's type is not stable.
+        unsafe {
+            asm!("fcvt {0:s}, {0:h}", inout(vreg) f32::from_bits(u32::from(bits)) => value,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        value
+    }
+
+    #[inline(always)]
+    fn f16s(self, bits: [u16; 16]) -> [f32; 16] {
+        let mut values = [0.0; 16];
+        // SAFETY: NEON is part of the base instruction set; loads and stores stay inside the arrays.
+        unsafe {
+            for eighth in 0..2 {
+                let halves = arm::vld1q_u16(bits.as_ptr().add(8 * eighth));
+                let (low, high): (arm::float32x4_t, arm::float32x4_t);
+                asm!("fcvtl {0:v}.4s, {2:v}.4h", "fcvtl2 {1:v}.4s, {2:v}.8h",
+                    out(vreg) low, out(vreg) high, in(vreg) halves,
+                    options(pure, nomem, nostack, preserves_flags));
+                arm::vst1q_f32(values.as_mut_ptr().add(8 * eighth), low);
+                arm::vst1q_f32(values.as_mut_ptr().add(8 * eighth + 4), high);
+            }
+        }
+        values
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[i8; 16], codes: [u8; 32]) -> [i8; 32] {
+        let mut found = [0; 32];
+        // SAFETY: NEON is part of the base instruction set; loads and stores stay inside the arrays.
+        unsafe {
+            let (table, fifteen) = (arm::vld1q_s8(table.as_ptr()), arm::vdupq_n_u8(15));
+            for half in 0..2 {
+                let codes = arm::vandq_u8(arm::vld1q_u8(codes.as_ptr().add(16 * half)), fifteen);
+                arm::vst1q_s8(found.as_mut_ptr().add(16 * half), arm::vqtbl1q_s8(table, codes));
+            }
+        }
+        found
+    }
+
+    #[inline(always)]
+    fn look_up_f32(self, table: &[f32; 8], indices: [u32; 8]) -> [f32; 8] {
+        let mut values = [0.0f32; 8];
+        // SAFETY: NEON is part of the base instruction set; loads and stores stay inside the arrays.
+        unsafe {
+            let bytes: *const u8 = table.as_ptr().cast();
+            let table = arm::uint8x16x2_t(arm::vld1q_u8(bytes), arm::vld1q_u8(bytes.add(16)));
+            for half in 0..2 {
+                let indices = arm::vld1q_u32(indices.as_ptr().add(4 * half));
+                let index = arm::vandq_u32(indices, arm::vdupq_n_u32(7));
+                // The four bytes of element i are 4i to 4i + 3.
+                let first = arm::vmulq_u32(index, arm::vdupq_n_u32(0x0404_0404));
+                let places = arm::vaddq_u32(first, arm::vdupq_n_u32(0x0302_0100));
+                let picked = arm::vqtbl2q_u8(table, arm::vreinterpretq_u8_u32(places));
+                arm::vst1q_u8(values.as_mut_ptr().add(4 * half).cast(), picked);
+            }
+        }
+        values
+    }
+
+    #[inline(always)]
+    fn bit_masks(self, bits: [u8; 4]) -> [u8; 32] {
+        let mut masks = [0; 32];
+        // SAFETY: NEON is part of the base instruction set; the stores stay inside the array.
+        unsafe {
+            let bit = arm::vcreate_u8(0x8040_2010_0804_0201);
+            let bit = arm::vcombine_u8(bit, bit);
+            for half in 0..2 {
+                let [low, high] = [bits[2 * half], bits[2 * half + 1]].map(|byte| arm::vdup_n_u8(byte));
+                let set = arm::vtstq_u8(arm::vcombine_u8(low, high), bit);
+                arm::vst1q_u8(masks.as_mut_ptr().add(16 * half), set);
+            }
+        }
+        masks
+    }
+}
+
 /// Widens an f16 with integer operations and one exact difference.
 #[inline(always)]
 fn widen_f16(bits: u16) -> f32 {
@@ -273,6 +362,8 @@ mod tests {
         for bits in 0..=u16::MAX {
             let expected = half::f16::from_bits(bits).to_f32();
             assert_eq!(Scalar.f16(bits).to_bits(), expected.to_bits(), "{bits:#06x}");
+            #[cfg(target_arch = "aarch64")]
+            assert_eq!(Neon.f16(bits).to_bits(), expected.to_bits(), "{bits:#06x}");
         }
     }
 }

@@ -7,8 +7,8 @@ sums are the same IEEE operations in the same order (a multiplication is fused w
 where the scalar definition says so, and nowhere else), and `scalar` is the definition that tests
 compare every other level with. The kernels of the metrics are chosen here as well.
 
-On aarch64 the scalar kernels already are NEON code: there it is part of the base instruction set
-and the compiler vectorizes them for it.
+On aarch64 the scalar kernels are vectorized by the compiler, for NEON, which is part of the base
+instruction set there; level `neon` adds the instructions that it does not find.
 */
 
 use std::cell::Cell;
@@ -19,16 +19,20 @@ use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Avx2, Avx512};
+#[cfg(target_arch = "aarch64")]
+use super::isa::Neon;
 use super::isa::{Isa, Scalar};
 
-/// The environment variable that overrides the choice: `scalar`, `avx2` or `avx512`.
+/// The environment variable that overrides the choice: `scalar`, `neon`, `avx2` or `avx512`.
 pub const VARIABLE: &str = "QUALM_SIMD";
 
 /// A set of instructions that kernels are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// What every processor of the architecture has.
     Scalar,
+    /// aarch64, where NEON is part of the base instruction set.
+    Neon,
     /// x86-64 with AVX2, FMA, F16C, BMI1, BMI2 and POPCNT.
     Avx2,
     /// The same and AVX-512 F, BW, DQ and VL.
@@ -39,7 +43,7 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LevelError {
     /// The value names no level.
-    #[error("{VARIABLE}={0:?} is not an instruction set: use scalar, avx2 or avx512, or unset it")]
+    #[error("{VARIABLE}={0:?} is not an instruction set: use scalar, neon, avx2 or avx512, or unset it")]
     Unknown(String),
     /// The processor lacks the instructions.
     #[error("{VARIABLE}={0}: this processor does not have it; its best is {best}", best = Level::best())]
@@ -47,13 +51,14 @@ pub enum LevelError {
 }
 
 impl Level {
-    /// Every level, the widest last.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    /// Every level of every architecture; of those that a processor has, the best last.
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512];
 
     /// Name as `QUALM_SIMD` spells it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }
@@ -61,10 +66,15 @@ impl Level {
 
     /// Whether this processor has it.
     pub fn is_available(self) -> bool {
-        self <= Self::best()
+        match self {
+            Self::Scalar => true,
+            Self::Neon => cfg!(target_arch = "aarch64"),
+            Self::Avx2 => matches!(Self::best(), Self::Avx2 | Self::Avx512),
+            Self::Avx512 => Self::best() == Self::Avx512,
+        }
     }
 
-    /// The widest level that this processor has.
+    /// The best level that this processor has.
     pub fn best() -> Self {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(detect)
@@ -104,7 +114,12 @@ fn detect() -> Level {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Level {
+    Level::Neon
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detect() -> Level {
     Level::Scalar
 }
@@ -146,7 +161,7 @@ pub fn with_level<T>(level: Level, work: impl FnOnce() -> T) -> T {
 }
 
 /// The level for the next kernel on this thread; always an available one.
-pub(crate) fn current() -> Level {
+pub fn current() -> Level {
     FORCED.get().unwrap_or_else(|| level().unwrap_or_else(|_| Level::best()))
 }
 
@@ -168,6 +183,8 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Level::Avx2 => unsafe { run_avx2(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => kernel.run(Neon),
         _ => kernel.run(Scalar),
     }
 }

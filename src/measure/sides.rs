@@ -6,8 +6,9 @@ and summed up or compared at once.
 use std::ops::Range;
 
 use super::fold::Outcome;
+use crate::codec::simd::Level;
 use crate::codec::{Class, TensorType, TypeInfo};
-use crate::metrics::{Kernel, Layout, PIECE, Part, Sheet, Values};
+use crate::metrics::{Layout, PIECE, Part, Sheet, Values, sum_rows};
 use crate::model::{ReadError, Scratch, SourceFile, Storage, Tensor};
 
 /// Most elements that are decoded at a time: two sides of f32 in a first-level cache.
@@ -48,7 +49,7 @@ impl Sides<'_> {
         &self,
         range: &Range<u64>,
         layout: Layout,
-        kernel: Kernel,
+        level: Level,
         buffers: &mut Buffers,
     ) -> Result<Outcome, String> {
         let Buffers { scratch, reference, quantized, sheet } = buffers;
@@ -65,7 +66,7 @@ impl Sides<'_> {
             let len = run.len();
             let r = r_source.values(run.clone(), r_values);
             let q = q_source.values(run, q_values);
-            kernel.sum_rows(r, q, layout.row_len as usize, sheet);
+            sum_rows(level, r, q, layout.row_len as usize, sheet);
             if part.take(sheet, len as u64) {
                 for (index, (r, q)) in (at..).zip(r.iter().zip(q.iter())) {
                     part.nonfinite(index, !r.is_finite(), !q.is_finite());

@@ -15,7 +15,8 @@ use super::plan::{self, Chunk, Cursor, Extent};
 use super::sides::{Buffers, Sides};
 use super::{Matched, Pairing};
 use crate::codec::Class;
-use crate::metrics::{Kernel, Locals, Moments};
+use crate::codec::simd::{self, Level};
+use crate::metrics::{Locals, Moments};
 use crate::model::{Model, Tensor};
 
 /// What the pass found out about one matched tensor.
@@ -73,7 +74,7 @@ pub fn measure(
         quantized,
         matched: &pairing.matched,
         extents: &extents,
-        kernel: Kernel::chosen(),
+        level: simd::current(),
         cursor: Mutex::new(Cursor::new(&extents)),
         fold: Mutex::new(Fold::new(&extents)),
         folded: Condvar::new(),
@@ -97,7 +98,7 @@ struct Pass<'a> {
     quantized: &'a Model,
     matched: &'a [Matched],
     extents: &'a [Extent],
-    kernel: Kernel,
+    level: Level,
     cursor: Mutex<Cursor<'a>>,
     fold: Mutex<Fold<'a>>,
     folded: Condvar,
@@ -145,7 +146,7 @@ impl Pass<'_> {
         let outcome = if sides.reference.0.class() == Class::Exact {
             sides.compare(&chunk.range, buffers)
         } else {
-            sides.sum(&chunk.range, self.extents[chunk.job].layout, self.kernel, buffers)
+            sides.sum(&chunk.range, self.extents[chunk.job].layout, self.level, buffers)
         };
         let share = |tensor: &Tensor| {
             (chunk.range.end - chunk.range.start) as f64 / tensor.numel().max(1) as f64

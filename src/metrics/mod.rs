@@ -8,7 +8,7 @@ mod metric;
 mod moments;
 mod values;
 
-pub use kernels::{Kernel, Sheet, Values};
+pub use kernels::{Sheet, Values, sum_rows};
 pub use locals::{Block, Blocks, Group, Groups, Layout, Locals, OneSided, Part, Tally};
 pub use metric::{Direction, Metric};
 pub use moments::{LANES, Moments, PIECE, Sums, Total, piece, piece_sums, two_sum};

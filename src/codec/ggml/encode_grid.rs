@@ -115,16 +115,36 @@ impl<const WIDTH: usize> Grid<WIDTH> {
         usize::from(code) >> (Self::BITS * i) & Self::LEVEL as usize
     }
 
-    /// The levels of element `i` of eight codes.
+    /// The levels of element `i` of eight codes, to look up by: in their lower three bits, of which
+    /// the third is another element's if a level has two. Tables for it are [repeated](Self::repeat).
     #[inline(always)]
     pub fn levels(codes: [u32; 8], i: usize) -> [u32; 8] {
-        codes.map(|code| code >> (Self::BITS * i) & Self::LEVEL)
+        codes.map(|code| code >> (Self::BITS * i))
+    }
+
+    /// A table of the levels, so that a third bit does not matter where a level has two.
+    #[inline(always)]
+    pub const fn repeat(table: [f32; 8]) -> [f32; 8] {
+        let [a, b, c, d, ..] = table;
+        if WIDTH == 8 { [a, b, c, d, a, b, c, d] } else { table }
     }
 
     /// The code of `WIDTH` levels.
     #[inline(always)]
     pub fn code(levels: [u8; WIDTH]) -> u16 {
         levels.iter().rev().fold(0, |code, &level| code << Self::BITS | u16::from(level))
+    }
+
+    /// Eight codes, of which `level(i)` are the levels of element `i`.
+    #[inline(always)]
+    pub fn codes(level: impl Fn(usize) -> [u32; 8]) -> [u32; 8] {
+        let mut codes = [0; 8];
+        for i in 0..WIDTH {
+            for (code, level) in codes.iter_mut().zip(level(i)) {
+                *code |= level << (Self::BITS * i);
+            }
+        }
+        codes
     }
 
     /// The code of the point with this index.
@@ -185,11 +205,15 @@ impl<const WIDTH: usize> Grid<WIDTH> {
                 least[lane] = if other < least[lane] { other } else { least[lane] };
             }
         }
-        let mut first = u32::MAX;
-        for (sum, at) in smallest.into_iter().zip(found) {
-            first = first.min(if sum == least[0] { at } else { u32::MAX });
+        let mut first: [u32; LANES] = std::array::from_fn(|lane| {
+            if smallest[lane] == least[0] { found[lane] } else { u32::MAX }
+        });
+        for half in [4, 2, 1] {
+            for lane in 0..half {
+                first[lane] = first[lane].min(first[lane + half]);
+            }
         }
-        neighbours.get(first as usize).copied().unwrap_or(0)
+        neighbours.get(first[0] as usize).copied().unwrap_or(0)
     }
 }
 
@@ -207,6 +231,7 @@ pub(super) fn costs<const WIDTH: usize, const LEVELS: usize>(
             let difference = scale * value - x;
             *cost = w * difference * difference;
         }
+        *costs = Grid::<WIDTH>::repeat(*costs);
     }
     costs
 }

@@ -10,9 +10,6 @@ use super::encode_grid::{Grid, costs};
 use crate::codec::isa::Isa;
 use crate::codec::simd::{self, Kernel};
 
-/// The magnitudes of the levels: 2 l + 1.
-const VALUES: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
-
 /// Trials that are summed up side by side.
 const TRIALS: usize = 8;
 
@@ -51,6 +48,9 @@ pub(super) struct Group<const ROWS: usize, const WIDTH: usize> {
 }
 
 impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
+    /// The magnitudes of the levels: 2 l + 1.
+    const VALUES: [f32; 8] = Grid::<WIDTH>::repeat([1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0]);
+
     /// The weighted sums of value * x and value^2 for the rows' codes, of several trials side by side.
     #[inline(always)]
     fn sums(&self, isa: impl Isa, codes: &[[u32; TRIALS]; ROWS]) -> ([f32; TRIALS], [f32; TRIALS]) {
@@ -58,7 +58,7 @@ impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
         for ((x, weights), codes) in self.x.iter().zip(&self.weights).zip(codes) {
             for (i, (x, w)) in x.iter().zip(weights).enumerate() {
                 let levels = Grid::<WIDTH>::levels(*codes, i);
-                let values = isa.look_up_f32(&VALUES, levels);
+                let values = isa.look_up_f32(&Self::VALUES, levels);
                 for ((sum_qx, sum_q2), q) in sum_qx.iter_mut().zip(&mut sum_q2).zip(values) {
                     *sum_qx += w * x * q;
                     *sum_q2 += w * q * q;
@@ -68,24 +68,32 @@ impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
         (sum_qx, sum_q2)
     }
 
-    /// The point for row `row` under a scale, and whether plain rounding had given one.
+    /// Row `row` rounded under several scales, given as their inverses.
+    #[inline(always)]
+    fn round(&self, row: usize, levels: i32, inverses: &[f32; TRIALS]) -> [u32; TRIALS] {
+        Grid::<WIDTH>::codes(|i| {
+            inverses.map(|inverse| {
+                let level = nearest_int(0.5 * (inverse * self.x[row][i] - 1.0));
+                level.min(levels - 1).max(0) as u32
+            })
+        })
+    }
+
+    /// The point for row `row` under a scale, and whether its rounded `code` is one.
     #[inline(always)]
     fn place(
         &self,
         isa: impl Isa,
         grid: &Grid<WIDTH>,
-        levels: i32,
-        (scale, inverse): (f32, f32),
+        code: u32,
+        scale: f32,
         row: usize,
     ) -> (u16, bool) {
-        let code = Grid::<WIDTH>::code(self.x[row].map(|x| {
-            let level = nearest_int(0.5 * (inverse * x - 1.0));
-            level.min(levels - 1).max(0) as u8
-        }));
+        let code = code as u16;
         if grid.contains(code) {
             return (code, true);
         }
-        let costs = costs(scale, &VALUES, &self.x[row], &self.row_weights[row]);
+        let costs = costs(scale, &Self::VALUES, &self.x[row], &self.row_weights[row]);
         (grid.nearest(isa, code, &costs), false)
     }
 
@@ -125,11 +133,14 @@ impl<const ROWS: usize, const WIDTH: usize> Kernel for Fit<'_, ROWS, WIDTH> {
             let trials = first..(first + TRIALS as i32).min(search.tries + 1);
             let mut trial_codes = [[0; TRIALS]; ROWS];
             let mut trial_on_grid = [[false; TRIALS]; ROWS];
-            for (at, trial) in trials.clone().enumerate() {
-                let inverse = (top_value + trial as f32 * search.step) / largest;
-                for row in 0..ROWS {
-                    let scales = (1.0 / inverse, inverse);
-                    let (code, on) = group.place(isa, grid, search.levels, scales, row);
+            let inverses: [f32; TRIALS] = std::array::from_fn(|at| {
+                (top_value + (first + at as i32) as f32 * search.step) / largest
+            });
+            for row in 0..ROWS {
+                let rounded = group.round(row, search.levels, &inverses);
+                for at in 0..trials.len() {
+                    let scale = 1.0 / inverses[at];
+                    let (code, on) = group.place(isa, grid, rounded[at], scale, row);
                     trial_codes[row][at] = u32::from(code);
                     trial_on_grid[row][at] = on;
                 }
@@ -154,9 +165,10 @@ impl<const ROWS: usize, const WIDTH: usize> Kernel for Fit<'_, ROWS, WIDTH> {
             if search.regrid != Regrid::Off {
                 on_grid = [false; ROWS];
             }
-            let under = (scale, 1.0 / scale);
+            let inverses = [1.0 / scale; TRIALS];
             for row in (0..ROWS).filter(|&row| !on_grid[row]) {
-                codes[row] = group.place(isa, grid, search.levels, under, row).0;
+                let [rounded, ..] = group.round(row, search.levels, &inverses);
+                codes[row] = group.place(isa, grid, rounded, scale, row).0;
             }
             let mut last = [[0; TRIALS]; ROWS];
             for (last, &mut code) in last.iter_mut().zip(codes) {

@@ -92,7 +92,7 @@ unsafe fn widen(halves: __m256i) -> [__m512d; 2] {
     }
 }
 
-/// Sums up rows; see [`super::Kernel::sum_rows`].
+/// Sums up rows; see [`super::sum_rows`].
 ///
 /// # Safety
 ///

@@ -9,14 +9,18 @@ Sums of pieces, fast: one kernel an instruction set, straight from stored floats
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod quarters;
 
 use std::ops::Range;
 
 use half::{bf16, f16};
 
 use super::{PIECE, Sums, Total};
-use crate::codec::simd::{self, Level};
+use crate::codec::simd::Level;
 
 /// A run of values as a kernel takes them.
 #[derive(Clone, Copy, Debug)]
@@ -74,74 +78,37 @@ impl<'a> Values<'a> {
     }
 }
 
-/// An instruction set that has a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernel {
-    /// What every processor has; NEON on aarch64.
-    Scalar,
-    /// 256-bit vectors with FMA and F16C.
-    Avx2,
-    /// 512-bit vectors (F, BW, DQ, VL).
-    Avx512,
-}
-
-impl Kernel {
-    /// Every kernel, slowest first.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
-
-    /// True if this machine can run it.
-    pub fn is_supported(self) -> bool {
-        match self {
-            Self::Scalar => true,
-            Self::Avx2 => Level::Avx2.is_available(),
-            Self::Avx512 => Level::Avx512.is_available(),
+/// Sums up a run of values with the kernel of an instruction set: rows of `row_len` values that begin
+/// with the first one, the last of which may be shorter. The first row goes on from `sheet.row`.
+///
+/// Takes as many values as the shorter side has. Without the instruction set, and where the machine
+/// lacks it, the portable kernel runs.
+pub fn sum_rows(level: Level, r: Values, q: Values, row_len: usize, sheet: &mut Sheet) {
+    let len = r.len().min(q.len());
+    let row_len = row_len.max(1);
+    sheet.pieces.clear();
+    sheet.rows.clear();
+    let rows = len.div_ceil(row_len);
+    let pieces = len / row_len * row_len.div_ceil(PIECE) + (len % row_len).div_ceil(PIECE);
+    sheet.rows.reserve(rows);
+    sheet.pieces.reserve(pieces);
+    // SAFETY: the instruction set is there, both sides hold `len` values, and there is room for `rows`
+    // and `pieces`.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if level.is_available() => avx512::sum_rows(r, q, len, row_len, sheet),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if level.is_available() => avx2::sum_rows(r, q, len, row_len, sheet),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon if level.is_available() => neon::sum_rows(r, q, len, row_len, sheet),
+            _ => return portable::sum_rows(r, q, len, row_len, sheet),
         }
     }
-
-    /// The one that `QUALM_SIMD` asks for, else the fastest one that this machine can run.
-    pub fn chosen() -> Self {
-        match simd::current() {
-            Level::Scalar => Self::Scalar,
-            Level::Avx2 => Self::Avx2,
-            Level::Avx512 => Self::Avx512,
-        }
-    }
-
-    /// Sums up a run of values: rows of `row_len` values that begin with the first one, the last of
-    /// which may be shorter. The first row goes on from `sheet.row`.
-    ///
-    /// Takes as many values as the shorter side has.
-    pub fn sum_rows(self, r: Values, q: Values, row_len: usize, sheet: &mut Sheet) {
-        let len = r.len().min(q.len());
-        let row_len = row_len.max(1);
-        sheet.pieces.clear();
-        sheet.rows.clear();
-        let rows = len.div_ceil(row_len);
-        let pieces = len / row_len * row_len.div_ceil(PIECE) + (len % row_len).div_ceil(PIECE);
-        sheet.rows.reserve(rows);
-        sheet.pieces.reserve(pieces);
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if self.is_supported() => {
-                // SAFETY: the instruction set is there, both sides hold `len` values, and there is
-                // room for `rows` and `pieces`, all of which the kernel writes.
-                unsafe {
-                    avx512::sum_rows(r, q, len, row_len, sheet);
-                    sheet.rows.set_len(rows);
-                    sheet.pieces.set_len(pieces);
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 if self.is_supported() => {
-                // SAFETY: as above.
-                unsafe {
-                    avx2::sum_rows(r, q, len, row_len, sheet);
-                    sheet.rows.set_len(rows);
-                    sheet.pieces.set_len(pieces);
-                }
-            }
-            _ => portable::sum_rows(r, q, len, row_len, sheet),
-        }
+    // SAFETY: these kernels have written all of them.
+    unsafe {
+        sheet.rows.set_len(rows);
+        sheet.pieces.set_len(pieces);
     }
 }
 
@@ -207,13 +174,13 @@ mod tests {
     }
 
     /// Bits of everything a kernel gives, or the definition; every NaN is the same NaN.
-    fn bits(kernel: Option<Kernel>, r: Values, q: Values, row_len: usize) -> (Vec<u64>, u64) {
+    fn bits(level: Option<Level>, r: Values, q: Values, row_len: usize) -> (Vec<u64>, u64) {
         let bits = |x: f64| if x.is_nan() { u64::MAX } else { x.to_bits() };
         let mut sheet = Sheet { row: Sums([0.5; 8]), ..Sheet::default() };
         // Twice, so that the total does not begin with zero.
         for _ in 0..2 {
-            if let Some(kernel) = kernel {
-                kernel.sum_rows(r, q, row_len, &mut sheet);
+            if let Some(level) = level {
+                sum_rows(level, r, q, row_len, &mut sheet);
             } else {
                 sheet.pieces.clear();
                 sheet.rows.clear();
@@ -246,8 +213,8 @@ mod tests {
             for r in sides(&r, &stored_r) {
                 for q in sides(&q, &stored_q) {
                     let expected = bits(None, r, q, row_len);
-                    for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_supported()) {
-                        prop_assert_eq!(&bits(Some(kernel), r, q, row_len), &expected, "{:?}", kernel);
+                    for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                        prop_assert_eq!(&bits(Some(level), r, q, row_len), &expected, "{:?}", level);
                     }
                 }
             }
@@ -262,12 +229,12 @@ mod tests {
             (300, vec![256.0, 44.0, 256.0, 44.0, 256.0, 44.0, 100.0]),
             (500, vec![256.0, 244.0, 256.0, 244.0]),
         ] {
-            for kernel in Kernel::ALL {
+            for level in Level::ALL {
                 let mut sheet = Sheet::default();
                 let ones = Values::Decoded(&ones);
-                kernel.sum_rows(ones, ones, row_len, &mut sheet);
+                sum_rows(level, ones, ones, row_len, &mut sheet);
                 let counts: Vec<f64> = sheet.pieces.iter().map(Sums::rq).collect();
-                assert_eq!(counts, expected, "{kernel:?}, rows of {row_len}");
+                assert_eq!(counts, expected, "{level:?}, rows of {row_len}");
             }
         }
     }

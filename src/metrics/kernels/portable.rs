@@ -1,13 +1,12 @@
 /*!
 The kernel for every processor, without intrinsics: whole groups of [`LANES`] elements in arrays, which
-compilers turn into whatever vectors the target has. On aarch64 those are NEON's, fused products
-included, which are part of the base instruction set there.
+compilers turn into whatever vectors the target has.
 */
 
 use super::{Sheet, Values};
 use crate::metrics::{LANES, PIECE, Sums, moments::Lanes};
 
-/// Sums up rows; see [`super::Kernel::sum_rows`]. Both sides hold at least `len` values.
+/// Sums up rows; see [`super::sum_rows`]. Both sides hold at least `len` values.
 pub fn sum_rows(r: Values, q: Values, len: usize, row_len: usize, sheet: &mut Sheet) {
     let mut row_sums = sheet.row;
     for row in (0..len).step_by(row_len) {
