@@ -101,7 +101,7 @@ pub struct DiffArgs {
     #[arg(long)]
     pub json: bool,
     /// Fail if any tensor's cosine is below this, in [-1, 1]
-    #[arg(long, value_name = "COSINE", default_value_t = 0.95, allow_negative_numbers = true,
+    #[arg(long, value_name = "COSINE", default_value_t = crate::metrics::CONTRACT_COSINE, allow_negative_numbers = true,
           value_parser = cosine, conflicts_with = "no_threshold")]
     pub threshold: f64,
     /// Report only: no cosine makes the command fail

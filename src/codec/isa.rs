@@ -35,6 +35,17 @@ pub trait Isa: Copy {
         indices.map(|index| table[index as usize & 7])
     }
 
+    /// The least of eight that are not NaN and below `f32::MAX`, and where it is first; `f32::MAX` if
+    /// there is none.
+    #[inline(always)]
+    fn first_least(self, values: [f32; 8]) -> (f32, usize) {
+        let mut least = (f32::MAX, 0);
+        for (at, value) in values.into_iter().enumerate() {
+            least = if value < least.0 { (value, at) } else { least };
+        }
+        least
+    }
+
     /// Sixteen signed codes as f32.
     #[inline(always)]
     fn widen_i8(self, codes: [i8; 16]) -> [f32; 16] {
@@ -119,6 +130,22 @@ impl Isa for Avx2 {
             let picked = x86::_mm256_permutevar8x32_ps(table, indices);
             x86::_mm256_storeu_ps(values.as_mut_ptr(), picked);
             values
+        }
+    }
+
+    #[inline(always)]
+    fn first_least(self, values: [f32; 8]) -> (f32, usize) {
+        // SAFETY: the token is proof of AVX2; the load stays inside the array.
+        unsafe {
+            let most = x86::_mm256_set1_ps(f32::MAX);
+            // The second operand is the result if the first is NaN.
+            let values = x86::_mm256_min_ps(x86::_mm256_loadu_ps(values.as_ptr()), most);
+            let least = x86::_mm256_min_ps(values, x86::_mm256_permute2f128_ps::<1>(values, values));
+            let least = x86::_mm256_min_ps(least, x86::_mm256_permute_ps::<0x4E>(least));
+            let least = x86::_mm256_min_ps(least, x86::_mm256_permute_ps::<0xB1>(least));
+            let equal = x86::_mm256_cmp_ps::<{ x86::_CMP_EQ_OQ }>(values, least);
+            let first = x86::_mm256_movemask_ps(equal).trailing_zeros() as usize;
+            (x86::_mm256_cvtss_f32(least), first)
         }
     }
 
@@ -213,6 +240,11 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn look_up_f32(self, table: &[f32; 8], indices: [u32; 8]) -> [f32; 8] {
         self.0.look_up_f32(table, indices)
+    }
+
+    #[inline(always)]
+    fn first_least(self, values: [f32; 8]) -> (f32, usize) {
+        self.0.first_least(values)
     }
 
     #[inline(always)]
@@ -319,6 +351,24 @@ impl Isa for Neon {
             }
         }
         values
+    }
+
+    #[inline(always)]
+    fn first_least(self, values: [f32; 8]) -> (f32, usize) {
+        // SAFETY: NEON is part of the base instruction set; the loads stay inside the array.
+        unsafe {
+            let most = arm::vdupq_n_f32(f32::MAX);
+            // The number is the result if the other operand is NaN.
+            let [low, high] = [0, 4]
+                .map(|at| arm::vminnmq_f32(arm::vld1q_f32(values.as_ptr().add(at)), most));
+            let least = arm::vminvq_f32(arm::vminq_f32(low, high));
+            // A byte of ones for each that is equal.
+            let equal = [low, high].map(|half| arm::vceqq_f32(half, arm::vdupq_n_f32(least)));
+            let [low, high] = equal.map(|half| arm::vmovn_u32(half));
+            let bytes = arm::vmovn_u16(arm::vcombine_u16(low, high));
+            let first = arm::vget_lane_u64::<0>(arm::vreinterpret_u64_u8(bytes)).trailing_zeros();
+            (least, first as usize / 8)
+        }
     }
 
     #[inline(always)]

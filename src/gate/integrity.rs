@@ -7,7 +7,7 @@ tails or tiny weights are no damage, and a fault that a whole tensor's average h
 
 use super::check::{CheckOutcome, CheckRecord, Level, Number, Source};
 use crate::measure::twin::{Both, RowTwin, RunSums, Twin};
-use crate::metrics::{Locals, Moments, PIECE};
+use crate::metrics::{CONTRACT_COSINE, Locals, Moments, PIECE};
 use crate::spec::{Gate, Setting};
 
 /// What is known of one tensor.
@@ -201,11 +201,9 @@ fn louder(cosine: f64, db: f64) -> f64 {
 /// with as much more noise as `sqnr_expected` allows. Types of four bits and more keep the contract's
 /// own.
 pub fn least_cosine(twin: Option<&Twin>) -> f64 {
-    /// The contract's gate.
-    const CONTRACT: f64 = 0.95;
-    let Some(twin) = twin.filter(|twin| twin.sample.twin.rr > 0.0) else { return CONTRACT };
+    let Some(twin) = twin.filter(|twin| twin.sample.twin.rr > 0.0) else { return CONTRACT_COSINE };
     let slack = default_bound(Gate::SqnrExpected) + allowance(twin);
-    louder(twin.sample.twin.cosine(), slack).min(CONTRACT)
+    louder(twin.sample.twin.cosine(), slack).min(CONTRACT_COSINE)
 }
 
 /// No row is further from its reference than its twin is.

@@ -7,6 +7,7 @@ do, and what the others are meant to beat or to trade for something better.
 */
 
 use crate::codec::{Class, TensorType, float};
+use crate::metrics::PIECE;
 use crate::model::{Plane, Storage, Tensor, Weight};
 
 /// A kind of grid.
@@ -169,11 +170,15 @@ impl Grid {
         matches!(self, Self::Integers { tuned: true, .. })
     }
 
-    /// True if the quantizer searches, and takes a hundred times as long as others. All of these make
-    /// each 256 elements a block of its own.
-    pub fn searches(&self) -> bool {
-        let Self::Blocks(ty) = self else { return false };
-        ["IQ1", "IQ2", "IQ3"].iter().any(|family| ty.name().starts_with(family))
+    /// True if a row's pieces are quantized as they would be alone: no scale is shared beyond one.
+    pub fn is_local(&self) -> bool {
+        let group = match self {
+            Self::Float(_) => 1,
+            Self::Blocks(ty) => ty.info().block_len,
+            Self::Integers { group, .. } | Self::Codes { group, .. } => *group,
+            Self::Lattice { .. } => return false,
+        };
+        PIECE.is_multiple_of(group)
     }
 
     /// Rounds a row, or a part of one, to the grid; none if that cannot be done.

@@ -16,40 +16,28 @@ use super::grid::Grid;
 use super::plan;
 use super::{Matched, Measured};
 use crate::codec::{Class, TensorType};
-use crate::metrics::{Locals, PIECE};
+use crate::metrics::{CONTRACT_COSINE, Locals, PIECE};
 use crate::model::{Model, ReadError, Scratch, Tensor};
 
-/// Most elements of the evenly spaced sample.
-const SAMPLE: u64 = 32 * 1024;
+/// Elements of the evenly spaced sample.
+const SAMPLE: u64 = 8 * 1024;
 
-/// Least elements of the sample of a type that is quantized to quickly.
-const LEAST_SAMPLE: u64 = 2 * 1024;
-
-/// A larger part of a tensor than one in so many is not quantized again: the whole tensor is read and
-/// summed up in the time that a quantizer takes for so much of it.
-const SHARE: u64 = 256;
-
-/// Elements of the sample of a type whose quantizer searches, a hundred times as slow.
-const SEARCHED: u64 = 8 * 1024;
-
-/// That sample is taken in so many parts, each spread over the tensor, until it says enough.
+/// The sample is taken in so many parts, each spread over the tensor, until it says enough.
 const PARTS: u64 = 16;
 
-/// It does when its SQNR is not so many dB below its twin's, nor that of the whole tensor twice as
-/// many: two thirds of what the gate allows.
+/// It does when its noise is not so many dB above its twin's: two thirds of what the gates allow.
 const SETTLED: f64 = 1.0;
 
-/// Elements of the sample of a tensor.
-fn sample_len(numel: u64, grid: &Grid) -> u64 {
-    if grid.searches() { SEARCHED } else { (numel / SHARE).clamp(LEAST_SAMPLE, SAMPLE) }
-}
-
-/// How far a row or piece may be from what the sample leads to expect, as a ratio of Σe², before a
-/// type whose quantizer searches is asked for its twin: 1.5 dB, with which the gates pass it.
+/// How far a row may be from what the sample leads to expect, as a ratio of Σe², before its pieces are
+/// asked for their own twins: 1.5 dB, with which the gates pass it.
 const ORDINARY: f64 = 1.4;
 
-/// The same as a distance of the gains, of which the gates allow 0.05.
+/// The same as a ratio of the gains less one, of which the gates allow 0.05.
 const ORDINARY_GAIN: f64 = 0.04;
+
+/// How much larger the rms error of a piece may be than that of the sample's worst before it is asked
+/// for its own twin: two thirds of what the gate allows.
+const QUIET: f64 = 2.0;
 
 /// Elements of a row beyond which only its first part is looked at.
 const LONGEST: u64 = 64 * 1024;
@@ -110,6 +98,23 @@ impl RunSums {
         }
     }
 
+    /// The part of the power that is noise: 1 - cosine^2.
+    fn lost(&self) -> f64 {
+        1.0 - self.cosine() * self.cosine()
+    }
+
+    /// How far the gain is from another's, as a ratio.
+    fn gain_distance(&self, other: &Self) -> f64 {
+        (self.gain() / other.gain() - 1.0).abs()
+    }
+
+    /// Whether these sums of a row or piece are much like those of its twin, or of what is expected.
+    fn is_like(&self, twin: &Self) -> bool {
+        self.ee <= ORDINARY * twin.ee
+            && self.lost() <= ORDINARY * twin.lost()
+            && self.gain_distance(twin) <= ORDINARY_GAIN
+    }
+
     /// What these sums lead to expect of other elements, of which these are the reference's.
     fn expected_of(&self, other: &Self) -> Self {
         let ratio = if self.rr == 0.0 { 0.0 } else { other.rr / self.rr };
@@ -142,6 +147,18 @@ impl Both {
         self.actual.add(&other.actual);
         self.twin.add(&other.twin);
     }
+
+    /// Whether this sample of a tensor says enough, being so like its twin, and so much like the whole,
+    /// that every gate that looks at them passes.
+    fn settles(&self, whole: &RunSums) -> bool {
+        let expected = self.twin.sqnr_db();
+        let allowed = self.twin.lost() * 10f64.powf(SETTLED / 10.0);
+        self.actual.sqnr_db() >= expected - SETTLED
+            // The gate allows the whole, of other elements than the twin's, twice as much.
+            && whole.sqnr_db() >= expected - 2.0 * SETTLED
+            && whole.gain_distance(&self.twin) <= ORDINARY_GAIN
+            && (whole.cosine() >= CONTRACT_COSINE || whole.lost() <= allowed)
+    }
 }
 
 /// A row that stood out, beside its twin.
@@ -151,8 +168,8 @@ pub struct RowTwin {
     pub row: u64,
     /// All of it.
     pub whole: Both,
-    /// Its pieces, in order. A piece that is what the sample leads to expect, and no worse than its
-    /// worst, has no twin if the type's quantizer searches: the twin's sums are empty.
+    /// Its pieces, in order. One that is not much louder than the sample's worst may have no twin of
+    /// its own: the twin's sums are empty.
     pub pieces: Vec<Both>,
 }
 
@@ -199,8 +216,9 @@ pub fn twins(
                 reference,
                 quantized,
             };
-            let twin =
-                sides.twin(locals, 10.0 * (sums.rr / sums.ee).log10(), &mut scratch).ok().flatten();
+            let whole =
+                RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
+            let twin = sides.twin(locals, &whole, &mut scratch).ok().flatten();
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results[index] = twin;
         }
@@ -244,11 +262,11 @@ struct Row {
 }
 
 impl Sides<'_> {
-    /// The twin of a tensor of which the pass found these rows and blocks, and this SQNR.
+    /// The twin of a tensor of which the pass found these rows and blocks, and these sums.
     fn twin(
         &self,
         locals: &Locals,
-        sqnr_db: f64,
+        whole: &RunSums,
         scratch: &mut Scratch,
     ) -> Result<Option<Twin>, ReadError> {
         let row_len = plan::row_len(&self.r.shape);
@@ -270,16 +288,15 @@ impl Sides<'_> {
             guessed: matches!(grid, Grid::Lattice { .. }),
             tuned: grid.is_tuned(),
         };
-        let len = sample_len(self.r.numel(), &grid);
-        // Slow quantizers get a piece of more rows instead of few whole ones.
-        let part = if grid.searches() { row_len.min(PIECE as u64) } else { row_len };
+        // Pieces of many rows say more than few whole rows.
+        let part = if grid.is_local() { row_len.min(PIECE as u64) } else { row_len };
         let parts_of_row = row_len / part;
         let parts = rows * parts_of_row;
-        let wanted = (len / part).clamp(1, parts.max(1));
+        let wanted = (SAMPLE / part).clamp(1, parts.max(1));
         let Some(step) = parts.checked_div(wanted).filter(|&step| step > 0) else {
             return Ok(None);
         };
-        let taken_in = if grid.searches() { PARTS.min(wanted) } else { 1 };
+        let taken_in = PARTS.min(wanted);
         for first in 0..taken_in {
             for at in (first..wanted).step_by(taken_in as usize) {
                 // From the middle of each stretch, so that neither end is favoured; and from another
@@ -296,16 +313,15 @@ impl Sides<'_> {
                     twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
                 }
             }
-            let Both { actual, twin: expected } = &twin.sample;
-            if actual.sqnr_db().min(sqnr_db + SETTLED) >= expected.sqnr_db() - SETTLED {
+            if twin.sample.settles(whole) {
                 break;
             }
         }
         for index in standing_out(locals) {
             let start = index * row_len;
             let range = start..(start + row_len).min(self.r.numel());
-            let row = if grid.searches() {
-                self.searched_row(range, &grid, &twin, scratch)?
+            let row = if grid.is_local() {
+                self.row_in_pieces(range, &grid, &twin, scratch)?
             } else {
                 self.run(range, &grid, scratch)?.map(|row| {
                     let pieces: Vec<Both> = pieces(&row).collect();
@@ -321,10 +337,11 @@ impl Sides<'_> {
         Ok(Some(twin))
     }
 
-    /// A row and its pieces beside their twins, of which only those are made that are needed: those of
-    /// pieces that are not what the sample leads to expect, or worse than the worst of the sample. For
-    /// all others, the row's twin has what the sample leads to expect.
-    fn searched_row(
+    /// A row and its pieces beside their twins, of which only those are made that are needed: of pieces
+    /// that are much louder than the sample's or zero on one side; and, if the row as a whole is not
+    /// what the sample leads to expect, of those that are not. For all others, the row's twin has what
+    /// the sample leads to expect.
+    fn row_in_pieces(
         &self,
         range: Range<u64>,
         grid: &Grid,
@@ -332,23 +349,36 @@ impl Sides<'_> {
         scratch: &mut Scratch,
     ) -> Result<Option<(Both, Vec<Both>)>, ReadError> {
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
-        let loudest = ORDINARY * twin.worst_piece * twin.worst_piece;
-        let mut whole = Both::default();
-        let mut pieces = Vec::with_capacity(r.len().div_ceil(PIECE));
-        for (r, q) in r.chunks(PIECE).zip(q.chunks(PIECE)) {
-            let actual = RunSums::of(r, q);
-            let expected = twin.sample.twin.expected_of(&actual);
-            let is_ordinary = actual.ee <= ORDINARY * expected.ee
-                && (actual.gain() / expected.gain() - 1.0).abs() <= ORDINARY_GAIN
-                && actual.ee <= loudest * actual.n as f64;
-            let own = if is_ordinary {
-                None
-            } else {
-                let Some(values) = grid.quantize(r) else { return Ok(None) };
-                Some(RunSums::of(r, &values))
-            };
-            whole.add(&Both { actual, twin: own.unwrap_or(expected) });
-            pieces.push(Both { actual, twin: own.unwrap_or_default() });
+        let sides = || r.chunks(PIECE).zip(q.chunks(PIECE));
+        let expected = |actual: &RunSums| twin.sample.twin.expected_of(actual);
+        let own = |r: &[f32]| Some(RunSums::of(r, &grid.quantize(r)?));
+        let sum_up = |pieces: &[Both]| {
+            let mut whole = Both::default();
+            for &Both { actual, twin } in pieces {
+                let twin = if twin.n > 0 { twin } else { expected(&actual) };
+                whole.add(&Both { actual, twin });
+            }
+            whole
+        };
+        let mut pieces: Vec<Both> = sides()
+            .map(|(r, q)| Both { actual: RunSums::of(r, q), twin: RunSums::default() })
+            .collect();
+        let loudest = QUIET * twin.worst_piece;
+        for (Both { actual, twin }, (r, _)) in pieces.iter_mut().zip(sides()) {
+            if actual.rms() > loudest || (actual.rr == 0.0) != (actual.xx == 0.0) {
+                let Some(sums) = own(r) else { return Ok(None) };
+                *twin = sums;
+            }
+        }
+        let mut whole = sum_up(&pieces);
+        if !whole.actual.is_like(&whole.twin) {
+            for (Both { actual, twin }, (r, _)) in pieces.iter_mut().zip(sides()) {
+                if twin.n == 0 && !actual.is_like(&expected(actual)) {
+                    let Some(sums) = own(r) else { return Ok(None) };
+                    *twin = sums;
+                }
+            }
+            whole = sum_up(&pieces);
         }
         Ok(Some((whole, pieces)))
     }

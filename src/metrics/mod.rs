@@ -12,4 +12,4 @@ pub use kernels::{Sheet, Values, sum_rows};
 pub use locals::{Block, Blocks, Group, Groups, Layout, Locals, OneSided, Part, Tally};
 pub use metric::{Direction, Metric};
 pub use moments::{LANES, Moments, PIECE, Sums, Total, piece, piece_sums, two_sum};
-pub use values::{DB_PER_BIT, Metrics, cosine, rate_distortion_gap, verdict};
+pub use values::{CONTRACT_COSINE, DB_PER_BIT, Metrics, cosine, rate_distortion_gap, verdict};

@@ -80,6 +80,9 @@ pub fn cosine(m: &Moments) -> f64 {
     }
 }
 
+/// The contract's gate: the least cosine of a tensor.
+pub const CONTRACT_COSINE: f64 = 0.95;
+
 /// The contract's traffic light: cosine ≥ 0.999 is green, ≥ 0.99 yellow, anything else, NaN
 /// included, red.
 pub fn verdict(cosine: f64) -> &'static str {

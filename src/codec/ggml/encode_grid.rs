@@ -35,17 +35,12 @@ enum Place {
     Off { start: u32, end: u32 },
 }
 
-/// The least of some distances.
-fn least(distances: &[u8]) -> u8 {
-    distances.iter().fold(u8::MAX, |least, &distance| least.min(distance))
-}
-
 /// The error of each element at each level, to choose a point by the sum.
 pub(super) type Costs<const WIDTH: usize> = [[f32; 8]; WIDTH];
 
 impl<const WIDTH: usize> Grid<WIDTH> {
     /// Bits of a level within a code.
-    const BITS: usize = if WIDTH == 8 { 2 } else { 3 };
+    pub const BITS: usize = if WIDTH == 8 { 2 } else { 3 };
     /// The bits of the lowest level.
     const LEVEL: u32 = (1 << Self::BITS) - 1;
 
@@ -56,50 +51,66 @@ impl<const WIDTH: usize> Grid<WIDTH> {
         for (index, &code) in codes.iter().enumerate() {
             places[usize::from(code)] = Place::On(index as u16);
         }
-        // The distance of a code to a point is that of its lower half and that of its upper half.
+        // The distance of a code to a point is that of its lower half and that of its upper half. For
+        // each half and each distance, a set of the points there: bits by index.
         let half = Self::BITS * WIDTH / 2;
-        let mask = (1u16 << half) - 1;
+        let mask = (1usize << half) - 1;
         let is_reachable =
-            |code: u16| (0..WIDTH).all(|i| Self::level(code, i) < usize::from(levels));
-        let from_halves = |shift: usize| -> Vec<Vec<u8>> {
-            let to_points = |from: u16| {
-                codes.iter().map(|&point| Self::distance(from, point >> shift & mask)).collect()
-            };
-            (0..=mask)
-                .map(|from| if is_reachable(from) { to_points(from) } else { vec![] })
-                .collect()
-        };
-        let (lower, upper) = (from_halves(0), from_halves(half));
-        let mut neighbours = Vec::new();
-        let mut to_points = vec![0; codes.len()];
-        let mut near: Vec<(u8, u16)> = Vec::new();
-        for code in 0..places.len() {
-            let is_off = matches!(places[code], Place::Off { .. });
-            if !is_off || !is_reachable(code as u16) {
-                continue;
-            }
-            let halves = lower[code & usize::from(mask)].iter().zip(&upper[code >> half]);
-            for (distance, (lower, upper)) in to_points.iter_mut().zip(halves) {
-                *distance = lower + upper;
-            }
-            let mut limit = least(&to_points);
-            for _ in 1..distances {
-                let beyond = |least: u8, &d: &u8| least.min(if d > limit { d } else { u8::MAX });
-                limit = to_points.iter().fold(u8::MAX, beyond);
-            }
-            near.clear();
-            for (distances, points) in to_points.chunks(64).zip(codes.chunks(64)) {
-                if least(distances) <= limit {
-                    let both = distances.iter().copied().zip(points.iter().copied());
-                    near.extend(both.filter(|&(distance, _)| distance <= limit));
+            |code: usize| (0..WIDTH).all(|i| Self::level(code as u16, i) < usize::from(levels));
+        let farthest = WIDTH / 2 * usize::from(levels - 1).pow(2);
+        let words = codes.len().div_ceil(64);
+        let halves = |shift: usize| {
+            let mut sets = vec![0u64; (mask + 1) * (farthest + 1) * words];
+            let of_halves = sets.chunks_mut((farthest + 1) * words).enumerate();
+            for (from, sets) in of_halves.filter(|(from, _)| is_reachable(*from)) {
+                let distances: Vec<usize> =
+                    (0..=mask).map(|to| Self::distance(from as u16, to as u16).into()).collect();
+                for (index, &point) in codes.iter().enumerate() {
+                    let distance = distances[usize::from(point) >> shift & mask];
+                    sets[distance * words + index / 64] |= 1 << (index % 64);
                 }
             }
-            near.sort_by_key(|&(distance, _)| distance);
-            let start = neighbours.len() as u32;
-            neighbours.extend(near.iter().map(|&(_, point)| point));
-            let missing = near.len().next_multiple_of(LANES) - near.len();
-            neighbours.extend(near.last().iter().flat_map(|last| [last.1; LANES]).take(missing));
-            places[code] = Place::Off { start, end: neighbours.len() as u32 };
+            sets
+        };
+        let (lower, upper) = (halves(0), halves(half));
+        let set = |half: usize, distance: usize| {
+            let start = (half * (farthest + 1) + distance) * words;
+            start..start + words
+        };
+        let mut neighbours: Vec<u16> = Vec::new();
+        let mut there = vec![0u64; words];
+        for code in 0..places.len() {
+            if !matches!(places[code], Place::Off { .. }) || !is_reachable(code) {
+                continue;
+            }
+            let start = neighbours.len();
+            let mut found = 0;
+            for distance in 0..=2 * farthest {
+                there.fill(0);
+                for of_lower in distance.saturating_sub(farthest)..=distance.min(farthest) {
+                    let lower = &lower[set(code & mask, of_lower)];
+                    let upper = &upper[set(code >> half, distance - of_lower)];
+                    for ((there, lower), upper) in there.iter_mut().zip(lower).zip(upper) {
+                        *there |= lower & upper;
+                    }
+                }
+                for (word, &bits) in there.iter().enumerate() {
+                    let mut bits = bits;
+                    while bits != 0 {
+                        neighbours.push(codes[64 * word + bits.trailing_zeros() as usize]);
+                        bits &= bits - 1;
+                    }
+                }
+                found += usize::from(there.iter().any(|&bits| bits != 0));
+                if found == distances {
+                    break;
+                }
+            }
+            if let Some(&last) = neighbours.last() {
+                let filled = (neighbours.len() - start).next_multiple_of(LANES);
+                neighbours.resize(start + filled, last);
+            }
+            places[code] = Place::Off { start: start as u32, end: neighbours.len() as u32 };
         }
         Self { codes, places, neighbours }
     }
@@ -135,18 +146,6 @@ impl<const WIDTH: usize> Grid<WIDTH> {
         levels.iter().rev().fold(0, |code, &level| code << Self::BITS | u16::from(level))
     }
 
-    /// Eight codes, of which `level(i)` are the levels of element `i`.
-    #[inline(always)]
-    pub fn codes(level: impl Fn(usize) -> [u32; 8]) -> [u32; 8] {
-        let mut codes = [0; 8];
-        for i in 0..WIDTH {
-            for (code, level) in codes.iter_mut().zip(level(i)) {
-                *code |= level << (Self::BITS * i);
-            }
-        }
-        codes
-    }
-
     /// The code of the point with this index.
     #[inline(always)]
     pub fn point(&self, index: u16) -> u16 {
@@ -177,43 +176,22 @@ impl<const WIDTH: usize> Grid<WIDTH> {
             return code;
         };
         let neighbours = &self.neighbours[start as usize..end as usize];
-        // In each lane, the smallest sum and where it was first.
-        let mut smallest = [f32::MAX; LANES];
-        let mut found: [u32; LANES] = [0; LANES];
-        let mut at: [u32; LANES] = std::array::from_fn(|lane| lane as u32);
+        let (mut least, mut nearest) = (f32::MAX, 0);
         for points in neighbours.as_chunks::<LANES>().0 {
-            let points = points.map(u32::from);
+            let codes = points.map(u32::from);
             let mut sums = [0.0; LANES];
             for (i, costs) in costs.iter().enumerate() {
-                let costs = isa.look_up_f32(costs, Self::levels(points, i));
+                let costs = isa.look_up_f32(costs, Self::levels(codes, i));
                 for (sum, cost) in sums.iter_mut().zip(costs) {
                     *sum += cost;
                 }
             }
-            for lane in 0..LANES {
-                let is_smaller = sums[lane] < smallest[lane];
-                smallest[lane] = if is_smaller { sums[lane] } else { smallest[lane] };
-                found[lane] = if is_smaller { at[lane] } else { found[lane] };
-                at[lane] += LANES as u32;
+            let (sum, first) = isa.first_least(sums);
+            if sum < least {
+                (least, nearest) = (sum, points[first & (LANES - 1)]);
             }
         }
-        // Of the lanes with the smallest sum, the one where it was first.
-        let mut least = smallest;
-        for half in [4, 2, 1] {
-            for lane in 0..half {
-                let other = least[lane + half];
-                least[lane] = if other < least[lane] { other } else { least[lane] };
-            }
-        }
-        let mut first: [u32; LANES] = std::array::from_fn(|lane| {
-            if smallest[lane] == least[0] { found[lane] } else { u32::MAX }
-        });
-        for half in [4, 2, 1] {
-            for lane in 0..half {
-                first[lane] = first[lane].min(first[lane + half]);
-            }
-        }
-        neighbours.get(first[0] as usize).copied().unwrap_or(0)
+        nearest
     }
 }
 

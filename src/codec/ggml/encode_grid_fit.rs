@@ -71,12 +71,14 @@ impl<const ROWS: usize, const WIDTH: usize> Group<ROWS, WIDTH> {
     /// Row `row` rounded under several scales, given as their inverses.
     #[inline(always)]
     fn round(&self, row: usize, levels: i32, inverses: &[f32; TRIALS]) -> [u32; TRIALS] {
-        Grid::<WIDTH>::codes(|i| {
-            inverses.map(|inverse| {
-                let level = nearest_int(0.5 * (inverse * self.x[row][i] - 1.0));
-                level.min(levels - 1).max(0) as u32
-            })
-        })
+        let mut codes = [0; TRIALS];
+        for (i, x) in self.x[row].iter().enumerate() {
+            for (code, inverse) in codes.iter_mut().zip(inverses) {
+                let level = nearest_int(0.5 * (inverse * x - 1.0)).min(levels - 1).max(0);
+                *code |= (level as u32) << (Grid::<WIDTH>::BITS * i);
+            }
+        }
+        codes
     }
 
     /// The point for row `row` under a scale, and whether its rounded `code` is one.

@@ -6,11 +6,14 @@ The best split of a group into the three levels is found exactly: its values are
 pair of boundaries is scored from prefix sums, under either shift.
 */
 
+use std::ops::Range;
+
 use super::c_arithmetic::{self as c, f16_bits, nearest_int};
 use super::encode_blocks as walk;
 use super::encode_grid::{Grid, costs, iq1};
 use super::encode_grid_fit::scale_level;
-use crate::codec::isa::Scalar;
+use crate::codec::isa::{Isa, Scalar};
+use crate::codec::simd::{self, Kernel};
 
 const LEN: usize = 256;
 
@@ -101,6 +104,63 @@ fn magnitude(x: &[f32]) -> f32 {
     x[1..].iter().fold(x[0].abs(), |largest, x| c::max(largest, x.abs()))
 }
 
+/// Splits that are scored side by side.
+const LANES: usize = 8;
+
+/// The weighted sums of value * x and value^2 of several splits under one shift.
+struct Scored<S> {
+    sum_qx: [f32; LANES],
+    sum_q2: [f32; LANES],
+    shift: S,
+}
+
+impl<S> Scored<S> {
+    /// Whether the split in a lane does better than a score.
+    #[inline(always)]
+    fn beats(&self, score: f32, lane: usize) -> bool {
+        let (sum_qx, sum_q2) = (self.sum_qx[lane], self.sum_q2[lane]);
+        (sum_q2 > 0.0) & (sum_qx * sum_qx > score * sum_q2)
+    }
+}
+
+/// The best split so far.
+struct Best<S> {
+    split: Option<Split<S>>,
+    score: f32,
+}
+
+impl<S: Copy> Best<S> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { split: None, score: -f32::MAX }
+    }
+
+    /// Takes in the splits at `low` and each of `highs`, which lie in the lanes, under each shift. Of
+    /// equals the first wins.
+    #[inline(always)]
+    fn take(&mut self, low: usize, highs: Range<usize>, scored: &[Scored<S>]) {
+        // Mostly none beats the score, which all lanes tell at once.
+        let mut any = false;
+        for it in scored {
+            for lane in 0..LANES {
+                any |= it.beats(self.score, lane);
+            }
+        }
+        if !any {
+            return;
+        }
+        for (lane, high) in highs.enumerate() {
+            for it in scored {
+                if it.beats(self.score, lane) {
+                    let scale = it.sum_qx[lane] / it.sum_q2[lane];
+                    self.score = scale * it.sum_qx[lane];
+                    self.split = Some(Split { scale, bounds: (low, high), shift: it.shift });
+                }
+            }
+        }
+    }
+}
+
 // ---- IQ1_S
 
 /// What the search of a group of IQ1_S leaves to be packed.
@@ -113,30 +173,54 @@ struct FitS {
 
 /// Scores every split of a sorted group under both shifts; `None` if none scores.
 fn best_split_s(order: &[usize; 32], x: &[f32; 32], weights: &[f32; 32]) -> Option<Split<bool>> {
-    let (mut sum_x, mut sum_w) = ([0.0; 33], [0.0; 33]);
+    let (mut sum_x, mut sum_w) = ([0.0; 32 + LANES], [0.0; 32 + LANES]);
     for (j, &i) in order.iter().enumerate() {
         sum_x[j + 1] = sum_x[j] + weights[i] * x[i];
         sum_w[j + 1] = sum_w[j] + weights[i];
     }
-    let mut best: Option<Split<bool>> = None;
-    let mut best_score = -f32::MAX;
-    for low in 0..=32 {
-        for high in low..=32 {
-            let parts =
-                |sum: &[f32; 33]| [sum[low] - sum[0], sum[high] - sum[low], sum[32] - sum[high]];
-            let ([x0, x1, x2], [w0, w1, w2]) = (parts(&sum_x), parts(&sum_w));
-            for (down, v) in [(false, &UP), (true, &DOWN)] {
-                let sum_qx = x0 * v[0] + x1 * v[1] + x2 * v[2];
-                let sum_q2 = w0 * v[0] * v[0] + w1 * v[1] * v[1] + w2 * v[2] * v[2];
-                if sum_q2 > 0.0 && sum_qx * sum_qx > best_score * sum_q2 {
-                    let scale = sum_qx / sum_q2;
-                    best_score = scale * sum_qx;
-                    best = Some(Split { scale, bounds: (low, high), shift: down });
-                }
+    // Beyond the last split, lanes hold it again.
+    for sum in [&mut sum_x, &mut sum_w] {
+        let last = sum[32];
+        sum[33..].fill(last);
+    }
+    simd::dispatch(BestSplitS { sum_x: &sum_x, sum_w: &sum_w })
+}
+
+/// [`best_split_s`] as a kernel, over prefix sums of the sorted group.
+struct BestSplitS<'a> {
+    sum_x: &'a [f32; 32 + LANES],
+    sum_w: &'a [f32; 32 + LANES],
+}
+
+impl Kernel for BestSplitS<'_> {
+    type Output = Option<Split<bool>>;
+
+    #[inline(always)]
+    fn run(self, _: impl Isa) -> Option<Split<bool>> {
+        let mut best = Best::new();
+        for low in 0..=32 {
+            for first in (low..=32).step_by(LANES) {
+                let parts = |sum: &[f32; 32 + LANES]| {
+                    let below = sum[low] - sum[0];
+                    std::array::from_fn(|lane| {
+                        let high = sum[first + lane];
+                        [below, high - sum[low], sum[32] - high]
+                    })
+                };
+                let (xs, ws): ([[f32; 3]; LANES], [[f32; 3]; LANES]) =
+                    (parts(self.sum_x), parts(self.sum_w));
+                let scored = [(false, &UP), (true, &DOWN)].map(|(down, v)| Scored {
+                    sum_qx: xs.map(|[x0, x1, x2]| x0 * v[0] + x1 * v[1] + x2 * v[2]),
+                    sum_q2: ws.map(|[w0, w1, w2]| {
+                        w0 * v[0] * v[0] + w1 * v[1] * v[1] + w2 * v[2] * v[2]
+                    }),
+                    shift: down,
+                });
+                best.take(low, first..(first + LANES).min(33), &scored);
             }
         }
+        best.split
     }
-    best
 }
 
 /// Fits one group of IQ1_S.
@@ -229,13 +313,13 @@ impl FitM {
 
 /// Prefix sums over the sorted group of the elements of one row.
 struct Prefix {
-    x: [f32; 17],
-    w: [f32; 17],
+    x: [f32; 16 + LANES],
+    w: [f32; 16 + LANES],
 }
 
 impl Prefix {
     fn new(order: &[usize; 16], row: usize, x: &[f32; 16], weights: &[f32; 16]) -> Self {
-        let mut prefix = Self { x: [0.0; 17], w: [0.0; 17] };
+        let mut prefix = Self { x: [0.0; 16 + LANES], w: [0.0; 16 + LANES] };
         for (j, &i) in order.iter().enumerate() {
             let (mut sum_x, mut sum_w) = (prefix.x[j], prefix.w[j]);
             if i / 8 == row {
@@ -244,47 +328,57 @@ impl Prefix {
             }
             (prefix.x[j + 1], prefix.w[j + 1]) = (sum_x, sum_w);
         }
+        // Beyond the last split, lanes hold it again.
+        for sum in [&mut prefix.x, &mut prefix.w] {
+            let last = sum[16];
+            sum[17..].fill(last);
+        }
         prefix
     }
 
-    /// The row's sums of value * x and value^2 for a split. As neighbouring values differ by 1, they
-    /// follow from the totals less the prefixes.
-    fn sums(&self, (low, high): (usize, usize), values: &[f32; 3]) -> (f32, f32) {
+    /// The row's sums of value * x and value^2 for splits at `low` and at `first` and after. As
+    /// neighbouring values differ by 1, they follow from the totals less the prefixes.
+    #[inline(always)]
+    fn sums(&self, low: usize, first: usize, values: &[f32; 3]) -> ([f32; LANES], [f32; LANES]) {
         let [v0, v1, v2] = values;
         let (step_low, step_high) = (v0 * v0 - v1 * v1, v1 * v1 - v2 * v2);
-        let qx = self.x[16] * v2 - (self.x[low] + self.x[high]);
-        let q2 = self.w[16] * v2 * v2 + self.w[low] * step_low + self.w[high] * step_high;
-        (qx, q2)
+        let qx = |lane| self.x[16] * v2 - (self.x[low] + self.x[first + lane]);
+        let q2 = |lane| {
+            self.w[16] * v2 * v2 + self.w[low] * step_low + self.w[first + lane] * step_high
+        };
+        (std::array::from_fn(qx), std::array::from_fn(q2))
     }
 }
 
-/// Scores every split of a sorted group under the four pairs of shifts; `None` if none scores.
-fn best_split_m(
-    order: &[usize; 16],
-    x: &[f32; 16],
-    weights: &[f32; 16],
-) -> Option<Split<[bool; 2]>> {
-    let halves = [0, 1].map(|row| Prefix::new(order, row, x, weights));
-    let mut best: Option<Split<[bool; 2]>> = None;
-    let mut best_score = -f32::MAX;
-    for low in 0..=16 {
-        for high in low..=16 {
-            let sums = halves
-                .each_ref()
-                .map(|half| [half.sums((low, high), &UP), half.sums((low, high), &DOWN)]);
-            for (first, second) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let sum_qx = sums[0][first].0 + sums[1][second].0;
-                let sum_q2 = sums[0][first].1 + sums[1][second].1;
-                if sum_q2 > 0.0 && sum_qx * sum_qx > best_score * sum_q2 {
-                    let scale = sum_qx / sum_q2;
-                    best_score = scale * sum_qx;
-                    let shift = [first == 1, second == 1];
-                    best = Some(Split { scale, bounds: (low, high), shift });
-                }
+/// Scores every split of a sorted group under the four pairs of shifts; `None` if none scores. A
+/// kernel, over the prefix sums of each row.
+struct BestSplitM([Prefix; 2]);
+
+impl Kernel for BestSplitM {
+    type Output = Option<Split<[bool; 2]>>;
+
+    #[inline(always)]
+    fn run(self, _: impl Isa) -> Option<Split<[bool; 2]>> {
+        let Self(rows) = self;
+        let mut best = Best::new();
+        for low in 0..=16 {
+            for first in (low..=16).step_by(LANES) {
+                let sums = rows
+                    .each_ref()
+                    .map(|row| [row.sums(low, first, &UP), row.sums(low, first, &DOWN)]);
+                let scored = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(upper, lower)| {
+                    let ((qx, q2), (more_qx, more_q2)) = (sums[0][upper], sums[1][lower]);
+                    Scored {
+                        sum_qx: std::array::from_fn(|lane| qx[lane] + more_qx[lane]),
+                        sum_q2: std::array::from_fn(|lane| q2[lane] + more_q2[lane]),
+                        shift: [upper == 1, lower == 1],
+                    }
+                });
+                best.take(low, first..(first + LANES).min(17), &scored);
             }
         }
+        best.split
     }
-    best
 }
 
 /// Fits one group of IQ1_M.
@@ -296,7 +390,8 @@ fn fit_m(x: &[f32; 16], weights: &[f32; 16]) -> FitM {
         return ZERO;
     }
     let order = sorted(x);
-    let Some(split) = best_split_m(&order, x, weights) else { return ZERO };
+    let prefixes = [0, 1].map(|row| Prefix::new(&order, row, x, weights));
+    let Some(split) = simd::dispatch(BestSplitM(prefixes)) else { return ZERO };
     let mut levels = split_levels(&order, split.bounds);
     let mut fit = FitM { scale: split.scale, indices: [0; 2], down: split.shift };
     if fit.scale < 0.0 {
