@@ -95,15 +95,6 @@ struct Finding {
     message: String,
 }
 
-/// How far a gain is from what it should be: from 1, or from the twin's, whichever is nearer. Coarse
-/// types scatter: a tenth of the twin's own relative error is taken off.
-fn gain_distance(actual: f64, twin: Option<&RunSums>) -> f64 {
-    let from_one = (actual - 1.0).abs();
-    let Some(twin) = twin.filter(|twin| twin.xx > 0.0 && twin.rr > 0.0) else { return from_one };
-    let from_twin = (actual / twin.gain() - 1.0).abs();
-    (from_one.min(from_twin) - 0.1 * (twin.ee / twin.rr).sqrt()).max(0.0)
-}
-
 /// The norm is kept, as far as the twin keeps it.
 fn gain(suspect: &Suspect, bound: f64) -> Verdict {
     let (rr, qq) = (suspect.sums.rr, suspect.sums.qq);
@@ -113,7 +104,7 @@ fn gain(suspect: &Suspect, bound: f64) -> Verdict {
     let gain = (qq / rr).sqrt();
     let twin = suspect.twin.map(|twin| &twin.sample.twin);
     let expected = twin.map_or(1.0, RunSums::gain);
-    let distance = gain_distance(gain, twin);
+    let distance = twin.map_or((gain - 1.0).abs(), |twin| twin.gain_distance(gain));
     Some(Finding {
         holds: distance <= bound,
         value: Some(distance),
@@ -214,7 +205,7 @@ fn worst_row(suspect: &Suspect, bound: f64) -> Verdict {
     let drop = |row: &RowTwin| {
         let expected = row.whole.twin.cosine();
         let cosine = expected - row.whole.actual.cosine() - coarseness(expected);
-        let gain = gain_distance(row.whole.actual.gain(), Some(&row.whole.twin));
+        let gain = row.whole.twin.gain_distance(row.whole.actual.gain());
         // A row's gain may differ by more than its cosine: 0.05 where the cosine has 0.02.
         cosine.max(gain / 2.5 / if twin.tuned { 1.5 } else { 1.0 })
     };

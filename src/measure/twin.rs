@@ -32,7 +32,7 @@ const SETTLED: f64 = 1.0;
 /// asked for their own twins: 1.5 dB, with which the gates pass it.
 const ORDINARY: f64 = 1.4;
 
-/// The same as a ratio of the gains less one, of which the gates allow 0.05.
+/// The same as a distance of the gains, of which the gates allow 0.05.
 const ORDINARY_GAIN: f64 = 0.04;
 
 /// How much larger the rms error of a piece may be than that of the sample's worst before it is asked
@@ -103,16 +103,22 @@ impl RunSums {
         1.0 - self.cosine() * self.cosine()
     }
 
-    /// How far the gain is from another's, as a ratio.
-    fn gain_distance(&self, other: &Self) -> f64 {
-        (self.gain() / other.gain() - 1.0).abs()
+    /// How far a gain is from what it should be, these being a twin's sums: from 1, or from the twin's,
+    /// whichever is nearer. Coarse types scatter: a tenth of the twin's own relative error is taken off.
+    pub fn gain_distance(&self, gain: f64) -> f64 {
+        let from_one = (gain - 1.0).abs();
+        if self.rr == 0.0 || self.xx == 0.0 {
+            return from_one;
+        }
+        let from_twin = (gain / self.gain() - 1.0).abs();
+        (from_one.min(from_twin) - 0.1 * (self.ee / self.rr).sqrt()).max(0.0)
     }
 
     /// Whether these sums of a row or piece are much like those of its twin, or of what is expected.
     fn is_like(&self, twin: &Self) -> bool {
         self.ee <= ORDINARY * twin.ee
             && self.lost() <= ORDINARY * twin.lost()
-            && self.gain_distance(twin) <= ORDINARY_GAIN
+            && twin.gain_distance(self.gain()) <= ORDINARY_GAIN
     }
 
     /// What these sums lead to expect of other elements, of which these are the reference's.
@@ -156,7 +162,7 @@ impl Both {
         self.actual.sqnr_db() >= expected - SETTLED
             // The gate allows the whole, of other elements than the twin's, twice as much.
             && whole.sqnr_db() >= expected - 2.0 * SETTLED
-            && whole.gain_distance(&self.twin) <= ORDINARY_GAIN
+            && self.twin.gain_distance(whole.gain()) <= ORDINARY_GAIN
             && (whole.cosine() >= CONTRACT_COSINE || whole.lost() <= allowed)
     }
 }
