@@ -48,10 +48,7 @@ fn main() {
             for row_len in [64, 384, 4096] {
                 let (sums, locals) =
                     (speed(level, r, q, row_len, false), speed(level, r, q, row_len, true));
-                println!(
-                    "{name:<12}{:<10}{row_len:>8}{sums:>14.2}{locals:>14.2}",
-                    level.name()
-                );
+                println!("{name:<12}{:<10}{row_len:>8}{sums:>14.2}{locals:>14.2}", level.name());
             }
         }
     }

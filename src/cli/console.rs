@@ -2,6 +2,7 @@
 The run on standard output, in libtest's words: pretty, terse, and JSON events.
 */
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::time::Instant;
@@ -337,7 +338,8 @@ pub fn list(out: &mut impl Write, plan: &Plan, format: Format) -> io::Result<()>
         return list_json(out, &entries);
     }
     for entry in &entries {
-        writeln!(out, "{}: test", one_line(entry.id))?;
+        out.write_all(one_line(entry.id).as_bytes())?;
+        out.write_all(b": test\n")?;
     }
     if format == Format::Pretty {
         let plural = if entries.len() == 1 { "" } else { "s" };
@@ -407,14 +409,15 @@ fn word(test: &TestRecord) -> (&'static str, &'static str) {
 }
 
 /// A name as one line: what would break the line, or drive a terminal, is escaped.
-pub fn one_line(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-            .collect()
-    } else {
-        text.to_owned()
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
     }
+    let mut line = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    Cow::Owned(line)
 }
 
 /// What is printed beside the events of the run.

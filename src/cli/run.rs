@@ -3,6 +3,7 @@
 */
 
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -68,6 +69,9 @@ pub fn run(args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         console::list(&mut out, &plan, args.format())?;
         out.flush()?;
+        // The process ends: taking a large plan apart would last as long as listing it.
+        mem::forget(plan);
+        mem::forget(specs);
         return Ok(Exit::Ok);
     }
     if plan.pairs.is_empty() {

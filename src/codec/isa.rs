@@ -4,10 +4,10 @@ its own in plain loops over arrays. The provided methods are the scalar definiti
 set overrides what it has an instruction for.
 */
 
-#[cfg(target_arch = "aarch64")]
-use std::arch::{aarch64 as arm, asm};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64 as x86;
+#[cfg(target_arch = "aarch64")]
+use std::arch::{aarch64 as arm, asm};
 
 /// An instruction set, as a token that a kernel is compiled for.
 pub trait Isa: Copy {
@@ -140,7 +140,8 @@ impl Isa for Avx2 {
             let most = x86::_mm256_set1_ps(f32::MAX);
             // The second operand is the result if the first is NaN.
             let values = x86::_mm256_min_ps(x86::_mm256_loadu_ps(values.as_ptr()), most);
-            let least = x86::_mm256_min_ps(values, x86::_mm256_permute2f128_ps::<1>(values, values));
+            let least =
+                x86::_mm256_min_ps(values, x86::_mm256_permute2f128_ps::<1>(values, values));
             let least = x86::_mm256_min_ps(least, x86::_mm256_permute_ps::<0x4E>(least));
             let least = x86::_mm256_min_ps(least, x86::_mm256_permute_ps::<0xB1>(least));
             let equal = x86::_mm256_cmp_ps::<{ x86::_CMP_EQ_OQ }>(values, least);
@@ -359,8 +360,8 @@ impl Isa for Neon {
         unsafe {
             let most = arm::vdupq_n_f32(f32::MAX);
             // The number is the result if the other operand is NaN.
-            let [low, high] = [0, 4]
-                .map(|at| arm::vminnmq_f32(arm::vld1q_f32(values.as_ptr().add(at)), most));
+            let [low, high] =
+                [0, 4].map(|at| arm::vminnmq_f32(arm::vld1q_f32(values.as_ptr().add(at)), most));
             let least = arm::vminvq_f32(arm::vminq_f32(low, high));
             // A byte of ones for each that is equal.
             let equal = [low, high].map(|half| arm::vceqq_f32(half, arm::vdupq_n_f32(least)));
@@ -379,7 +380,8 @@ impl Isa for Neon {
             let bit = arm::vcreate_u8(0x8040_2010_0804_0201);
             let bit = arm::vcombine_u8(bit, bit);
             for half in 0..2 {
-                let [low, high] = [bits[2 * half], bits[2 * half + 1]].map(|byte| arm::vdup_n_u8(byte));
+                let [low, high] =
+                    [bits[2 * half], bits[2 * half + 1]].map(|byte| arm::vdup_n_u8(byte));
                 let set = arm::vtstq_u8(arm::vcombine_u8(low, high), bit);
                 arm::vst1q_u8(masks.as_mut_ptr().add(16 * half), set);
             }

@@ -17,10 +17,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-#[cfg(target_arch = "x86_64")]
-use super::isa::{Avx2, Avx512};
 #[cfg(target_arch = "aarch64")]
 use super::isa::Neon;
+#[cfg(target_arch = "x86_64")]
+use super::isa::{Avx2, Avx512};
 use super::isa::{Isa, Scalar};
 
 /// The environment variable that overrides the choice: `scalar`, `neon`, `avx2` or `avx512`.
@@ -43,7 +43,9 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LevelError {
     /// The value names no level.
-    #[error("{VARIABLE}={0:?} is not an instruction set: use scalar, neon, avx2 or avx512, or unset it")]
+    #[error(
+        "{VARIABLE}={0:?} is not an instruction set: use scalar, neon, avx2 or avx512, or unset it"
+    )]
     Unknown(String),
     /// The processor lacks the instructions.
     #[error("{VARIABLE}={0}: this processor does not have it; its best is {best}", best = Level::best())]

@@ -222,8 +222,7 @@ pub fn twins(
                 reference,
                 quantized,
             };
-            let whole =
-                RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
+            let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
             let twin = sides.twin(locals, &whole, &mut scratch).ok().flatten();
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results[index] = twin;

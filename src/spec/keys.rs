@@ -125,7 +125,7 @@ impl Kind {
             Self::OneOrMoreChoices(_) => "a name or a list of names".to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::Whole { least } => format!("an integer of at least {least}"),
-            Self::Version => "1, the version of the format".to_owned(),
+            Self::Version => "an integer".to_owned(),
             Self::Number { .. } => "a number".to_owned(),
             Self::Bound(_) => "a number or { fail = …, warn = … }".to_owned(),
             Self::Gate(gate) if gate.least_bound().is_some() => {

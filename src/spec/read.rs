@@ -41,6 +41,9 @@ impl PartialTolerance {
 /// The overrides of the selected profile, in the order in which they apply.
 pub(super) type Overrides = Vec<(Thresholds, PartialTolerance)>;
 
+/// Pairs for which room is made before they are known to be valid.
+const MOST_AT_ONCE: usize = 1024;
+
 /// What the pairs of a file have from it.
 pub(super) struct File<'a> {
     pub shared: Shared,
@@ -70,9 +73,10 @@ pub(super) fn read_spec(
     let (profiles, overrides) = read_profiles(findings, &table, options);
     let directory = findings.source.path.parent().unwrap_or(Path::new("")).to_path_buf();
     let file = File { shared, axes, overrides, options, directory };
-    let mut pairs = Vec::new();
+    let tables = findings.tables(&table, "pair");
+    let mut pairs = Vec::with_capacity(tables.len().min(MOST_AT_ONCE));
     let mut axes_used = vec![false; file.axes.len()];
-    for table in findings.tables(&table, "pair") {
+    for table in tables {
         read_pair(findings, &table, &file, &mut axes_used, &mut pairs);
     }
     if pairs.is_empty() && table.has("pair") && !findings.has_errors() {

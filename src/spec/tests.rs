@@ -432,7 +432,7 @@ fn broken_pairs() {
 fn broken_files() {
     let pair = |lines: &str| format!("schema = 1\n[[pair]]\n{lines}\n");
     for (text, message, help) in [
-        (String::new(), "`schema` is missing", "`schema` is 1, the version of the format: version of the format: 1"),
+        (String::new(), "`schema` is missing", "`schema` is an integer: version of the format: 1"),
         ("schema = 1".into(), "`pair` is missing", "`pair` is an array of tables: the pairs of models"),
         ("schema = 1\npair = []".into(), "a spec without pairs tests nothing", "write [[pair]]"),
         ("schema = 2\nfuture = 1".into(), "`schema` must be 1, not the integer 2", "this file is written for a later qualm; update qualm"),

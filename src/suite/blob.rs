@@ -220,7 +220,7 @@ fn pair_plan(planned: &PlannedPair) -> PairPlan {
             .tests
             .iter()
             .map(|test| TestPlan {
-                part: test.part.clone(),
+                part: test.part.clone().into_owned(),
                 kind: test.kind,
                 shard: test.shard,
                 ignored: test.ignored.clone(),

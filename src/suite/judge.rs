@@ -61,7 +61,7 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// One tensor: readable, finite, equal where that is asked, and within its bounds.
     pub fn tensor(&self, test: &PlannedTest) -> TestRecord {
-        let Some(&at) = self.row_of.get(test.part.as_str()) else {
+        let Some(&at) = self.row_of.get(&*test.part) else {
             return self.unmatched(test);
         };
         let row = &self.rows[at];

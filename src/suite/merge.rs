@@ -227,7 +227,7 @@ impl Shards {
                     .map(|test| PlannedTest {
                         id: format!("{}::{}", record.id, test.part),
                         kind: test.kind,
-                        part: test.part.clone(),
+                        part: test.part.clone().into(),
                         ignored: test.ignored.clone(),
                         bytes: 0,
                         shard: test.shard,

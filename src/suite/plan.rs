@@ -4,6 +4,7 @@ What there is to run: every test of every pair, before anything is measured.
 Listing needs the reference's header alone, and each header once, however many pairs share it.
 */
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -29,7 +30,7 @@ pub struct PlannedTest {
     /// What it is about.
     pub kind: TestKind,
     /// The tensor's name, or `(structure)` and its like.
-    pub part: String,
+    pub part: Cow<'static, str>,
     /// Why it is not run, if it is not.
     pub ignored: Option<String>,
     /// Stored bytes behind it, to balance shards.
@@ -174,11 +175,12 @@ impl Listings {
 /// Lists and selects the tests of `specs`.
 pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, DuplicateId> {
     let mut plan = Plan::default();
-    let mut seen: HashMap<String, &Location> = HashMap::new();
+    // Neither name holds "::", so that two ids are equal if both of their names are.
+    let mut seen: HashMap<(&str, &str), &Location> = HashMap::new();
     for spec in specs {
         for pair in &spec.pairs {
             let id = format!("{}::{}", spec.name, pair.name);
-            if let Some(first) = seen.insert(id.clone(), &pair.at) {
+            if let Some(first) = seen.insert((&spec.name, &pair.name), &pair.at) {
                 return Err(DuplicateId { id, first: first.clone(), second: pair.at.clone() });
             }
             let tagged =
@@ -252,7 +254,7 @@ fn tests_of(
         tests.push(PlannedTest {
             id: format!("{id}::{name}"),
             kind: TestKind::Tensor,
-            part: name.clone(),
+            part: Cow::Owned(name.clone()),
             ignored: skipped(name),
             bytes: *bytes,
             shard: 1,
@@ -264,7 +266,7 @@ fn tests_of(
             continue;
         }
         let id = format!("{id}::{part}");
-        let part = part.to_owned();
+        let part = Cow::Borrowed(part);
         let ignored = None;
         tests.push(PlannedTest { id, kind, part, ignored, bytes: 0, shard: 1, here: true });
     }

@@ -491,7 +491,7 @@ impl<'a> Wanted<'a> {
         Self {
             own: tests()
                 .filter(|test| test.kind == TestKind::Tensor)
-                .map(|test| (test.part.as_str(), test.here))
+                .map(|test| (&*test.part, test.here))
                 .collect(),
             whole_here: tests().any(|test| test.here && is_whole(test.kind)),
         }

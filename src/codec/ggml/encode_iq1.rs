@@ -211,9 +211,8 @@ impl Kernel for BestSplitS<'_> {
                     (parts(self.sum_x), parts(self.sum_w));
                 let scored = [(false, &UP), (true, &DOWN)].map(|(down, v)| Scored {
                     sum_qx: xs.map(|[x0, x1, x2]| x0 * v[0] + x1 * v[1] + x2 * v[2]),
-                    sum_q2: ws.map(|[w0, w1, w2]| {
-                        w0 * v[0] * v[0] + w1 * v[1] * v[1] + w2 * v[2] * v[2]
-                    }),
+                    sum_q2: ws
+                        .map(|[w0, w1, w2]| w0 * v[0] * v[0] + w1 * v[1] * v[1] + w2 * v[2] * v[2]),
                     shift: down,
                 });
                 best.take(low, first..(first + LANES).min(33), &scored);
@@ -343,9 +342,8 @@ impl Prefix {
         let [v0, v1, v2] = values;
         let (step_low, step_high) = (v0 * v0 - v1 * v1, v1 * v1 - v2 * v2);
         let qx = |lane| self.x[16] * v2 - (self.x[low] + self.x[first + lane]);
-        let q2 = |lane| {
-            self.w[16] * v2 * v2 + self.w[low] * step_low + self.w[first + lane] * step_high
-        };
+        let q2 =
+            |lane| self.w[16] * v2 * v2 + self.w[low] * step_low + self.w[first + lane] * step_high;
         (std::array::from_fn(qx), std::array::from_fn(q2))
     }
 }

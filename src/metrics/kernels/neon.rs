@@ -70,7 +70,9 @@ impl Four for Two {
     #[inline(always)]
     unsafe fn of_bf16(from: *const u8) -> Self {
         // bfloat16 is the upper half of an f32.
-        unsafe { widen(vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(from))))) }
+        unsafe {
+            widen(vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(from)))))
+        }
     }
 
     #[inline(always)]

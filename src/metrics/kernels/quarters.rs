@@ -295,9 +295,11 @@ impl<V: Four> Quarter<V> {
 unsafe fn fold<V: Four>(quarters: &[Quarter<V>; 4]) -> [V; 2] {
     // SAFETY: the callers run with the instruction set enabled.
     unsafe {
-        let rr_qq = eight(quarters.map(|four| four.rr)).fold_two(eight(quarters.map(|four| four.qq)));
+        let rr_qq =
+            eight(quarters.map(|four| four.rr)).fold_two(eight(quarters.map(|four| four.qq)));
         let e_r4 = eight(quarters.map(|four| four.e)).fold_two(eight(quarters.map(|four| four.r4)));
-        let ee_rq = eight(quarters.map(|four| four.ee)).fold_two(eight(quarters.map(|four| four.rq)));
+        let ee_rq =
+            eight(quarters.map(|four| four.ee)).fold_two(eight(quarters.map(|four| four.rq)));
         [rr_qq.fold_one(e_r4), ee_rq.fold_one(V::zero())]
     }
 }
