@@ -343,9 +343,9 @@ impl Sides<'_> {
     }
 
     /// A row and its pieces beside their twins, of which only those are made that are needed: of pieces
-    /// that are much louder than the sample's or zero on one side; and, if the row as a whole is not
-    /// what the sample leads to expect, of those that are not. For all others, the row's twin has what
-    /// the sample leads to expect.
+    /// that are much louder than the sample's or zero on one side; if the row as a whole is not what
+    /// the sample leads to expect, of those that are not; and if that does not explain it, of all. For
+    /// all others, the row's twin has what the sample leads to expect.
     fn row_in_pieces(
         &self,
         range: Range<u64>,
@@ -376,9 +376,12 @@ impl Sides<'_> {
             }
         }
         let mut whole = sum_up(&pieces);
-        if !whole.actual.is_like(&whole.twin) {
+        for every in [false, true] {
+            if whole.actual.is_like(&whole.twin) {
+                break;
+            }
             for (Both { actual, twin }, (r, _)) in pieces.iter_mut().zip(sides()) {
-                if twin.n == 0 && !actual.is_like(&expected(actual)) {
+                if twin.n == 0 && (every || !actual.is_like(&expected(actual))) {
                     let Some(sums) = own(r) else { return Ok(None) };
                     *twin = sums;
                 }
