@@ -79,7 +79,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Order> {
 }
 
 /// A tensor's name and extents, outermost first.
-struct Shape {
+pub struct Shape {
     name: String,
     extents: Vec<u64>,
 }
@@ -95,7 +95,7 @@ impl Shape {
 }
 
 /// Layers of a Llama-like model with about `params` elements; every row is whole blocks of any type.
-fn transformer(params: f64) -> Vec<Shape> {
+pub fn transformer(params: f64) -> Vec<Shape> {
     // A layer is 2 d² (query, output) + 2 d²/3 (key, value) + 8 d² (feed-forward).
     let layer = |d: u64| (10.0 + 2.0 / 3.0) * (d * d) as f64;
     let mut d = 768;
@@ -129,7 +129,7 @@ fn equal_tensors(count: u64, params: f64) -> Vec<Shape> {
     (0..count).map(|index| Shape::new(format!("tensor.{index:06}.weight"), &extents)).collect()
 }
 
-fn write_model(path: &Path, ty: TensorType, shapes: &[Shape], values: &[f32]) -> Result<()> {
+pub fn write_model(path: &Path, ty: TensorType, shapes: &[Shape], values: &[f32]) -> Result<()> {
     let is_gguf = path.extension().is_some_and(|extension| extension == "gguf");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let types: Vec<TensorType> = shapes
@@ -212,7 +212,7 @@ fn gguf_header(shapes: &[Shape], types: &[TensorType]) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-fn can_encode(ty: TensorType) -> bool {
+pub fn can_encode(ty: TensorType) -> bool {
     let row = ty.info();
     ty == TensorType::F32 || row.encode_chunk.is_some() || row.encode_weighted.is_some()
 }
@@ -229,7 +229,7 @@ fn encode(ty: TensorType, values: &[f32]) -> Result<Vec<u8>> {
 }
 
 /// Gaussian weights of standard deviation 0.02; one in a thousand is ten times as large.
-fn weights(seed: u64) -> Vec<f32> {
+pub fn weights(seed: u64) -> Vec<f32> {
     let mut state = seed;
     // `SplitMix64`.
     let mut random = move || {
