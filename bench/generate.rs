@@ -129,6 +129,7 @@ fn equal_tensors(count: u64, params: f64) -> Vec<Shape> {
     (0..count).map(|index| Shape::new(format!("tensor.{index:06}.weight"), &extents)).collect()
 }
 
+/// Writes a model: the values over and over, each tensor from another place on.
 pub fn write_model(path: &Path, ty: TensorType, shapes: &[Shape], values: &[f32]) -> Result<()> {
     let is_gguf = path.extension().is_some_and(|extension| extension == "gguf");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
@@ -212,6 +213,7 @@ fn gguf_header(shapes: &[Shape], types: &[TensorType]) -> Result<Vec<u8>> {
     Ok(header)
 }
 
+/// Whether a model can be written in this type.
 pub fn can_encode(ty: TensorType) -> bool {
     let row = ty.info();
     ty == TensorType::F32 || row.encode_chunk.is_some() || row.encode_weighted.is_some()

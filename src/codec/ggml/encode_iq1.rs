@@ -117,6 +117,7 @@ struct Scored<S> {
 impl<S> Scored<S> {
     /// Whether the split in a lane does better than a score.
     #[inline(always)]
+    #[allow(clippy::needless_bitwise_bool, reason = "no branch: lanes are compared side by side")]
     fn beats(&self, score: f32, lane: usize) -> bool {
         let (sum_qx, sum_q2) = (self.sum_qx[lane], self.sum_q2[lane]);
         (sum_q2 > 0.0) & (sum_qx * sum_qx > score * sum_q2)
