@@ -356,7 +356,15 @@ impl Sides<'_> {
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
         let sides = || r.chunks(PIECE).zip(q.chunks(PIECE));
         let expected = |actual: &RunSums| twin.sample.twin.expected_of(actual);
-        let own = |r: &[f32]| Some(RunSums::of(r, &grid.quantize(r)?));
+        // Gives twins to the pieces that have none and need one; none if the grid cannot take them.
+        let quantize = |pieces: &mut [Both], needs: &dyn Fn(&RunSums) -> bool| {
+            for (Both { actual, twin }, (r, _)) in pieces.iter_mut().zip(sides()) {
+                if twin.n == 0 && needs(actual) {
+                    *twin = RunSums::of(r, &grid.quantize(r)?);
+                }
+            }
+            Some(())
+        };
         let sum_up = |pieces: &[Both]| {
             let mut whole = Both::default();
             for &Both { actual, twin } in pieces {
@@ -369,24 +377,18 @@ impl Sides<'_> {
             .map(|(r, q)| Both { actual: RunSums::of(r, q), twin: RunSums::default() })
             .collect();
         let loudest = QUIET * twin.worst_piece;
-        for (Both { actual, twin }, (r, _)) in pieces.iter_mut().zip(sides()) {
-            if actual.rms() > loudest || (actual.rr == 0.0) != (actual.xx == 0.0) {
-                let Some(sums) = own(r) else { return Ok(None) };
-                *twin = sums;
+        let stands_out =
+            |actual: &RunSums| actual.rms() > loudest || (actual.rr == 0.0) != (actual.xx == 0.0);
+        let is_unlike = |actual: &RunSums| !actual.is_like(&expected(actual));
+        let mut whole = Both::default();
+        for needs in [&stands_out as &dyn Fn(&RunSums) -> bool, &is_unlike, &|_| true] {
+            if quantize(&mut pieces, needs).is_none() {
+                return Ok(None);
             }
-        }
-        let mut whole = sum_up(&pieces);
-        for every in [false, true] {
+            whole = sum_up(&pieces);
             if whole.actual.is_like(&whole.twin) {
                 break;
             }
-            for (Both { actual, twin }, (r, _)) in pieces.iter_mut().zip(sides()) {
-                if twin.n == 0 && (every || !actual.is_like(&expected(actual))) {
-                    let Some(sums) = own(r) else { return Ok(None) };
-                    *twin = sums;
-                }
-            }
-            whole = sum_up(&pieces);
         }
         Ok(Some((whole, pieces)))
     }
