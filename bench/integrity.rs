@@ -77,7 +77,7 @@ fn time(reference: &Model, quantized: &Model, matrix: [u64; 2]) -> [f64; 4] {
         let measured = measure(reference, quantized, &pairing, 1, &Progress::default());
         let rows = clock() - now;
         let now = clock();
-        judge(reference, quantized, &pairing, &measured);
+        judge(reference, quantized, &pairing, &mut measured.clone());
         let twins = clock() - now;
         for (best, new) in best.iter_mut().zip([sums, rows, twins, rows + twins]) {
             *best = best.min(new);
@@ -152,12 +152,13 @@ fn values<'v>(
 }
 
 /// Twins and gates, as a run has them.
-fn judge(reference: &Model, quantized: &Model, pairing: &Pairing, measured: &[Measured]) {
+fn judge(reference: &Model, quantized: &Model, pairing: &Pairing, measured: &mut [Measured]) {
     let twins = twin::twins(reference, quantized, &pairing.matched, measured, 1);
     for (measured, twin) in measured.iter().zip(&twins) {
         let Measured::Values { sums, locals } = measured else { panic!("made of floats") };
         let mut checks = Vec::new();
-        let suspect = Suspect { subject: "weights", sums, locals, twin: twin.as_ref() };
+        let twin = twin.as_ref().map_err(String::as_str);
+        let suspect = Suspect { subject: "weights", sums, locals, twin };
         check_integrity(&suspect, |_| None, &mut checks);
         assert!(checks.len() >= 5);
         black_box(checks);

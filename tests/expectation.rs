@@ -3,7 +3,6 @@ The table of `docs/integrity.md` is what the measurement gives today, and the de
 room for every sound encoder in it.
 */
 
-use qualm::gate::default_bound;
 use qualm::spec::Gate;
 
 #[allow(dead_code, unreachable_pub)]
@@ -69,8 +68,8 @@ fn default_bounds_leave_room_for_every_sound_encoder() {
                 let noise = (1.0 - expected * expected) * 10f64.powf(0.15);
                 let of_noise = expected - (1.0 - noise).max(0.0).sqrt();
                 let bound = match gate {
-                    Gate::WorstRow => default_bound(gate).max(of_noise),
-                    _ => default_bound(gate),
+                    Gate::WorstRow => gate.default_bound().max(of_noise),
+                    _ => gate.default_bound(),
                 };
                 assert!(spread <= bound, "{}: {gate} {spread} of {bound}", row[0]);
             }

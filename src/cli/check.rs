@@ -17,12 +17,13 @@ use super::args::CheckArgs;
 use super::{Failure, one_pair};
 use crate::diagnose::{self, Diagnosis};
 use crate::report::draft::quoted;
+use crate::report::not_judged_lines;
 use crate::report::numbers;
 use crate::report::text::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::record::{
-    CheckOutcome, CheckRecord, GlobalRow, Level, Number, PairRecord, TensorRow, TestKind,
-    TestOutcome, TestRecord,
+    CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, TensorRow,
+    TestKind, TestOutcome, TestRecord, gate_counts,
 };
 
 /// What `--json` prints.
@@ -39,6 +40,7 @@ struct Report<'a> {
     findings: &'a [Finding],
     global: Option<&'a GlobalRow>,
     tensors: &'a [TensorRow],
+    gates: GateCounts,
     notes: &'a [String],
 }
 
@@ -226,6 +228,13 @@ fn below_contract(row: &TensorRow) -> Option<Finding> {
     })
 }
 
+/// What has become of the gates of all tensors.
+fn gates(pair: &PairRecord) -> GateCounts {
+    let mut gates = GateCounts::default();
+    pair.tests.iter().for_each(|test| gates.add(&gate_counts(&test.checks)));
+    gates
+}
+
 fn print(
     args: &CheckArgs,
     pair: &PairRecord,
@@ -243,6 +252,7 @@ fn print(
             findings.iter().filter_map(|finding| finding.tensor.clone()).collect();
         at_fault.sort();
         at_fault.dedup();
+        let notes: Vec<String> = pair.notes.iter().cloned().chain(not_judged_lines(pair)).collect();
         let report = Report {
             reference: args.reference.to_string_lossy(),
             quantized: args.quantized.to_string_lossy(),
@@ -253,7 +263,8 @@ fn print(
             findings,
             global: pair.global.as_ref(),
             tensors: &pair.tensors,
-            notes: &pair.notes,
+            gates: gates(pair),
+            notes: &notes,
         };
         serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -284,9 +295,10 @@ fn print_text(
             let wasted = numbers::bits(global.wasted_bits.0);
             write!(out, ", {wasted} bits above the rate-distortion limit")?;
         }
+        write!(out, ", {}", numbers::gates(&gates(pair)))?;
     }
     writeln!(out)?;
-    for note in &pair.notes {
+    for note in pair.notes.iter().chain(&not_judged_lines(pair)) {
         writeln!(out, "  note: {}", one_line(note))?;
     }
     for (at, finding) in findings.iter().enumerate() {

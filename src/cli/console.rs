@@ -141,6 +141,7 @@ impl<W: Write> Console<W> {
         let failed = summary.failed + summary.errors;
         let (word, style) = if failed == 0 { ("ok", "32") } else { ("FAILED", "31") };
         let word = self.paint(word, style);
+        self.print(format_args!("\n{}", report::numbers::gates(&contract.summary.gates)));
         self.print(format_args!(
             "\ntest result: {word}. {} passed; {failed} failed; {} ignored; 0 measured; {} filtered \
              out; finished in {seconds:.2}s\n\n",

@@ -41,6 +41,8 @@ pub enum CheckOutcome {
     Violated,
     /// It does not, but a waiver's floor holds.
     Waived,
+    /// It could not be judged, or was not to be; the reason says why.
+    NotJudged,
 }
 
 /// One bound against one value.
@@ -64,7 +66,8 @@ pub struct CheckRecord {
     pub message: String,
     /// Where the bound is written.
     pub source: Option<Source>,
-    /// Why the bound is what it is: the reason of the rule or the waiver.
+    /// Why the bound is what it is: the reason of the rule or the waiver. Of a check that is not judged,
+    /// why not.
     pub reason: Option<String>,
     /// Against the baseline, if there is one.
     pub movement: Option<Movement>,

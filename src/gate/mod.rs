@@ -13,5 +13,7 @@ pub use contract::{
     PLAIN_CAST, check_companions, check_model, check_nonzero, check_types, excuse, plane_problems,
 };
 pub use group::check_groups;
-pub use integrity::{Suspect, check_integrity, default_bound, least_cosine};
+pub use integrity::{
+    Coverage, GateCounts, JUDGED, Suspect, check_integrity, coverage, gate_counts, least_cosine,
+};
 pub use metrics::{check_metric, value_of};

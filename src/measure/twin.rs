@@ -17,7 +17,7 @@ use super::plan;
 use super::{Matched, Measured};
 use crate::codec::{Class, TensorType};
 use crate::metrics::{CONTRACT_COSINE, Locals, PIECE};
-use crate::model::{Model, ReadError, Scratch, Tensor};
+use crate::model::{Model, Scratch, Tensor};
 
 /// Elements of the evenly spaced sample.
 const SAMPLE: u64 = 8 * 1024;
@@ -196,16 +196,22 @@ pub struct Twin {
     pub tuned: bool,
 }
 
-/// Measures the twins of all matched tensors that have one, in the order of `matched`.
+/// What is to be expected of a tensor, or in a few words why that is not known.
+pub type Expectation = Result<Twin, String>;
+
+/// Measures the twins of all matched tensors, in the order of `matched`. A tensor that cannot be read
+/// again becomes [`Measured::Unreadable`].
 pub fn twins(
     reference: &Model,
     quantized: &Model,
     matched: &[Matched],
-    measured: &[Measured],
+    measured: &mut [Measured],
     threads: usize,
-) -> Vec<Option<Twin>> {
+) -> Vec<Expectation> {
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Twin>>> = Mutex::new(vec![None; matched.len()]);
+    let nothing = || Ok(Err("it was not measured".to_owned()));
+    let results: Mutex<Vec<Result<Expectation, String>>> =
+        Mutex::new(matched.iter().map(|_| nothing()).collect());
     let work = || {
         let mut scratch = Scratch::default();
         while let Some((index, (pair, measured))) = {
@@ -223,9 +229,9 @@ pub fn twins(
                 quantized,
             };
             let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
-            let twin = sides.twin(locals, &whole, &mut scratch).ok().flatten();
+            let twin = sides.twin(locals, &whole, &mut scratch);
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            results[index] = twin;
+            results[index] = twin.map(|twin| twin.ok_or_else(|| NO_GRID.to_owned()));
         }
     };
     std::thread::scope(|scope| {
@@ -234,8 +240,18 @@ pub fn twins(
         }
         work();
     });
-    results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let read = |(result, measured): (Result<Expectation, String>, &mut Measured)| {
+        result.unwrap_or_else(|reason| {
+            *measured = Measured::Unreadable { reason: reason.clone() };
+            Err(reason)
+        })
+    };
+    results.into_iter().zip(measured).map(read).collect()
 }
+
+/// Why there is no twin.
+const NO_GRID: &str = "the grid of its type is not known, or cannot take its rows";
 
 /// A row of the reference, or the beginning of one, as an undamaged tensor of `like`'s type would hold
 /// it; none if its grid is not known or cannot take it.
@@ -273,7 +289,7 @@ impl Sides<'_> {
         locals: &Locals,
         whole: &RunSums,
         scratch: &mut Scratch,
-    ) -> Result<Option<Twin>, ReadError> {
+    ) -> Result<Option<Twin>, String> {
         let row_len = plan::row_len(&self.r.shape);
         let Some(mut grid) = Grid::of(self.q, row_len) else { return Ok(None) };
         let rows = self.r.numel() / row_len;
@@ -352,7 +368,7 @@ impl Sides<'_> {
         grid: &Grid,
         twin: &Twin,
         scratch: &mut Scratch,
-    ) -> Result<Option<(Both, Vec<Both>)>, ReadError> {
+    ) -> Result<Option<(Both, Vec<Both>)>, String> {
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
         let sides = || r.chunks(PIECE).zip(q.chunks(PIECE));
         let expected = |actual: &RunSums| twin.sample.twin.expected_of(actual);
@@ -399,7 +415,7 @@ impl Sides<'_> {
         range: Range<u64>,
         grid: &Grid,
         scratch: &mut Scratch,
-    ) -> Result<Option<Row>, ReadError> {
+    ) -> Result<Option<Row>, String> {
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
         Ok(grid.quantize(&r).map(|twin| Row { r, q, twin }))
     }
@@ -409,7 +425,7 @@ impl Sides<'_> {
         &self,
         range: Range<u64>,
         scratch: &mut Scratch,
-    ) -> Result<Option<[Vec<f32>; 2]>, ReadError> {
+    ) -> Result<Option<[Vec<f32>; 2]>, String> {
         let start = range.start;
         let end = range.end.min(start + LONGEST).min(self.r.numel());
         if start >= end {
@@ -417,8 +433,12 @@ impl Sides<'_> {
         }
         let len = (end - start) as usize;
         let (mut r, mut q) = (vec![0.0; len], vec![0.0; len]);
-        self.r.decode(&self.reference.files, start..end, scratch, &mut r)?;
-        self.q.decode(&self.quantized.files, start..end, scratch, &mut q)?;
+        self.r
+            .decode(&self.reference.files, start..end, scratch, &mut r)
+            .map_err(|error| format!("reference: {error}"))?;
+        self.q
+            .decode(&self.quantized.files, start..end, scratch, &mut q)
+            .map_err(|error| format!("quantized: {error}"))?;
         Ok(Some([r, q]))
     }
 }

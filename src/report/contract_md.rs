@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::failure::{known_models, pairs};
+use super::failure::{known_models, not_judged_lines, pairs};
 use super::format::{Options, Rendered, Report, ReportError};
 use super::markdown::{self, Page};
 use super::numbers;
@@ -115,7 +115,7 @@ fn details(page: &mut Page, spec: &SpecRecord, pair: &PairRecord) {
     baseline(page, pair);
     falsified(page, pair);
     ignored(page, pair);
-    for note in &pair.notes {
+    for note in pair.notes.iter().chain(&not_judged_lines(pair)) {
         page.line(&format!("\nNote: {}", prose(note)));
     }
 }
@@ -273,7 +273,8 @@ mod tests {
         let text = render(&sample::contract(), 1 << 20);
         let order = [
             "# 💥 qualm: ERROR\n",
-            "failed, 1 could not be judged, 1 ignored, 1 warned, 3 filtered out; exit code 6.",
+            "failed, 1 could not be judged, 1 ignored, 1 warned, 3 filtered out, gates: ",
+            " not judged; exit code 6.",
             "\n## Pairs\n",
             "| ❌ | `minilm::q4_0` |",
             "\n## Failures, the worst first\n",

@@ -10,8 +10,8 @@ use super::numbers;
 use super::text::one_line;
 use crate::metrics::Metric;
 use crate::suite::record::{
-    CheckOutcome, CheckRecord, Contract, Level, ModelRecord, Movement, MovementKind, PairRecord,
-    Source, SpecRecord, TestOutcome, TestRecord,
+    CheckOutcome, CheckRecord, Contract, JUDGED, Level, ModelRecord, Movement, MovementKind,
+    PairRecord, Source, SpecRecord, TestOutcome, TestRecord,
 };
 
 /// A test with the pair and the spec that it belongs to.
@@ -71,6 +71,34 @@ fn cause_line(test: &TestRecord) -> Option<String> {
 pub fn waiver_lines(test: &TestRecord) -> Vec<String> {
     let waived = test.checks.iter().filter(|check| check.outcome == CheckOutcome::Waived);
     waived.flat_map(|check| check_lines(check, "waived: ")).collect()
+}
+
+/// What no gate could look into: one line a reason, with the first of the tensors concerned.
+pub fn not_judged_lines(pair: &PairRecord) -> Vec<String> {
+    const NAMED: usize = 3;
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for test in &pair.tests {
+        let judged = test
+            .checks
+            .iter()
+            .filter(|check| check.check == JUDGED && check.outcome == CheckOutcome::NotJudged);
+        for reason in judged.filter_map(|check| check.reason.as_deref()) {
+            let name = last_part(pair, test);
+            match reasons.iter_mut().find(|(of, _)| *of == reason) {
+                Some((_, names)) => names.push(name),
+                None => reasons.push((reason, vec![name])),
+            }
+        }
+    }
+    let line = |(reason, names): (&str, Vec<&str>)| {
+        let named: Vec<&str> = names.iter().copied().take(NAMED).collect();
+        let more = match names.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("judged as a whole only, because {reason}: {}{more}", named.join(", "))
+    };
+    reasons.into_iter().map(line).collect()
 }
 
 /// The message of a check; below it, indented, the place of the bound with its reason, and the

@@ -19,7 +19,8 @@ use super::markdown::baseline_word;
 use super::numbers;
 use super::text::xml;
 use crate::suite::record::{
-    CheckOutcome, Contract, PairRecord, SpecRecord, TensorRow, TestKind, TestOutcome, TestRecord,
+    CheckOutcome, Contract, GateCounts, JUDGED, PairRecord, SpecRecord, TensorRow, TestKind,
+    TestOutcome, TestRecord, gate_counts,
 };
 
 /// What a document may hold.
@@ -126,7 +127,11 @@ impl<'a> Chosen<'a> {
 
 fn has_something_to_say(test: &TestRecord) -> bool {
     test.outcome != TestOutcome::Passed
-        || test.checks.iter().any(|check| check.outcome != CheckOutcome::Held)
+        || test.checks.iter().any(|check| match check.outcome {
+            CheckOutcome::Held => false,
+            CheckOutcome::NotJudged => check.check == JUDGED,
+            CheckOutcome::Violated | CheckOutcome::Waived => true,
+        })
 }
 
 /// Builds the document and repairs it.
@@ -327,7 +332,11 @@ fn case_properties(
     }
     let count = |outcome| test.checks.iter().filter(|check| check.outcome == outcome).count();
     let violated = test.checks.iter().filter(|check| is_violated(check)).count();
-    for (name, count) in [("violated", violated), ("waived", count(CheckOutcome::Waived))] {
+    for (name, count) in [
+        ("violated", violated),
+        ("waived", count(CheckOutcome::Waived)),
+        ("not_judged", count(CheckOutcome::NotJudged)),
+    ] {
         if count > 0 {
             properties.push((name.to_owned(), count.to_string()));
         }
@@ -401,6 +410,15 @@ fn suite_properties(
     }
     properties.extend(pair.roundtrip.iter().map(|ty| ("roundtrip".to_owned(), xml(ty))));
     properties.extend(global_properties(pair, "global."));
+    let mut gates = GateCounts::default();
+    pair.tests.iter().for_each(|test| gates.add(&gate_counts(&test.checks)));
+    for (name, count) in [
+        ("gates.held", gates.held),
+        ("gates.violated", gates.violated),
+        ("gates.not_judged", gates.not_judged),
+    ] {
+        properties.push((name.to_owned(), count.to_string()));
+    }
     let left_out = pair.tests.len() - listed;
     if left_out > 0 {
         properties.push(("tests.not_listed".to_owned(), left_out.to_string()));

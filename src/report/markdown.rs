@@ -176,6 +176,7 @@ pub fn summary(contract: &Contract) -> String {
     if summary.pending > 0 {
         parts.push(format!("{} pending", numbers::counted(summary.pending, "baseline")));
     }
+    parts.push(numbers::gates(&summary.gates));
     parts.join(", ")
 }
 

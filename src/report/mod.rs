@@ -23,8 +23,8 @@ mod write;
 pub use contract_json::{ContractError, ContractJson};
 pub use contract_md::ContractMd;
 pub use failure::{
-    Located, by_gravity, excess, failure_kind, failure_lines, movement_text, place, waiver_lines,
-    worst_first,
+    Located, by_gravity, excess, failure_kind, failure_lines, movement_text, not_judged_lines,
+    place, waiver_lines, worst_first,
 };
 pub use format::{Options, REPORTS, Rendered, Report, ReportError, by_name};
 pub use html::ReportHtml;

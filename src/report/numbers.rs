@@ -5,6 +5,7 @@ Reports for machines (`contract.json`, `report.tsv`) print full numbers themselv
 */
 
 use crate::metrics::Metric;
+use crate::suite::record::GateCounts;
 
 /// Digits after the point that a cosine, a gain or a correlation gets if nothing asks for more.
 const DIGITS: usize = 6;
@@ -146,6 +147,16 @@ pub fn seconds(value: f64) -> String {
             format!("{} min {} s", whole / 60, whole % 60)
         }
     })
+}
+
+/// What has become of the gates: `gates: 30 held, 1 violated, 2 not judged`.
+pub fn gates(counts: &GateCounts) -> String {
+    format!(
+        "gates: {} held, {} violated, {} not judged",
+        count(counts.held),
+        count(counts.violated),
+        count(counts.not_judged)
+    )
 }
 
 #[cfg(test)]

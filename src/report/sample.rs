@@ -231,6 +231,7 @@ pub fn run(specs: Vec<SpecRecord>) -> Contract {
         let warned =
             |it: &&CheckRecord| it.level == Level::Warn && it.outcome == CheckOutcome::Violated;
         summary.warnings += test.checks.iter().filter(warned).count() as u64;
+        summary.gates.add(&gate_counts(&test.checks));
     }
     let (verdict, exit_code) = match (summary.errors, summary.failed) {
         (0, 0) => (Verdict::Passed, 0),

@@ -32,6 +32,95 @@ pub enum Gate {
     Quantized,
 }
 
+/// What a gate does where no spec says anything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ByDefault {
+    /// It has no bound: it holds or it does not.
+    On,
+    /// Beyond this bound its test fails.
+    Fail(f64),
+    /// Beyond this bound it warns.
+    Warn(f64),
+}
+
+/// A row of the table of gates.
+struct Row {
+    name: &'static str,
+    /// `None`: the gate is only on or off.
+    least_bound: Option<f64>,
+    by_default: ByDefault,
+    demands: &'static str,
+    /// Why the default is what it is.
+    why: &'static str,
+}
+
+/// The table of gates, in the order of [`Gate::ALL`]; `docs/integrity.md` is tested against it.
+static TABLE: [Row; Gate::ALL.len()] = [
+    Row {
+        name: "finite",
+        least_bound: None,
+        by_default: ByDefault::On,
+        demands: "No NaN or infinity in the weights or their scales.",
+        why: "A model that computes with one gives NaN.",
+    },
+    Row {
+        name: "gain",
+        least_bound: Some(0.0),
+        by_default: ByDefault::Fail(0.05),
+        demands: "Largest |gain - 1|, gain = sqrt(Σq² / Σr²).",
+        why: "Sound encoders keep the norm to a tenth of their relative error, which is taken off.",
+    },
+    Row {
+        name: "offset",
+        least_bound: Some(0.0),
+        by_default: ByDefault::Fail(0.05),
+        demands: "Largest |mean error| relative to the reference's rms.",
+        why: "Rounding errors have no mean; a lost minimum or zero point has.",
+    },
+    Row {
+        name: "sqnr_expected",
+        least_bound: Some(0.0),
+        by_default: ByDefault::Fail(1.5),
+        demands: "Largest shortfall of the SQNR, in dB, from what the tensor's type gives.",
+        why: "Sound encoders of one type differ by less than 1 dB, a second quantization costs 2.",
+    },
+    Row {
+        name: "worst_row",
+        least_bound: Some(0.0),
+        by_default: ByDefault::Fail(0.02),
+        demands: "Largest drop of a row's cosine below what the tensor's type gives.",
+        why: "Rows of sound encoders differ by less than 0.001 where the type has four bits or more.",
+    },
+    Row {
+        name: "worst_block",
+        least_bound: Some(1.0),
+        by_default: ByDefault::Fail(3.0),
+        demands: "Largest ratio of a block's error to the worst that the tensor's type gives.",
+        why: "Blocks of sound encoders differ by an eighth; a negated one is ten times as loud.",
+    },
+    Row {
+        name: "zero",
+        least_bound: None,
+        by_default: ByDefault::On,
+        demands: "No row or block is zero on one side only.",
+        why: "Only values that the type itself rounds to zero may vanish.",
+    },
+    Row {
+        name: "companion",
+        least_bound: None,
+        by_default: ByDefault::On,
+        demands: "Scales, zero points and other companion planes are there, and not all zero.",
+        why: "Codes mean nothing without them.",
+    },
+    Row {
+        name: "quantized",
+        least_bound: None,
+        by_default: ByDefault::On,
+        demands: "At least one tensor is stored in another type than the reference's.",
+        why: "A model that was not quantized is perfect, and not what was asked for.",
+    },
+];
+
 impl Gate {
     /// Every gate, in the order in which reports print them.
     pub const ALL: [Self; 9] = [
@@ -46,56 +135,42 @@ impl Gate {
         Self::Quantized,
     ];
 
-    /// Name, least legal bound (`None`: the gate is on or off), what it demands.
-    const fn info(self) -> (&'static str, Option<f64>, &'static str) {
-        match self {
-            Self::Finite => ("finite", None, "No NaN or infinity in the weights or their scales."),
-            Self::Gain => ("gain", Some(0.0), "Largest |gain - 1|, gain = sqrt(Σq² / Σr²)."),
-            Self::Offset => {
-                ("offset", Some(0.0), "Largest |mean error| relative to the reference's rms.")
-            }
-            Self::SqnrExpected => (
-                "sqnr_expected",
-                Some(0.0),
-                "Largest shortfall of the SQNR, in dB, from what the tensor's type gives.",
-            ),
-            Self::WorstRow => (
-                "worst_row",
-                Some(0.0),
-                "Largest drop of a row's cosine below what the tensor's type gives.",
-            ),
-            Self::WorstBlock => (
-                "worst_block",
-                Some(1.0),
-                "Largest ratio of a block's error to the worst that the tensor's type gives.",
-            ),
-            Self::Zero => ("zero", None, "No row or block is zero on one side only."),
-            Self::Companion => (
-                "companion",
-                None,
-                "Scales, zero points and other companion planes are there, and not all zero.",
-            ),
-            Self::Quantized => (
-                "quantized",
-                None,
-                "At least one tensor is stored in another type than the reference's.",
-            ),
-        }
+    /// The gate's row in the table.
+    const fn row(self) -> &'static Row {
+        &TABLE[self as usize]
     }
 
     /// The name in specs and reports.
     pub const fn name(self) -> &'static str {
-        self.info().0
+        self.row().name
     }
 
     /// The least bound that makes sense; `None` if the gate is only on or off.
     pub const fn least_bound(self) -> Option<f64> {
-        self.info().1
+        self.row().least_bound
+    }
+
+    /// What holds where no spec says anything.
+    pub const fn by_default(self) -> ByDefault {
+        self.row().by_default
+    }
+
+    /// The bound where no spec says anything; 0 for a gate that is only on or off.
+    pub const fn default_bound(self) -> f64 {
+        match self.row().by_default {
+            ByDefault::On => 0.0,
+            ByDefault::Fail(bound) | ByDefault::Warn(bound) => bound,
+        }
     }
 
     /// What the gate demands, and what its bound means. The smaller a bound, the stricter.
     pub const fn doc(self) -> &'static str {
-        self.info().2
+        self.row().demands
+    }
+
+    /// Why the default is what it is.
+    pub const fn why(self) -> &'static str {
+        self.row().why
     }
 
     /// Finds a gate by its exact name.

@@ -35,7 +35,7 @@ pub use date::Date;
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
 pub use discover::{DiscoverError, discover, spec_name as name};
 pub use file::{Granularity, LoadOptions, Spec, Tolerance};
-pub use integrity::{Gate, Integrity, Setting};
+pub use integrity::{ByDefault, Gate, Integrity, Setting};
 pub use judge::{Effective, Judgement, Origin};
 pub use load::{load, load_all, parse};
 pub use location::{Located, Location, Source};

@@ -11,9 +11,9 @@ use super::record::{Examined, GlobalRow, Number, TensorRow, TestKind, TestOutcom
 use super::rows::plane_findings;
 use crate::codec::Class;
 use crate::diagnose::{self, Cause, Diagnosis};
-use crate::gate::{self, CheckOutcome, CheckRecord, Level, Source};
+use crate::gate::{self, CheckOutcome, CheckRecord, Coverage, JUDGED, Level, Source};
 use crate::measure::printed_stats::PrintedStats;
-use crate::measure::twin::Twin;
+use crate::measure::twin::Expectation;
 use crate::measure::{Finding, FindingKind, Matched, Measured, Pairing};
 use crate::metrics::{Metric, Metrics};
 use crate::model::{Format, Model, Storage, Tensor};
@@ -42,7 +42,7 @@ pub struct Facts<'a> {
     pub matched: &'a [Matched],
     /// In the order of `matched`, as are `twins` and `rows`.
     pub measured: &'a [Measured],
-    pub twins: &'a [Option<Twin>],
+    pub twins: &'a [Expectation],
     /// What the spec asks to be done to one of the models and could not be done, by check name.
     pub undone: &'a [(&'static str, String)],
     /// What `llama-quantize-stats` printed for the reference, if the spec names that.
@@ -97,6 +97,7 @@ impl Facts<'_> {
         }
         let quantized = &self.quantized.tensors[self.matched[at].quantized];
         gate::check_types(quantized, &row.tensor, self.resolver, &mut checks);
+        checks.extend(self.coverage_check(at, &subject, &checks));
         let mut record = conclude(test, checks);
         if record.outcome == TestOutcome::Failed {
             record.diagnosis = self.diagnose(at, &test.id, &record.checks);
@@ -145,7 +146,7 @@ impl Facts<'_> {
             at: matched,
             all: &self.pairing.matched,
             locals: Some(locals),
-            twin: self.twins[at].as_ref(),
+            twin: self.twins[at].as_ref().ok(),
         };
         let of_values = if seek { diagnose::of_values(&subject, sums) } else { None };
         of_values.or(otherwise)
@@ -155,13 +156,44 @@ impl Facts<'_> {
     fn integrity_checks(&self, at: usize, subject: &str, checks: &mut Vec<CheckRecord>) {
         let Measured::Values { sums, locals } = &self.measured[at] else { return };
         let name = self.rows[at].tensor.as_str();
-        let twin = self.twins[at].as_ref();
+        let twin = self.twins[at].as_ref().map_err(String::as_str);
         let suspect = gate::Suspect { subject, sums, locals, twin };
         let tensor = self.resolver.tensor(name);
         gate::check_integrity(&suspect, |gate| tensor.integrity(gate), checks);
         gate::check_nonzero(name, sums, self.resolver, checks);
         let quantized = &self.quantized.tensors[self.matched[at].quantized];
         gate::check_companions(self.quantized, quantized, name, sums, self.resolver, checks);
+    }
+
+    /// Says so where the gates could judge a tensor as a whole only, which leaves the verdict as it is,
+    /// or where none of them could judge the values of a quantized tensor, which fails.
+    fn coverage_check(
+        &self,
+        at: usize,
+        subject: &str,
+        checks: &[CheckRecord],
+    ) -> Option<CheckRecord> {
+        let matched = self.matched[at];
+        let (r, q) = (
+            &self.reference.tensors[matched.reference],
+            &self.quantized.tensors[matched.quantized],
+        );
+        match gate::coverage(checks) {
+            Coverage::Parts | Coverage::Exempt => None,
+            Coverage::Nothing(reason) if is_quantized(r, q) => {
+                let message = format!("no gate could judge its values: {reason} ({subject})");
+                Some(CheckRecord { reason: Some(reason), ..fact(JUDGED, false, message) })
+            }
+            Coverage::WholeOnly(reason) | Coverage::Nothing(reason) => {
+                let message = format!("judged as a whole only: {reason} ({subject})");
+                Some(CheckRecord {
+                    outcome: CheckOutcome::NotJudged,
+                    level: Level::Warn,
+                    reason: Some(reason),
+                    ..fact(JUDGED, false, message)
+                })
+            }
+        }
     }
 
     /// A tensor of the reference that could not be matched.

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::falsify::record::Falsified;
 pub use crate::diagnose::{Cause, Certainty, Diagnosis};
-pub use crate::gate::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
+pub use crate::gate::{
+    CheckOutcome, CheckRecord, GateCounts, JUDGED, Level, Movement, MovementKind, Number, Source,
+    gate_counts,
+};
 use crate::metrics::{Metrics, Moments};
 
 /// Version of the format of `contract.json`; it grows when a key changes its meaning or goes away.
@@ -115,6 +118,9 @@ pub struct Summary {
     pub warnings: u64,
     /// Baselines that are new or changed.
     pub pending: u64,
+    /// What has become of the integrity gates, over all tensors.
+    #[serde(default)]
+    pub gates: GateCounts,
 }
 
 /// What has become of an obligation.

@@ -22,7 +22,7 @@ use super::rows::{
 use super::{folds, obligations, verdict};
 use crate::diagnose;
 use crate::measure::printed_stats::{self, PrintedStats};
-use crate::measure::twin::Twin;
+use crate::measure::twin::Expectation;
 use crate::measure::{self, Matched, Measured, Pairing, Policy, Progress};
 use crate::model::{self, Model, ModelError};
 use crate::spec::{Diagnostic, Pair, Quantized, Resolver, SpecErrors, Usage};
@@ -357,13 +357,13 @@ pub(super) struct Pass {
     /// The tensors whose values were read here.
     pub matched: Vec<Matched>,
     pub measured: Vec<Measured>,
-    pub twins: Vec<Option<Twin>>,
+    pub twins: Vec<Expectation>,
     /// Whether the values of failing tensors are searched for a cause.
     pub seek_causes: bool,
 }
 
 /// What is known of tensors from an earlier pass, by reference name.
-pub(super) type Known = HashMap<String, (Measured, Option<Twin>)>;
+pub(super) type Known = HashMap<String, (Measured, Expectation)>;
 
 /// Matches and measures. What is `known` is not measured again.
 pub(super) fn measure(
@@ -388,8 +388,8 @@ pub(super) fn measure(
     let find = |matched: &Matched| known?.get(&reference.tensors[matched.reference].name);
     let due: Vec<Matched> = matched.iter().filter(|it| find(it).is_none()).copied().collect();
     let due = Pairing { matched: due, ..Pairing::default() };
-    let measured = measure::measure(reference, quantized, &due, threads, progress);
-    let twins = measure::twin::twins(reference, quantized, &due.matched, &measured, threads);
+    let mut measured = measure::measure(reference, quantized, &due, threads, progress);
+    let twins = measure::twin::twins(reference, quantized, &due.matched, &mut measured, threads);
     let mut fresh = measured.into_iter().zip(twins);
     let results = matched.iter().map(|matched| find(matched).cloned().or_else(|| fresh.next()));
     let (measured, twins) = results.flatten().unzip();
@@ -513,14 +513,14 @@ fn rows(
     quantized: &Model,
     matched: &[Matched],
     measured: &[Measured],
-    twins: &[Option<Twin>],
+    twins: &[Expectation],
 ) -> Vec<TensorRow> {
     matched
         .iter()
         .zip(measured.iter().zip(twins))
         .map(|(matched, (measured, twin))| {
             let r = &reference.tensors[matched.reference];
-            tensor_row(r, &quantized.tensors[matched.quantized], measured, twin.as_ref())
+            tensor_row(r, &quantized.tensors[matched.quantized], measured, twin.as_ref().ok())
         })
         .collect()
 }

@@ -11,6 +11,7 @@ use super::record::{
     BaselineStatus, CheckOutcome, Level, PairRecord, Summary, TestOutcome, TestRecord, Time,
     Verdict,
 };
+use crate::gate;
 
 /// Counts the tests of a run.
 pub fn summary(pairs: &[&PairRecord], filtered_out: u64) -> Summary {
@@ -29,6 +30,7 @@ pub fn summary(pairs: &[&PairRecord], filtered_out: u64) -> Summary {
                 TestOutcome::Ignored => summary.ignored += 1,
             }
             summary.warnings += warnings(test);
+            summary.gates.add(&gate::gate_counts(&test.checks));
         }
     }
     summary
