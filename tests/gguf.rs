@@ -191,11 +191,9 @@ fn types_that_cannot_be_read_are_named_and_do_not_stop_the_others() {
     let cases = [
         (4, "Q4_2", "was removed from ggml"),
         (31, "Q4_0_4_4", "was removed from ggml"),
-        (36, "type 36", "I2_S in BitNet's fork"),
         (43, "type 43", "is not known"),
-        (97, "Q8_0_X4", "ik_llama.cpp"),
-        (153, "IQ2_KT", "ik_llama.cpp"),
-        (230, "BF16_R16", "ik_llama.cpp"),
+        (97, "Q8_0_X4", "for activations in memory"),
+        (142, "IQ2_TN", "was removed from ik_llama.cpp"),
         (251, "type 251", "ik_llama.cpp's row-interleaved types"),
         (1 << 31, "type 2147483648", "is not known"),
     ];

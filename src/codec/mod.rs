@@ -8,10 +8,15 @@ Every decoder has a scalar definition; a faster path must give the same bits.
 
 pub mod float;
 pub mod ggml;
+pub mod ik;
 pub mod isa;
 mod quantize;
+pub mod rows;
 pub mod simd;
+mod size;
 pub mod types;
 
 pub use quantize::QuantizeError;
+pub use rows::{Frame, RowCodec};
+pub use size::ShapeError;
 pub use types::{Class, TYPES, TensorType, TypeInfo};

@@ -6,13 +6,15 @@ the rows, and the tests iterate over them. Adding a type is one variant, one row
 This table is vocabulary: every room may know it.
 */
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::float;
 use super::ggml::{
     encode_float, encode_iq1, encode_iq2, encode_iq3, encode_iq4, encode_k, encode_legacy,
     encode_micro, encode_ternary, iq, k, legacy, micro, ternary,
 };
+use super::ik;
+use super::rows::{Frame, RowCodec};
 
 /// How the values of a type are to be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub struct TypeInfo {
     pub class: Class,
     /// Elements in a block.
     pub block_len: usize,
-    /// Bytes in a block.
+    /// Bytes in a block; of one row's, where the blocks of several are merged.
     pub block_bytes: usize,
     /// Blocks to values; `None` for types that only compare bitwise.
     pub decode: Option<DecodeFn>,
@@ -65,11 +67,24 @@ pub struct TypeInfo {
     /// Values to blocks, as `ggml_quantize_chunk` does with an importance matrix. `None` with an
     /// encoder of the chunk kind: a matrix makes no difference.
     pub encode_weighted: Option<EncodeWeightedFn>,
+    /// For a type whose rows have a form of their own, how they are read and written; it has none of
+    /// the functions above, and its size follows from the shape: see [`super::rows`].
+    pub rows: Option<RowCodec>,
+}
+
+macro_rules! one_or_none {
+    () => {
+        None
+    };
+    ($some:expr) => {
+        Some($some)
+    };
 }
 
 macro_rules! types {
     ($($variant:ident $name:literal $ggml_name:expr, $id:expr, $st:expr, $class:ident,
-        $len:literal / $bytes:literal, $decode:expr, $encode:expr, $chunk:expr, $weighted:expr;)*) => {
+        $len:literal / $bytes:literal, $decode:expr, $encode:expr, $chunk:expr, $weighted:expr
+        $(, $rows:expr)?;)*) => {
         /// An element or block type that a weight file can hold.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(non_camel_case_types, missing_docs)]
@@ -89,12 +104,14 @@ macro_rules! types {
             encode: $encode,
             encode_chunk: $chunk,
             encode_weighted: $weighted,
+            rows: one_or_none!($($rows)?),
         }),*];
     };
 }
 
 // variant, name, ggml name, ggml id, safetensors dtype, class, block elements / block bytes,
-// decode, encode: reference quantizer, chunk quantizer, chunk quantizer with importance matrix.
+// decode, encode: reference quantizer, chunk quantizer, chunk quantizer with importance matrix;
+// for types whose rows have a form of their own, what reads and writes them.
 types! {
     F32 "F32" Some("f32"), Some(0), Some("F32"), Float, 1 / 4, Some(float::f32), None, None, None;
     F16 "F16" Some("f16"), Some(1), Some("F16"), Float, 1 / 2, Some(float::f16), Some(encode_float::f16), Some(encode_float::f16), None;
@@ -145,6 +162,56 @@ types! {
     NVFP4 "NVFP4" Some("nvfp4"), Some(40), None, Quantized, 64 / 36, Some(micro::nvfp4), Some(encode_micro::nvfp4), Some(encode_micro::nvfp4), None;
     Q1_0 "Q1_0" Some("q1_0"), Some(41), None, Quantized, 128 / 18, Some(ternary::q1_0), Some(encode_ternary::q1_0), Some(encode_ternary::q1_0), None;
     Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, Some(ternary::q2_0), Some(encode_ternary::q2_0), Some(encode_ternary::q2_0), None;
+    I2_S "I2_S" Some("i2_s"), Some(36), None, Quantized, 128 / 32, None, None, None, None, RowCodec { frame: Frame::Whole { tail: 32 }, decode: ik::plain::i2_s, encode: None, same_bits: false, base: None };
+    Q6_0 "Q6_0" Some("q6_0"), Some(133), None, Quantized, 32 / 26, Some(ik::k::q6_0), None, None, None;
+    IQ1_BN "IQ1_BN" Some("iq1_bn"), Some(134), None, Quantized, 64 / 13, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 2 }, decode: ik::plain::iq1_bn, encode: None, same_bits: false, base: None };
+    IQ2_BN "IQ2_BN" Some("iq2_bn"), Some(135), None, Quantized, 64 / 16, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::plain::iq2_bn, encode: None, same_bits: false, base: None };
+    IQ2_K "IQ2_K" Some("iq2_k"), Some(137), None, Quantized, 256 / 76, Some(ik::k::iq2_k), None, None, None;
+    IQ3_K "IQ3_K" Some("iq3_k"), Some(138), None, Quantized, 256 / 110, Some(ik::k::iq3_k), None, None, None;
+    IQ4_K "IQ4_K" Some("iq4_k"), Some(139), None, Quantized, 256 / 144, Some(ik::k::iq4_k), None, None, None;
+    IQ5_K "IQ5_K" Some("iq5_k"), Some(140), None, Quantized, 256 / 176, Some(ik::k::iq5_k), None, None, None;
+    IQ6_K "IQ6_K" Some("iq6_k"), Some(141), None, Quantized, 256 / 212, Some(ik::k::iq6_k), None, None, None;
+    IQ4_KS "IQ4_KS" Some("iq4_ks"), Some(144), None, Quantized, 256 / 136, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq4_ks, encode: None, same_bits: false, base: None };
+    IQ2_KS "IQ2_KS" Some("iq2_ks"), Some(145), None, Quantized, 256 / 70, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 2 }, decode: ik::ks::iq2_ks, encode: None, same_bits: false, base: None };
+    IQ4_KSS "IQ4_KSS" Some("iq4_kss"), Some(146), None, Quantized, 256 / 128, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq4_kss, encode: None, same_bits: false, base: None };
+    Q8_KV "Q8_KV" Some("q8_KV"), Some(151), None, Quantized, 32 / 32, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 8 }, decode: ik::plain::q8_kv, encode: None, same_bits: false, base: None };
+    IQ5_KS "IQ5_KS" Some("iq5_ks"), Some(152), None, Quantized, 256 / 168, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq5_ks, encode: None, same_bits: false, base: None };
+    IQ2_KT "IQ2_KT" Some("iq2_kt"), Some(153), None, Quantized, 256 / 68, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::kt::iq2_kt, encode: None, same_bits: false, base: None };
+    IQ3_KT "IQ3_KT" Some("iq3_kt"), Some(154), None, Quantized, 256 / 100, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::kt::iq3_kt, encode: None, same_bits: false, base: None };
+    IQ4_KT "IQ4_KT" Some("iq4_kt"), Some(155), None, Quantized, 256 / 128, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::kt::iq4_kt, encode: None, same_bits: false, base: None };
+    IQ3_KS "IQ3_KS" Some("iq3_ks"), Some(156), None, Quantized, 256 / 102, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 2 }, decode: ik::ks::iq3_ks, encode: None, same_bits: false, base: None };
+    IQ2_KL "IQ2_KL" Some("iq2_kl"), Some(157), None, Quantized, 256 / 86, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 2 }, decode: ik::ks::iq2_kl, encode: None, same_bits: false, base: None };
+    IQ1_KT "IQ1_KT" Some("iq1_kt"), Some(158), None, Quantized, 256 / 56, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::kt::iq1_kt, encode: None, same_bits: false, base: None };
+    Q4_0_R8 "Q4_0_R8" Some("q4_0_r8"), Some(202), None, Quantized, 32 / 18, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 8, meta: 0 }, decode: ik::merged_linear::q4_0_r8, encode: None, same_bits: false, base: Some(TensorType::Q4_0) };
+    Q5_0_R4 "Q5_0_R4" Some("q5_0_r4"), Some(206), None, Quantized, 32 / 22, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_linear::q5_0_r4, encode: None, same_bits: false, base: Some(TensorType::Q5_0) };
+    Q8_0_R8 "Q8_0_R8" Some("q8_0_r8"), Some(208), None, Quantized, 32 / 34, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 8, meta: 0 }, decode: ik::merged_linear::q8_0_r8, encode: None, same_bits: false, base: Some(TensorType::Q8_0) };
+    Q2_K_R4 "Q2_K_R4" Some("q2_k_r4"), Some(210), None, Quantized, 256 / 84, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_linear::q2_k_r4, encode: None, same_bits: false, base: Some(TensorType::Q2_K) };
+    Q3_K_R4 "Q3_K_R4" Some("q3_k_r4"), Some(211), None, Quantized, 256 / 110, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_linear::q3_k_r4, encode: None, same_bits: false, base: Some(TensorType::Q3_K) };
+    Q4_K_R4 "Q4_K_R4" Some("q4_k_r4"), Some(212), None, Quantized, 256 / 144, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_linear::q4_k_r4, encode: None, same_bits: false, base: Some(TensorType::Q4_K) };
+    Q5_K_R4 "Q5_K_R4" Some("q5_k_r4"), Some(213), None, Quantized, 256 / 176, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_linear::q5_k_r4, encode: None, same_bits: false, base: Some(TensorType::Q5_K) };
+    Q6_K_R4 "Q6_K_R4" Some("q6_k_r4"), Some(214), None, Quantized, 256 / 210, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_linear::q6_k_r4, encode: None, same_bits: false, base: Some(TensorType::Q6_K) };
+    IQ2_XXS_R4 "IQ2_XXS_R4" Some("iq2_xxs_r4"), Some(216), None, Quantized, 256 / 66, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_grids::iq2_xxs_r4, encode: None, same_bits: false, base: Some(TensorType::IQ2_XXS) };
+    IQ2_XS_R4 "IQ2_XS_R4" Some("iq2_xs_r4"), Some(217), None, Quantized, 256 / 74, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_grids::iq2_xs_r4, encode: None, same_bits: false, base: Some(TensorType::IQ2_XS) };
+    IQ3_XXS_R4 "IQ3_XXS_R4" Some("iq3_xxs_r4"), Some(218), None, Quantized, 256 / 98, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_grids::iq3_xxs_r4, encode: None, same_bits: false, base: Some(TensorType::IQ3_XXS) };
+    IQ1_S_R4 "IQ1_S_R4" Some("iq1_s_r4"), Some(219), None, Quantized, 32 / 6, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 2 }, decode: ik::merged_grids::iq1_s_r4, encode: None, same_bits: false, base: None };
+    IQ4_NL_R4 "IQ4_NL_R4" Some("iq4_nl_r4"), Some(220), None, Quantized, 32 / 18, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_tables::iq4_nl_r4, encode: None, same_bits: false, base: Some(TensorType::IQ4_NL) };
+    IQ3_S_R4 "IQ3_S_R4" Some("iq3_s_r4"), Some(221), None, Quantized, 256 / 110, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_grids::iq3_s_r4, encode: None, same_bits: false, base: Some(TensorType::IQ3_S) };
+    IQ2_S_R4 "IQ2_S_R4" Some("iq2_s_r4"), Some(222), None, Quantized, 256 / 82, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_grids::iq2_s_r4, encode: None, same_bits: false, base: Some(TensorType::IQ2_S) };
+    IQ4_XS_R8 "IQ4_XS_R8" Some("iq4_xs_r8"), Some(223), None, Quantized, 256 / 136, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 8, meta: 0 }, decode: ik::merged_tables::iq4_xs_r8, encode: None, same_bits: false, base: Some(TensorType::IQ4_XS) };
+    IQ1_M_R4 "IQ1_M_R4" Some("iq1_m_r4"), Some(229), None, Quantized, 32 / 7, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 2 }, decode: ik::merged_grids::iq1_m_r4, encode: None, same_bits: false, base: None };
+    BF16_R16 "BF16_R16" Some("bf16_r16"), Some(230), None, Float, 2 / 4, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 16, meta: 0 }, decode: ik::merged_linear::bf16_r16, encode: None, same_bits: false, base: Some(TensorType::BF16) };
+    Q6_0_R4 "Q6_0_R4" Some("q6_0_r4"), Some(233), None, Quantized, 32 / 26, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_linear::q6_0_r4, encode: None, same_bits: false, base: Some(TensorType::Q6_0) };
+    IQ2_BN_R4 "IQ2_BN_R4" Some("iq2_bn_r4"), Some(335), None, Quantized, 64 / 16, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 4 }, decode: ik::plain::iq2_bn_r4, encode: None, same_bits: false, base: Some(TensorType::IQ2_BN) };
+    IQ2_K_R4 "IQ2_K_R4" Some("iq2_k_r4"), Some(337), None, Quantized, 256 / 76, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_tables::iq2_k_r4, encode: None, same_bits: false, base: Some(TensorType::IQ2_K) };
+    IQ3_K_R4 "IQ3_K_R4" Some("iq3_k_r4"), Some(338), None, Quantized, 256 / 110, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_tables::iq3_k_r4, encode: None, same_bits: false, base: Some(TensorType::IQ3_K) };
+    IQ4_K_R4 "IQ4_K_R4" Some("iq4_k_r4"), Some(339), None, Quantized, 256 / 144, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_tables::iq4_k_r4, encode: None, same_bits: false, base: Some(TensorType::IQ4_K) };
+    IQ5_K_R4 "IQ5_K_R4" Some("iq5_k_r4"), Some(340), None, Quantized, 256 / 176, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 0 }, decode: ik::merged_tables::iq5_k_r4, encode: None, same_bits: false, base: Some(TensorType::IQ5_K) };
+    IQ4_KS_R4 "IQ4_KS_R4" Some("iq4_ks_r4"), Some(344), None, Quantized, 256 / 136, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 4 }, decode: ik::merged_tables::iq4_ks_r4, encode: None, same_bits: false, base: Some(TensorType::IQ4_KS) };
+    IQ5_KS_R4 "IQ5_KS_R4" Some("iq5_ks_r4"), Some(352), None, Quantized, 256 / 168, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 4, meta: 4 }, decode: ik::merged_tables::iq5_ks_r4, encode: None, same_bits: false, base: Some(TensorType::IQ5_KS) };
+    MXFP4_R8 "MXFP4_R8" Some("mxfp4_r8"), Some(353), None, Quantized, 32 / 17, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 8, meta: 0 }, decode: ik::merged_linear::mxfp4_r8, encode: None, same_bits: false, base: Some(TensorType::MXFP4) };
+    Q8_K_R16 "Q8_K_R16" Some("q8_k_r16"), Some(397), None, Quantized, 256 / 258, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 16, meta: 0 }, decode: ik::plain::q8_k_r16, encode: None, same_bits: false, base: None };
+    Q8_KV_R8 "Q8_KV_R8" Some("q8_KV_r8"), Some(398), None, Quantized, 32 / 32, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 8, meta: 4 }, decode: ik::plain::q8_kv_r8, encode: None, same_bits: false, base: Some(TensorType::Q8_KV) };
+    Q8_K_R8 "Q8_K_R8" Some("q8_k_r8"), Some(399), None, Quantized, 256 / 258, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 8, meta: 0 }, decode: ik::plain::q8_k_r8, encode: None, same_bits: false, base: None };
 }
 
 /// The table as Markdown, for the documentation: types of GGUF files, then those that only
@@ -156,17 +223,35 @@ pub fn markdown_table() -> String {
     );
     for row in TYPES {
         let id = row.ggml_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let block = match (row.block_len, row.block_bytes) {
+        let mut block = match (row.block_len, row.block_bytes) {
             (1, bytes) => format!("{bytes} B"),
             (len, bytes) => format!("{len} in {bytes} B"),
         };
+        match row.rows.map(|rows| rows.frame) {
+            Some(Frame::Rows { rows, meta }) => {
+                if meta > 0 {
+                    let _ = write!(block, ", {meta} B a row");
+                }
+                if rows > 1 {
+                    let _ = write!(block, ", {rows} rows merged");
+                }
+            }
+            Some(Frame::Whole { tail }) => {
+                let _ = write!(block, ", {tail} B behind all");
+            }
+            None => {}
+        }
         let compared = match row.class {
             Class::Exact => "bit for bit",
-            Class::Float | Class::Quantized if row.decode.is_none() => "not decoded",
+            Class::Float | Class::Quantized if row.decode.is_none() && row.rows.is_none() => {
+                "not decoded"
+            }
             Class::Float | Class::Quantized => "as f32",
         };
+        let by_rows = row.rows.and_then(|rows| rows.encode.map(|_| rows.same_bits));
         let quantizers = [
-            (row.encode.is_some(), "reference"),
+            (row.encode.is_some() || by_rows == Some(true), "reference"),
+            (by_rows == Some(false), "equivalent"),
             (row.encode_chunk.is_some(), "plain"),
             (row.encode_weighted.is_some(), "by importance"),
         ];
@@ -210,21 +295,6 @@ impl TensorType {
     /// Finds a type by name, without regard to case: `q4_k`, `Q4_K` and `q4_K` are one.
     pub fn from_name(name: &str) -> Option<Self> {
         TYPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.ty)
-    }
-
-    /// Stored bytes of `elements` values; `None` if they are not whole blocks or overflow.
-    pub fn bytes_for(self, elements: u64) -> Option<u64> {
-        let row = self.info();
-        let len = row.block_len as u64;
-        elements
-            .is_multiple_of(len)
-            .then(|| (elements / len).checked_mul(row.block_bytes as u64))?
-    }
-
-    /// Stored bits per element, scales included.
-    pub fn bits_per_weight(self) -> f64 {
-        let row = self.info();
-        (row.block_bytes * 8) as f64 / row.block_len as f64
     }
 }
 

@@ -6,13 +6,15 @@ is allocated: counts, names, shapes, types, alignment, offsets, overlaps, the en
 tensor of a type that cannot be read is kept as such and does not stop the others; a file whose
 structure is wrong is refused. The layout is that of the GGUF description in the ggml project.
 
-Split models are put together in [`split`], NVFP4 weights with their factors in [`nvfp4`].
+Split models are put together in [`split`], NVFP4 weights with their factors in [`nvfp4`]; types whose
+rows have a form of their own are read in [`rows`].
 */
 
 mod metadata;
 mod nvfp4;
 mod reader;
 mod refused;
+mod rows;
 mod split;
 
 use serde_json::Value;
@@ -176,23 +178,19 @@ impl Info {
         let type_id = reader.u32("the type").map_err(in_tensor)?;
         let offset_at = reader.position();
         let offset = reader.u64("the offset").map_err(in_tensor)?;
-        let Some(numel) = checked_numel(&shape) else {
+        if checked_numel(&shape).is_none() {
             let problem = format!("the product of its shape {shape:?} overflows");
             return Err(in_tensor(reader.error(problem).at(at)));
-        };
+        }
         if !offset.is_multiple_of(alignment) {
             let problem =
                 format!("its offset {offset} is not a multiple of the alignment ({alignment})");
             return Err(in_tensor(reader.error(problem).at(offset_at)));
         }
         let bytes = match TensorType::from_ggml_id(type_id) {
-            Some(ty) => Some(stored_bytes(ty, &shape, numel).ok_or_else(|| {
-                let len = ty.info().block_len;
-                let problem = format!(
-                    "its rows of {} are not whole {ty} blocks of {len}",
-                    shape.last().copied().unwrap_or(1)
-                );
-                in_tensor(reader.error(problem).at(at).because(FileFault::RaggedRow))
+            Some(ty) => Some(ty.bytes_of(&shape).map_err(|error| {
+                let error = reader.error(error.to_string()).at(at);
+                in_tensor(error.because(FileFault::RaggedRow))
             })?),
             None => None,
         };
@@ -211,19 +209,15 @@ impl Info {
         let storage = if let Some((ty, len)) = known {
             // The clamp concerns empty tensors alone: the padding before them may be missing.
             let offset = data_start.saturating_add(self.offset).min(file_len);
-            Storage::Plain { ty, at: Extent { file, offset, len } }
+            let at = Extent { file, offset, len };
+            let rows = rows::storage(&self.name, ty, &self.shape, at);
+            rows.unwrap_or(Storage::Plain { ty, at })
         } else {
             let (what, reason) = refused::explain(self.type_id);
             Storage::Undecodable { what, reason, at: None }
         };
         Tensor { name: self.name, shape: self.shape, storage }
     }
-}
-
-/// Bytes of a tensor; `None` if its rows are not whole blocks or the product overflows.
-fn stored_bytes(ty: TensorType, shape: &[u64], numel: u64) -> Option<u64> {
-    let row = shape.last().copied().unwrap_or(1);
-    row.is_multiple_of(ty.info().block_len as u64).then(|| ty.bytes_for(numel))?
 }
 
 fn refuse_duplicates(source: &SourceFile, infos: &[Info]) -> Result<(), ModelError> {

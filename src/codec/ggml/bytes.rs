@@ -4,7 +4,7 @@ use crate::codec::isa::Isa;
 
 /// The `N` bytes of a block that start at `AT`.
 #[inline(always)]
-pub(super) fn field<const AT: usize, const N: usize, const BYTES: usize>(
+pub(in crate::codec) fn field<const AT: usize, const N: usize, const BYTES: usize>(
     block: &[u8; BYTES],
 ) -> &[u8; N] {
     const { assert!(AT + N <= BYTES, "a field lies inside its block") };
@@ -16,13 +16,13 @@ pub(super) fn field<const AT: usize, const N: usize, const BYTES: usize>(
 
 /// The u16 at `AT`.
 #[inline(always)]
-pub(super) fn u16_at<const AT: usize, const BYTES: usize>(block: &[u8; BYTES]) -> u16 {
+pub(in crate::codec) fn u16_at<const AT: usize, const BYTES: usize>(block: &[u8; BYTES]) -> u16 {
     u16::from_le_bytes(*field::<AT, 2, BYTES>(block))
 }
 
 /// The f16 at `AT`, widened.
 #[inline(always)]
-pub(super) fn f16_at<const AT: usize, const BYTES: usize>(
+pub(in crate::codec) fn f16_at<const AT: usize, const BYTES: usize>(
     isa: impl Isa,
     block: &[u8; BYTES],
 ) -> f32 {
@@ -31,7 +31,7 @@ pub(super) fn f16_at<const AT: usize, const BYTES: usize>(
 
 /// Sixteen bytes to 32 codes: the low nibbles, then the high ones.
 #[inline(always)]
-pub(super) fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
+pub(in crate::codec) fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
     let mut codes = [0; 32];
     for (i, &byte) in packed.iter().enumerate() {
         codes[i] = byte & 15;
@@ -42,7 +42,12 @@ pub(super) fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
 
 /// `d * code`, of a multiple of sixteen codes.
 #[inline(always)]
-pub(super) fn scale<const N: usize>(isa: impl Isa, codes: &[i8; N], d: f32, values: &mut [f32; N]) {
+pub(in crate::codec) fn scale<const N: usize>(
+    isa: impl Isa,
+    codes: &[i8; N],
+    d: f32,
+    values: &mut [f32; N],
+) {
     const { assert!(N.is_multiple_of(16)) };
     let codes = codes.as_chunks::<16>().0;
     for (values, codes) in values.as_chunks_mut::<16>().0.iter_mut().zip(codes) {
@@ -52,7 +57,12 @@ pub(super) fn scale<const N: usize>(isa: impl Isa, codes: &[i8; N], d: f32, valu
 
 /// `d * code`, with one scale for each sixteen codes.
 #[inline(always)]
-pub(super) fn scale_halves(isa: impl Isa, codes: &[i8; 32], d: [f32; 2], values: &mut [f32; 32]) {
+pub(in crate::codec) fn scale_halves(
+    isa: impl Isa,
+    codes: &[i8; 32],
+    d: [f32; 2],
+    values: &mut [f32; 32],
+) {
     let codes = codes.as_chunks::<16>().0;
     for ((values, codes), d) in values.as_chunks_mut::<16>().0.iter_mut().zip(codes).zip(d) {
         scale(isa, codes, d, values);

@@ -178,7 +178,7 @@ pub fn iq1_m_scale_bits(words: [u16; 4]) -> u16 {
 
 /// `d (row + shift)` for a row of the one-bit grid.
 #[inline(always)]
-fn shifted_row(index: usize, d: f32, shift: f32, values: &mut [f32; 8]) {
+pub(in crate::codec) fn shifted_row(index: usize, d: f32, shift: f32, values: &mut [f32; 8]) {
     for (value, code) in values.iter_mut().zip(grids::IQ1[index & 2047]) {
         *value = d * (f32::from(code as i8) + shift);
     }
@@ -192,7 +192,7 @@ fn iq2_scales(d: f32, nibbles: u8) -> [f32; 2] {
 
 /// Magnitudes of 32 elements with their signs.
 #[inline(always)]
-fn signed(isa: impl Isa, rows: [[u8; 8]; 4], signs: [u8; 4]) -> [i8; 32] {
+pub(in crate::codec) fn signed(isa: impl Isa, rows: [[u8; 8]; 4], signs: [u8; 4]) -> [i8; 32] {
     let mut codes = [0; 32];
     let masks = isa.bit_masks(signs);
     for ((code, magnitude), mask) in codes.iter_mut().zip(rows.as_flattened()).zip(masks) {
@@ -208,7 +208,7 @@ fn four_signs(fields: u32) -> [u8; 4] {
 }
 
 #[inline(always)]
-fn joined(rows: [[u8; 4]; 8]) -> [[u8; 8]; 4] {
+pub(in crate::codec) fn joined(rows: [[u8; 4]; 8]) -> [[u8; 8]; 4] {
     let mut joined = [[0; 8]; 4];
     joined.as_flattened_mut().copy_from_slice(rows.as_flattened());
     joined

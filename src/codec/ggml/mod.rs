@@ -7,7 +7,7 @@ ggml's own give: each product is exact in f32 and at most one addition rounds, b
 operations is kept all the same, because non-finite scales make it visible.
 */
 
-mod bytes;
+pub(in crate::codec) mod bytes;
 mod c_arithmetic;
 #[cfg(target_arch = "x86_64")]
 mod encode_avx2;
