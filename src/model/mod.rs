@@ -14,6 +14,7 @@ pub mod imatrix;
 mod safetensors;
 pub mod scheme;
 mod tensor;
+pub mod view;
 
 pub use checkpoint::{from_bytes, open};
 pub use edit::{Change, Edit};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::view::{Tile, View};
 use super::{ReadError, SourceFile};
 use crate::codec::{Class, TensorType};
 
@@ -119,6 +120,11 @@ pub trait Weight: Send + Sync + fmt::Debug {
     /// How the values are to be compared.
     fn class(&self) -> Class {
         Class::Quantized
+    }
+
+    /// The expression, if the weight is one over other tensors.
+    fn view(&self) -> Option<&View> {
+        None
     }
 
     /// Planes of scales and zero points, as far as they are known.
@@ -237,6 +243,14 @@ impl Tensor {
         numel(&self.shape)
     }
 
+    /// The expression, if the tensor is one over other tensors.
+    pub fn view(&self) -> Option<&View> {
+        match &self.storage {
+            Storage::Joined(weight) => weight.view(),
+            _ => None,
+        }
+    }
+
     /// The type or scheme, as the `qtype` column prints it.
     pub fn qtype(&self) -> &str {
         match &self.storage {
@@ -332,7 +346,7 @@ pub struct Scratch {
     spare_bytes: Vec<Vec<u8>>,
     spare_floats: Vec<Vec<f32>>,
     /// Tiles of transposed weights, the last used first.
-    pub(super) tiles: Vec<super::scheme::Tile>,
+    pub(super) tiles: Vec<Tile>,
 }
 
 impl Scratch {

@@ -7,9 +7,8 @@ or renamed here, because a transposed matrix is damage.
 */
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
-use super::view::{Unit, View};
+use crate::model::view::View;
 use crate::model::{Model, Storage, Tensor};
 
 /// What an expert's matrix does.
@@ -172,8 +171,8 @@ fn orientation(model: &Model, layer: &Layer) -> Option<bool> {
     Some(false)
 }
 
-/// Every expert's matrices of a layer.
-type Units = BTreeMap<(u64, Kind), Unit>;
+/// Every expert's matrices [out, in] of a layer.
+type Units = BTreeMap<(u64, Kind), View>;
 
 fn units(model: &Model, prefix: &str, layer: &Layer) -> Option<Units> {
     let transposed = orientation(model, layer)?;
@@ -182,44 +181,29 @@ fn units(model: &Model, prefix: &str, layer: &Layer) -> Option<Units> {
     let interleaved = model.tensors.binary_search_by(|tensor| tensor.name.cmp(&bias)).is_ok();
     let mut units = Units::new();
     for holder in &layer.holders {
-        let source = model.tensors[holder.index].clone();
-        let shape = source.shape.clone();
+        let source = View::of(&model.tensors[holder.index]);
         if let Some(expert) = holder.expert {
-            let unit = Unit {
-                source,
-                base: 0,
-                pitch: shape[1],
-                transposed: false,
-                first: 0,
-                step: 1,
-                outs: shape[0],
-                ins: shape[1],
-            };
-            if units.insert((expert, holder.kinds[0]), unit).is_some() {
+            if units.insert((expert, holder.kinds[0]), source).is_some() {
                 return None;
             }
             continue;
         }
-        let (outs, ins) = if transposed { (shape[2], shape[1]) } else { (shape[1], shape[2]) };
         let parts = holder.kinds.len() as u64;
-        if outs % parts != 0 {
-            return None;
-        }
-        for expert in 0..shape[0] {
-            for (part, kind) in holder.kinds.iter().enumerate() {
-                let part = part as u64;
-                let interleaved = interleaved && parts > 1;
-                let unit = Unit {
-                    source: source.clone(),
-                    base: expert * shape[1] * shape[2],
-                    pitch: shape[2],
-                    transposed,
-                    first: if interleaved { part } else { part * (outs / parts) },
-                    step: if interleaved { parts } else { 1 },
-                    outs: outs / parts,
-                    ins,
+        for expert in 0..source.shape()[0] {
+            let stored = source.select(0, expert).ok()?;
+            let matrix = if transposed { stored.transpose(&[1, 0]).ok()? } else { stored };
+            let outs = matrix.shape()[0];
+            if !outs.is_multiple_of(parts) {
+                return None;
+            }
+            for (part, kind) in (0..).zip(holder.kinds) {
+                let unit = if interleaved && parts > 1 {
+                    matrix.slice(0, part..outs, parts)
+                } else {
+                    let len = outs / parts;
+                    matrix.slice(0, part * len..(part + 1) * len, 1)
                 };
-                if units.insert((expert, *kind), unit).is_some() {
+                if units.insert((expert, *kind), unit.ok()?).is_some() {
                     return None;
                 }
             }
@@ -245,23 +229,26 @@ fn views(reference: &Model, prefix: &str, layer: &Layer, units: &Units) -> Optio
             return None;
         }
         let turned = transposed && holder.expert.is_none();
-        let all = experts.flat_map(|expert| holder.kinds.iter().map(move |kind| (expert, *kind)));
-        let all: Option<Vec<Unit>> = all.map(|key| units.get(&key).cloned()).collect();
-        let all = all?;
-        for units in all.chunks(holder.kinds.len()) {
-            let outs = units.iter().map(|unit| unit.outs).sum();
-            let [.., rows, cols] = tensor.shape[..] else { return None };
-            let size = if turned { (cols, rows) } else { (rows, cols) };
-            if size != (outs, units[0].ins) || units.iter().any(|unit| unit.ins != units[0].ins) {
-                return None;
+        let matrix = |expert: u64| {
+            let parts = holder.kinds.iter().map(|kind| {
+                let unit = units.get(&(expert, *kind))?;
+                if turned { unit.transpose(&[1, 0]).ok() } else { Some(unit.clone()) }
+            });
+            let parts: Vec<View> = parts.collect::<Option<_>>()?;
+            match &parts[..] {
+                [single] => Some(single.clone()),
+                _ => View::concat(&parts, usize::from(turned)).ok(),
             }
+        };
+        let matrices: Vec<View> = experts.map(matrix).collect::<Option<_>>()?;
+        let view = match (&matrices[..], holder.expert) {
+            ([single], Some(_)) => single.clone(),
+            _ => View::stack(&matrices, 0).ok()?,
+        };
+        if *view.shape() != tensor.shape[..] {
+            return None;
         }
-        let view = View::new(all, holder.kinds.len(), turned);
-        views.push(Tensor {
-            name: tensor.name.clone(),
-            shape: tensor.shape.clone(),
-            storage: Storage::Joined(Arc::new(view)),
-        });
+        views.push(view.into_tensor(&tensor.name));
     }
     Some(views)
 }

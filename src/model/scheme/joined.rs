@@ -11,8 +11,9 @@ use std::ops::Range;
 use super::check;
 use super::codes::Codes;
 use super::grid::{At, Cells, Grid, Table, runs};
-use super::tile::{self, Piece, Tile, transpose};
+use super::piece::Piece;
 use crate::codec::TensorType;
+use crate::model::view::{Tiles, transpose};
 use crate::model::{self, GridRole, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Weight};
 
 /// Elements of a strip of the stored matrix that is decoded for a tile.
@@ -68,8 +69,8 @@ pub enum Zero {
 /// A weight made of codes and grids.
 #[derive(Debug)]
 pub struct Joined {
-    /// Tells its tiles from those of other weights.
-    id: u64,
+    /// In which it is decoded if it is stored transposed.
+    tiles: Tiles,
     /// Name in reports.
     pub scheme: String,
     /// How the codes lie.
@@ -100,7 +101,7 @@ impl Joined {
     /// A weight of one plane of codes; scales and the other planes are filled in by the scheme.
     pub fn new(scheme: impl Into<String>, dims: Dims, codes: Codes, table: Box<Table>) -> Self {
         Self {
-            id: tile::new_id(),
+            tiles: Tiles::new(dims.rows, dims.cols),
             scheme: scheme.into(),
             dims,
             codes,
@@ -221,25 +222,36 @@ impl Joined {
         }
     }
 
-    /// Decodes the strips of the stored matrix that a tile is the transpose of.
+    /// Decodes the strips of the stored matrix that a tile is the transpose of: whole rows of one
+    /// matrix, or a part of a row.
     fn fill(
         &self,
         files: &[SourceFile],
-        tile: &mut Tile,
+        range: &Range<u64>,
         scratch: &mut Scratch,
+        values: &mut [f32],
     ) -> Result<(), ReadError> {
-        let height = (tile.rows.end - tile.rows.start) as usize;
-        let width = (tile.cols.end - tile.cols.start) as usize;
+        let (rows, col) = (range.start / self.dims.rows, range.start % self.dims.rows);
+        let (matrix, row) = (rows / self.dims.cols, rows % self.dims.cols);
+        let width = (range.end - range.start).min(self.dims.rows - col);
+        let height = (range.end - range.start) / width;
         // Strips that begin and end on whole words of codes.
-        let step = (STRIP / height as u64).max(32) / 32 * 32;
+        let step = (STRIP / height).max(32) / 32 * 32;
         let mut strip = scratch.take_floats();
-        let mut start = tile.cols.start;
-        while start < tile.cols.end {
-            let end = ((start / 32 + step / 32) * 32).min(tile.cols.end);
-            strip.resize((end - start) as usize * height, 0.0);
-            self.rectangle(files, tile.matrix, &(start..end), &tile.rows, scratch, &mut strip)?;
-            let at = (start - tile.cols.start) as usize;
-            transpose(&strip, height, &mut tile.values[at..], width);
+        let mut start = col;
+        while start < col + width {
+            let end = ((start / 32 + step / 32) * 32).min(col + width);
+            strip.resize(((end - start) * height) as usize, 0.0);
+            self.rectangle(
+                files,
+                matrix,
+                &(start..end),
+                &(row..row + height),
+                scratch,
+                &mut strip,
+            )?;
+            let at = (start - col) as usize;
+            transpose(&strip, height as usize, &mut values[at..], width as usize);
             start = end;
         }
         scratch.give_floats(strip);
@@ -263,23 +275,18 @@ impl Weight for Joined {
         scratch: &mut Scratch,
         values: &mut [f32],
     ) -> Result<(), ReadError> {
-        let (height, width) = match self.dims {
-            Dims { rows, cols, transposed: false, .. } => (rows, cols),
-            Dims { rows, cols, transposed: true, .. } => (cols, rows),
-        };
+        if self.dims.transposed {
+            return self.tiles.decode(range, scratch, values, &mut |range, scratch, values| {
+                self.fill(files, &range, scratch, values)
+            });
+        }
         let mut rest = values;
         let mut start = range.start;
         while start < range.end {
-            let piece = Piece::at(start, range.end, (height, width));
+            let piece = Piece::at(start, range.end, (self.dims.rows, self.dims.cols));
             let (values, next) = rest.split_at_mut(piece.len() as usize);
-            if self.dims.transposed {
-                let mut fill =
-                    |tile: &mut Tile, scratch: &mut Scratch| self.fill(files, tile, scratch);
-                tile::decode(self.id, (height, width), &piece, scratch, values, &mut fill)?;
-            } else {
-                let Piece { matrix, rows, cols } = &piece;
-                self.rectangle(files, *matrix, rows, cols, scratch, values)?;
-            }
+            let Piece { matrix, rows, cols } = &piece;
+            self.rectangle(files, *matrix, rows, cols, scratch, values)?;
             rest = next;
             start += piece.len();
         }
