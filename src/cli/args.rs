@@ -135,7 +135,7 @@ pub struct InspectArgs {
 }
 
 /// Arguments of `qualm check`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     /// The reference model: a file, a directory, or an index of shards
     #[arg(value_name = "REF")]

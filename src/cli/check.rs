@@ -14,12 +14,14 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::args::CheckArgs;
+use super::run::knows_qtype;
 use super::{Failure, one_pair};
-use crate::diagnose::{self, Diagnosis};
+use crate::diagnose::{self, Cause, Diagnosis};
 use crate::report::draft::quoted;
 use crate::report::not_judged_lines;
 use crate::report::numbers;
 use crate::report::text::one_line;
+use crate::suite::SPEC_CHECK;
 use crate::suite::exit::Exit;
 use crate::suite::record::{
     CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, TensorRow,
@@ -63,8 +65,13 @@ struct Finding {
 
 /// Judges a pair: 0 healthy, 5 damaged, 6 unreadable.
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    refuse_unknown_types(args)?;
     let pair = one_pair::measure(&spec_text(args), args.threads)?;
-    let findings = findings(&pair);
+    refuse_idle_rules(&pair)?;
+    let mut findings = findings(&pair);
+    if !findings.is_empty() && is_swapped(args, &pair)? {
+        findings = vec![swapped(findings.len())];
+    }
     let unreadable = pair.tests.iter().any(|test| test.outcome == TestOutcome::Error);
     let exit = match (unreadable, findings.is_empty()) {
         (true, _) => Exit::InputError,
@@ -73,6 +80,61 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     };
     print(args, &pair, &findings, exit)?;
     Ok(exit)
+}
+
+/// A `--qtype` that names no type can only fail: a slip, not a verdict.
+fn refuse_unknown_types(args: &CheckArgs) -> Result<(), Failure> {
+    let mut types = args.qtype.iter().flat_map(|rule| rule.types.iter().map(move |ty| (rule, ty)));
+    let Some((rule, ty)) = types.find(|(_, ty)| !knows_qtype(ty)) else { return Ok(()) };
+    let glob = &rule.glob;
+    let problem = format!(
+        "--qtype {glob}={ty}: {ty:?} is no type or scheme; `qualm inspect` shows what a model has"
+    );
+    Err(Failure::new(Exit::Usage, problem))
+}
+
+/// A `--qtype` whose glob matches nothing asks for nothing: a slip, not a verdict.
+fn refuse_idle_rules(pair: &PairRecord) -> Result<(), Failure> {
+    let checks = pair.tests.iter().flat_map(|test| &test.checks);
+    let idle = checks.filter(|it| it.check == SPEC_CHECK && it.outcome == CheckOutcome::Violated);
+    let idle: Vec<&str> = idle.map(|check| check.message.as_str()).collect();
+    if idle.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, format_args!("--qtype: {}", idle.join("; "))))
+}
+
+/// Whether a pair that fails holds the other way round. Only asked where what is called the reference
+/// takes fewer bits.
+fn is_swapped(args: &CheckArgs, pair: &PairRecord) -> Result<bool, Failure> {
+    let (Some(reference), Some(quantized)) = (&pair.reference, &pair.quantized) else {
+        return Ok(false);
+    };
+    if !(reference.bits_per_weight.0 < quantized.bits_per_weight.0) {
+        return Ok(false);
+    }
+    let turned = CheckArgs {
+        reference: args.quantized.clone(),
+        quantized: args.reference.clone(),
+        ..args.clone()
+    };
+    Ok(findings(&one_pair::measure(&spec_text(&turned), args.threads)?).is_empty())
+}
+
+/// The one finding of a pair whose models changed places.
+fn swapped(others: usize) -> Finding {
+    let message = format!(
+        "the two models are swapped: the pair holds the other way round (REF is the quantized one); \
+         its {others} findings as given are left out"
+    );
+    Finding {
+        tensor: None,
+        gate: "pair".to_owned(),
+        value: None,
+        bound: None,
+        diagnosis: Some(Diagnosis::certain(Cause::Swapped, "the pair holds the other way round")),
+        message,
+    }
 }
 
 /// The spec: one pair, and the types that the command line asks for.

@@ -48,6 +48,7 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
     let draft = draft(&pair, &words).map_err(|error| {
         let exit = match &error {
             DraftError::Damaged(_) => Exit::ValidationFailed,
+            DraftError::Nameless => Exit::InputError,
             DraftError::DoesNotHold(_) => Exit::Internal,
         };
         Failure::new(exit, error)

@@ -103,7 +103,7 @@ causes! {
     BlockShifted "block-shifted" "Blocks are shifted along their row or through the tensor.";
     RowShifted "row-shifted" "Rows are shifted by some places.";
     RowDuplicated "row-duplicated" "A row is a copy of another.";
-    Swapped "swapped" "Slices, heads or whole tensors changed places.";
+    Swapped "swapped" "Slices, heads, whole tensors, or the two models of the pair changed places.";
     Copied "copied" "The values are those of another tensor of the model.";
     RequantizedTwice "requantized-twice" "The values went through a coarser quantizer before this one.";
     Clipped "clipped" "Values were cut off at a limit before they were quantized.";

@@ -1,18 +1,17 @@
 /*!
 From a path to a model: one file, a directory, or an index of shards.
 
-What a file is, its first bytes say, never its name. A directory must leave no doubt about which of
-its files are the model.
+What a file is, its first bytes say, never its name. Which files of a directory are the model, says
+`directory.rs`; which tensors of a shard are part of it, the index.
 */
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::directory::{self, Chosen, Source};
+use super::index::Index;
 use super::{FileFault, Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors, scheme};
 
 /// Opens a model: a weight file, a directory (a Hugging Face checkpoint), or a
@@ -29,14 +28,49 @@ pub fn open(path: &Path) -> Result<Model, ModelError> {
 
 /// Opens a model as it is stored.
 fn open_stored(path: &Path) -> Result<Model, ModelError> {
-    let metadata = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
+    let metadata = std::fs::metadata(path).map_err(|e| ModelError::open(path, e))?;
     if metadata.is_dir() {
         return open_directory(path);
     }
     if path.to_string_lossy().ends_with(".index.json") {
-        return open_index(path);
+        return open_index(Index::read(path)?);
     }
     open_files(path, &gguf::shards(path)?)
+}
+
+/// Opens what is the model in a directory.
+fn open_directory(path: &Path) -> Result<Model, ModelError> {
+    let Chosen { source, notes } = directory::choose(path)?;
+    let mut model = match source {
+        Source::Files(paths) => match paths.as_slice() {
+            [one] => open_files(one, &paths)?,
+            _ => open_files(path, &paths)?,
+        },
+        Source::Index(index) => open_index(index)?,
+        // A snapshot is not the root of a cache, so that this ends here.
+        Source::Directory(snapshot) => open_directory(&snapshot)?,
+    };
+    model.notes.splice(0..0, notes);
+    Ok(model)
+}
+
+/// Opens the shards of an index, and of each what the index gives to it.
+fn open_index(mut index: Index) -> Result<Model, ModelError> {
+    let shards: Vec<String> = index.shards().into_iter().map(str::to_owned).collect();
+    let mut model = empty(index.path());
+    for shard in &shards {
+        let mut tensors = std::mem::take(&mut model.tensors);
+        add_file(&mut model, index.open(shard)?, shards.len())?;
+        index.take_out(shard, &mut model.tensors);
+        model.tensors.append(&mut tensors);
+    }
+    complete(&mut model)?;
+    let has = |name: &str| {
+        model.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).is_ok()
+    };
+    let left_out = index.finish(has)?;
+    model.notes.extend(left_out);
+    Ok(model)
 }
 
 /// What the first bytes of a file say it is.
@@ -104,23 +138,35 @@ fn open_sources(
     count: usize,
     sources: impl Iterator<Item = Result<SourceFile, ModelError>>,
 ) -> Result<Model, ModelError> {
-    let mut model = Model {
+    let mut model = empty(path);
+    for source in sources {
+        add_file(&mut model, source?, count)?;
+    }
+    complete(&mut model)?;
+    Ok(model)
+}
+
+/// A model before any of its files is read.
+fn empty(path: &Path) -> Model {
+    Model {
         path: path.to_owned(),
         format: Format::Safetensors,
         files: Vec::new(),
         tensors: Vec::new(),
+        loose: Vec::new(),
         metadata: Vec::new(),
         notes: Vec::new(),
         findings: Vec::new(),
-    };
-    for source in sources {
-        add_file(&mut model, source?, count)?;
     }
-    sort_tensors(&mut model)?;
+}
+
+/// What is left to do once all files are read.
+fn complete(model: &mut Model) -> Result<(), ModelError> {
+    sort_tensors(model)?;
     if model.format == Format::Gguf {
         gguf::join_nvfp4(&mut model.tensors, &mut model.notes);
     }
-    Ok(model)
+    Ok(())
 }
 
 /// Reads one file as the next of a model of `count` files.
@@ -179,159 +225,15 @@ fn merge_metadata(model: &mut Model, more: Vec<(String, Value)>, source: &Source
 /// Sorts by name and refuses a name that two shards hold.
 fn sort_tensors(model: &mut Model) -> Result<(), ModelError> {
     model.tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    match model.tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        Some(pair) => Err(ModelError::new(&model.path, "two of the model's files hold it")
-            .tensor(&pair[0].name)
-            .because(FileFault::DuplicateName)),
-        None => Ok(()),
-    }
-}
-
-/// Chooses the model in a directory: its one index, or its one weight file.
-fn open_directory(path: &Path) -> Result<Model, ModelError> {
-    let mut names = Vec::new();
-    let entries = std::fs::read_dir(path).map_err(|e| ModelError::io(path, "list", e))?;
-    for entry in entries {
-        let entry = entry.map_err(|e| ModelError::io(path, "list", e))?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    let ending = |suffix: &str| -> Vec<&String> {
-        names.iter().filter(|name| name.ends_with(suffix)).collect()
+    let Some(pair) = model.tensors.windows(2).find(|pair| pair[0].name == pair[1].name) else {
+        return Ok(());
     };
-    // The name that Hugging Face loads comes first: a checkpoint may hold other weights beside it.
-    let preferred = ["model.safetensors.index.json", "model.safetensors"];
-    if let Some(name) = preferred.iter().find(|name| names.iter().any(|n| n == *name)) {
-        return open_stored(&path.join(name));
-    }
-    let candidates = [".safetensors.index.json", ".safetensors", ".gguf"].map(ending);
-    for candidates in &candidates {
-        let (beside, models): (Vec<&str>, Vec<&str>) =
-            candidates.iter().map(|name| name.as_str()).partition(|name| gguf::is_beside(name));
-        let names = if models.is_empty() { &beside } else { &models };
-        match names.as_slice() {
-            [] => {}
-            [first, rest @ ..] if rest.is_empty() || gguf::is_one_model(names) => {
-                let mut model = open_stored(&path.join(first))?;
-                if names.len() < candidates.len() {
-                    model.notes.push(format!("left out: {}", beside.join(", ")));
-                }
-                return Ok(model);
-            }
-            many => {
-                let problem =
-                    format!("holds several models; name one of its files: {}", many.join(", "));
-                return Err(ModelError::new(path, problem));
-            }
-        }
-    }
-    let pickles = !ending(".bin").is_empty() || !ending(".pt").is_empty();
-    Err(ModelError::new(
-        path,
-        if pickles {
-            "holds pickles (.bin, .pt) only, which qualm never loads; convert them to safetensors"
-        } else {
-            "holds no model: no *.safetensors and no *.gguf"
-        },
-    ))
-}
-
-/// Longest index that is read, in bytes; safetensors' own limit for a header.
-const MAX_INDEX: u64 = 100_000_000;
-
-/// `model.safetensors.index.json`: which file holds which tensor. Its `metadata` (a total size,
-/// which writers compute in several ways) are not used.
-#[derive(Deserialize)]
-struct Index {
-    #[serde(deserialize_with = "weight_map")]
-    weight_map: BTreeMap<String, String>,
-}
-
-/// A map that refuses a key that is there twice.
-fn weight_map<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    struct MapVisitor;
-    impl<'de> Visitor<'de> for MapVisitor {
-        type Value = BTreeMap<String, String>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of file names")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut names = BTreeMap::new();
-            while let Some((tensor, file)) = map.next_entry::<String, String>()? {
-                if names.contains_key(&tensor) {
-                    let problem = format_args!("tensor {tensor:?} is there twice");
-                    return Err(de::Error::custom(problem));
-                }
-                names.insert(tensor, file);
-            }
-            Ok(names)
-        }
-    }
-    deserializer.deserialize_map(MapVisitor)
-}
-
-fn open_index(path: &Path) -> Result<Model, ModelError> {
-    let source = SourceFile::open(path)?;
-    if source.len > MAX_INDEX {
-        let problem = format!("is too long for an index of shards ({} bytes)", source.len);
-        return Err(ModelError::new(path, problem));
-    }
-    let text = source.read_range(0, source.len, "the index")?;
-    let index: Index = serde_json::from_slice(&text)
-        .map_err(|e| ModelError::new(path, format!("is not an index of shards: {e}")))?;
-    if index.weight_map.is_empty() {
-        return Err(ModelError::new(path, "its weight_map is empty"));
-    }
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let mut shards: Vec<&String> = index.weight_map.values().collect();
-    shards.sort();
-    shards.dedup();
-    for shard in &shards {
-        if !is_plain_name(shard) {
-            let problem = format!("names the shard {shard:?}, which is not a plain file name");
-            return Err(ModelError::new(path, problem));
-        }
-    }
-    let paths: Vec<PathBuf> = shards.iter().map(|shard| directory.join(shard)).collect();
-    let mut model = open_files(path, &paths)?;
-    check_index(path, &index, &mut model)?;
-    Ok(model)
-}
-
-fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
-}
-
-/// Every mapped tensor must be in its file; a tensor that the map leaves out is noted.
-fn check_index(path: &Path, index: &Index, model: &mut Model) -> Result<(), ModelError> {
-    let file_of: HashMap<&str, String> = model
-        .tensors
-        .iter()
-        .filter_map(|tensor| Some((tensor.name.as_str(), file_name(model, tensor)?)))
-        .collect();
-    for (name, shard) in &index.weight_map {
-        if file_of.get(name.as_str()) != Some(shard) {
-            let problem = format!("the index says that {shard} holds it, but it does not");
-            return Err(ModelError::new(path, problem).tensor(name));
-        }
-    }
-    let unlisted: Vec<&str> = model
-        .tensors
-        .iter()
-        .map(|tensor| tensor.name.as_str())
-        .filter(|name| !index.weight_map.contains_key(*name))
-        .collect();
-    if let Some(first) = unlisted.first() {
-        let note = format!("{} tensors are not in the index ({first}, …)", unlisted.len());
-        model.notes.push(note);
-    }
-    Ok(())
-}
-
-/// Name of the file that holds a tensor.
-fn file_name(model: &Model, tensor: &Tensor) -> Option<String> {
-    let file = &model.files[tensor.extent()?.file];
-    Some(file.path.file_name()?.to_string_lossy().into_owned())
+    let file = |tensor: &Tensor| {
+        let name = tensor.extent().and_then(|at| model.files[at.file].path.file_name());
+        name.map_or_else(|| "a file".to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    let (first, second) = (file(&pair[0]), file(&pair[1]));
+    let problem = format!("two of the model's files hold it: {first} and {second}");
+    let error = ModelError::new(&model.path, problem).tensor(&pair[0].name);
+    Err(error.because(FileFault::DuplicateName))
 }

@@ -62,6 +62,21 @@ impl ModelError {
         error
     }
 
+    /// The operating system could not open it; says where a link leads that leads to nothing.
+    pub fn open(path: &Path, source: io::Error) -> Self {
+        match std::fs::read_link(path) {
+            Ok(target) if source.kind() == io::ErrorKind::NotFound => {
+                let problem = format!(
+                    "is a link to {}, which is not there: the download did not finish, or the cache \
+                     was cleared",
+                    target.display()
+                );
+                Self { source: Some(source), ..Self::new(path, problem) }
+            }
+            _ => Self::io(path, "open", source),
+        }
+    }
+
     /// Names the tensor at fault.
     #[must_use]
     pub fn tensor(mut self, name: impl Into<String>) -> Self {

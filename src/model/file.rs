@@ -38,7 +38,7 @@ impl SourceFile {
     /// Opens a regular file; the header digest is filled in by the container's reader.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         // Asked before opening, because to open a pipe is to wait for its writer.
-        let metadata = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
+        let metadata = std::fs::metadata(path).map_err(|e| ModelError::open(path, e))?;
         if !metadata.is_file() {
             return Err(ModelError::new(path, "is not a regular file"));
         }

@@ -17,6 +17,8 @@ mod refused;
 mod rows;
 mod split;
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use self::metadata::{Entry, ValueType};
@@ -27,7 +29,7 @@ use super::{FileFault, ModelError, SourceFile};
 use crate::codec::TensorType;
 
 pub use nvfp4::join as join_nvfp4;
-pub use split::{is_beside, is_one_model, is_raw_piece, shards};
+pub use split::{is_one_model, is_raw_piece, shard_name, shards};
 
 /// The first bytes of every GGUF file.
 pub const MAGIC: &[u8; 4] = b"GGUF";
@@ -89,6 +91,13 @@ pub fn read(source: &mut SourceFile, file: usize) -> Result<Contents, ModelError
     reader.skip(padding, "the padding before the data")?;
     let header_sha256 = reader.finish();
     let mut notes = long_names(&infos);
+    let nested = entries.iter().filter(|entry| metadata::is_nested(&entry.value));
+    notes.extend(nested.map(|entry| {
+        format!(
+            "metadata key {:?} is an array of arrays, which ggml itself does not read",
+            entry.key
+        )
+    }));
     notes.extend(check_layout(source, &infos, data_start, alignment)?);
     let split = Split::from_metadata(source, &entries)?;
     source.header_sha256 = header_sha256;
@@ -101,6 +110,33 @@ pub fn read(source: &mut SourceFile, file: usize) -> Result<Contents, ModelError
         .collect();
     Ok(Contents { tensors, metadata, notes, split })
 }
+
+/// What a file says it is, if that is no model: `general.architecture` and `general.type` tell, not its
+/// name. `None` for a model, and for a file that cannot be read.
+pub fn kind_beside(path: &Path) -> Option<&'static str> {
+    let mut source = SourceFile::open(path).ok()?;
+    let metadata = read(&mut source, 0).ok()?.metadata;
+    let word = |key: &str| {
+        let (_, value) = metadata.iter().find(|(name, _)| name == key)?;
+        Some(value.as_str()?.to_ascii_lowercase())
+    };
+    let (architecture, kind) = (word("general.architecture"), word("general.type"));
+    let row = BESIDE.iter().find(|(key, value, _)| match *key {
+        "general.type" => kind.as_deref() == Some(value),
+        _ => architecture.as_deref() == Some(value),
+    });
+    row.map(|(.., name)| *name)
+}
+
+/// Files that are no model: the key that tells, its value, and what they are.
+const BESIDE: &[(&str, &str, &str)] = &[
+    ("general.type", "mmproj", "a projector"),
+    ("general.type", "adapter", "an adapter"),
+    ("general.type", "imatrix", "an importance matrix"),
+    ("general.type", "vocab", "a vocabulary"),
+    ("general.architecture", "clip", "a projector"),
+    ("general.architecture", "controlvector", "a control vector"),
+];
 
 /// Magic and version: what is not GGUF 2 or 3 is refused by name.
 fn check_version(reader: &mut HeaderReader) -> Result<(), ModelError> {

@@ -6,11 +6,13 @@ can be read without further checks. What the bytes mean is `codec/`'s to say.
 */
 
 mod checkpoint;
+mod directory;
 mod edit;
 mod error;
 mod file;
 mod gguf;
 pub mod imatrix;
+mod index;
 mod safetensors;
 pub mod scheme;
 mod tensor;

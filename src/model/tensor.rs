@@ -117,6 +117,12 @@ pub trait Weight: Send + Sync + fmt::Debug {
         true
     }
 
+    /// The weight as one of `shape`, where the planes leave open which of several shapes it has;
+    /// `None` if they cannot make up that one.
+    fn reshaped(&self, _shape: &[u64]) -> Option<Arc<dyn Weight>> {
+        None
+    }
+
     /// How the values are to be compared.
     fn class(&self) -> Class {
         Class::Quantized
@@ -390,6 +396,8 @@ pub struct Model {
     pub files: Vec<SourceFile>,
     /// Its tensors, sorted by name.
     pub tensors: Vec<Tensor>,
+    /// Stored tensors that are no weights: scales of activations and caches, markers of a layout.
+    pub loose: Vec<Tensor>,
     /// Key/value metadata of the container, each value in its JSON form. Long GGUF arrays and
     /// strings are described by length and SHA-256 (see `gguf/metadata.rs`), so that equal JSON
     /// means equal values. A split model's `split.*` keys are left out.

@@ -42,6 +42,11 @@ pub enum DraftError {
     /// No spec should hold for this pair.
     #[error("the pair does not pass as it is, and bounds would make that the norm:\n  {}", .0.join("\n  "))]
     Damaged(Vec<String>),
+    /// A tensor that no spec can speak of.
+    #[error(
+        "a tensor has an empty name, which no glob of a spec can name; `qualm check` judges the pair"
+    )]
+    Nameless,
     /// A bug.
     #[error("the drafted spec does not hold for the pair it was made from: {0}")]
     DoesNotHold(String),
@@ -52,6 +57,9 @@ pub fn draft(pair: &PairRecord, words: &Words) -> Result<String, DraftError> {
     let damage = damage(pair);
     if !damage.is_empty() {
         return Err(DraftError::Damaged(damage));
+    }
+    if pair.tensors.iter().any(|row| row.tensor.is_empty()) {
+        return Err(DraftError::Nameless);
     }
     let text = text(pair, words);
     match holds(&text, pair) {

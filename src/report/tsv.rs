@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::failure::pairs;
 use super::format::{Options, Rendered, Report, ReportError};
 use super::text::one_line;
+use crate::metrics::CONTRACT_COSINE;
 use crate::suite::record::{Contract, FindingRecord, GlobalRow, TensorRow};
 
 /// The contract's columns.
@@ -79,7 +80,8 @@ pub struct Diff<'a> {
     pub threshold: Option<f64>,
     /// The rows, by RMSE, descending.
     pub tensors: &'a [TensorRow],
-    /// Is any row [below](is_below) the threshold?
+    /// Is any row [below](is_below) the threshold, or the contract's where none makes the command
+    /// fail?
     pub any_below_threshold: bool,
     /// All float tensors as one vector.
     pub global: Option<&'a GlobalRow>,
@@ -97,7 +99,8 @@ impl<'a> Diff<'a> {
         threshold: Option<f64>,
         tensors: &'a [TensorRow],
     ) -> Self {
-        let any_below_threshold = tensors.iter().any(|row| is_below(row, threshold));
+        let reported = threshold.or(Some(CONTRACT_COSINE));
+        let any_below_threshold = tensors.iter().any(|row| is_below(row, reported));
         let (global, findings, notes) = (None, [].as_slice(), [].as_slice());
         Self {
             reference,
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_json_of_diff_has_the_contracts_keys() {
-        for (threshold, below) in [(Some(0.95), true), (Some(-1.0), true), (None, false)] {
+        for (threshold, below) in [(Some(0.95), true), (Some(-1.0), true), (None, true)] {
             let rows = [row("a", "Q8_0", 32, 0.001), nan_row("b")];
             let mut out = Vec::new();
             Diff::new("r.safetensors", "q.gguf", threshold, &rows).write(&mut out).unwrap();

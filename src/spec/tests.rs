@@ -733,7 +733,7 @@ quantized = 'q'
 ";
     let spec = read(text);
     let resolver = spec.resolver(&spec.pairs[0]).unwrap();
-    let usage = resolver.usage(["a"], ["q.a", "extra"], ["llama.x"]);
+    let usage = resolver.usage(["a"], ["q.a", "extra"], [], ["llama.x"]);
     let place = |it: &Diagnostic| (it.location.line, it.location.column, it.message.clone());
     let unmatched: Vec<_> = resolver.unmatched(&usage).iter().map(place).collect();
     assert_eq!(
@@ -750,7 +750,7 @@ quantized = 'q'
     assert_eq!(shadowed, [15], "the third rule decides rmse");
     // Defaults of the file: judged when every pair has been seen.
     let other = spec.resolver(&spec.pairs[1]).unwrap();
-    let none = other.usage(["x"], ["x"], []);
+    let none = other.usage(["x"], ["x"], [], []);
     let partial = [(&spec.pairs[0], usage.clone())];
     assert!(spec.unmatched_shared(&partial).is_empty());
     let all = [(&spec.pairs[0], usage), (&spec.pairs[1], none)];
@@ -856,7 +856,7 @@ proptest! {
         match read_with(&text, &options()) {
             Ok(spec) => for pair in &spec.pairs {
                 let resolver = spec.resolver(pair).unwrap();
-                let usage = resolver.usage(["a", "blk.0.w"], ["a"], ["k"]);
+                let usage = resolver.usage(["a", "blk.0.w"], ["a"], [], ["k"]);
                 resolver.unmatched(&usage);
                 for metric in Metric::ALL {
                     if let Some(effective) = resolver.bound_for(metric, "a") {

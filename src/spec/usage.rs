@@ -74,11 +74,13 @@ fn patterns_of<'p>(
 
 impl Resolver<'_> {
     /// Which globs and renames match something, of the reference's tensors, the quantized model's
-    /// stored names, and the metadata keys of both.
+    /// tensors, its stored `planes` (which only what is allowed to be extra may name), and the metadata
+    /// keys of both.
     pub fn usage<'n>(
         &self,
         reference: impl IntoIterator<Item = &'n str>,
         quantized: impl IntoIterator<Item = &'n str>,
+        planes: impl IntoIterator<Item = &'n str>,
         metadata: impl IntoIterator<Item = &'n str>,
     ) -> Usage {
         let mut usage = Usage {
@@ -97,6 +99,9 @@ impl Resolver<'_> {
                 }
             }
             self.note(&mut usage, &name, &[Use::Quantized, Use::Either]);
+        }
+        for name in planes {
+            self.note(&mut usage, name, &[Use::Quantized]);
         }
         for key in metadata {
             self.note(&mut usage, key, &[Use::Metadata]);

@@ -321,8 +321,12 @@ impl Facts<'_> {
         }
         let off = self.resolver.pair().integrity.get(Gate::Quantized);
         if !matches!(off, Some(Setting::Off { .. })) {
-            let holds = changed > 0 || floats == 0 && !self.pairing.matched.is_empty();
-            let message = if holds {
+            let apart = self.quantized_apart();
+            let holds =
+                changed > 0 || apart.is_some() || floats == 0 && !self.pairing.matched.is_empty();
+            let message = if let (Some(apart), 0) = (apart, changed) {
+                apart
+            } else if holds {
                 format!(
                     "{changed} of {floats} float tensors are stored in another type than the \
                      reference's"
@@ -337,6 +341,17 @@ impl Facts<'_> {
             checks.push(fact("quantized", holds, message));
         }
         gate::check_model(self.reference, self.quantized, quantized, self.resolver, checks);
+    }
+
+    /// Quantized tensors that answer to none of the reference's: where that fails a test already, it
+    /// cannot be said that nothing was quantized.
+    fn quantized_apart(&self) -> Option<String> {
+        let known = self.pairing.findings.iter().any(|finding| !finding.allowed);
+        let quantized = self.quantized.tensors.iter();
+        let apart = quantized.filter(|tensor| tensor.class() == Class::Quantized).count();
+        (known && apart > 0).then(|| {
+            format!("{apart} tensors are stored quantized, but none of them could be compared")
+        })
     }
 
     /// The first tensors that a quantizer would have taken, in brackets.

@@ -24,7 +24,7 @@ use crate::diagnose;
 use crate::measure::printed_stats::{self, PrintedStats};
 use crate::measure::twin::Expectation;
 use crate::measure::{self, Matched, Measured, Pairing, Policy, Progress};
-use crate::model::{self, Model, ModelError};
+use crate::model::{self, Model, ModelError, Storage};
 use crate::spec::{Diagnostic, Pair, Quantized, Resolver, SpecErrors, Usage};
 
 /// Why a shard does not judge the whole of a pair that it holds a part of.
@@ -347,8 +347,14 @@ fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
     fn names(model: &Model) -> impl Iterator<Item = &str> {
         model.tensors.iter().map(|tensor| tensor.name.as_str())
     }
+    let planes = quantized.tensors.iter().flat_map(|tensor| match &tensor.storage {
+        Storage::Joined(weight) => weight.planes(),
+        _ => &[],
+    });
+    let loose = quantized.loose.iter().map(|tensor| tensor.name.as_str());
+    let planes = planes.map(|plane| plane.name.as_str()).chain(loose);
     let keys = reference.metadata.iter().chain(&quantized.metadata);
-    resolver.usage(names(reference), names(quantized), keys.map(|(key, _)| key.as_str()))
+    resolver.usage(names(reference), names(quantized), planes, keys.map(|(key, _)| key.as_str()))
 }
 
 /// What the pass over a pair gave; the lists are in the order of `matched`.

@@ -6,7 +6,8 @@ NaN and the infinities become the strings `"NaN"`, `"inf"`, `"-inf"`. Strings of
 are JSON strings, arrays of up to 16 short elements are JSON arrays. What is longer is described
 instead of kept, because a vocabulary alone can be many megabytes:
 
-- an array: `{"type": "array", "of": "string", "len": 32000, "sha256": "…", "first": [… four]}`;
+- an array: `{"type": "array", "of": "string", "len": 32000, "sha256": "…", "first": [… four]}`, in which
+  an element that is an array in its turn is quoted by its type and length alone;
 - a string, or one that is not UTF-8: `{"type": "string", "len": 5120, "sha256": "…", "first": "…"}`.
 
 The digest is of the value's bytes as stored (an array's elements with their lengths, without the
@@ -31,6 +32,8 @@ const MAX_ARRAY: u64 = 1 << 30;
 /// Elements and characters that a description quotes.
 const QUOTED_ELEMENTS: u64 = 4;
 const QUOTED_CHARS: usize = 64;
+/// How deep arrays may lie in arrays.
+const MAX_DEPTH: u32 = 8;
 /// Most keys that are accepted, far above any real file's.
 const MAX_KEYS: u64 = 1 << 16;
 
@@ -114,7 +117,7 @@ pub fn read(reader: &mut HeaderReader, count: u64) -> Result<Vec<Entry>, ModelEr
         let key = reader.name(&format!("metadata key {index}"))?;
         let ty = ValueType::read(reader, &format!("the value type of {key:?}"))?;
         let value = match ty {
-            ValueType::Array => array(reader, &key)?,
+            ValueType::Array => array(reader, &format!("the array {key:?}"), 1)?,
             ValueType::String => string(reader, &format!("the value of {key:?}"), SHORT_STRING)?,
             _ => scalar(reader, ty, &format!("the value of {key:?}"))?,
         };
@@ -155,7 +158,7 @@ fn scalar(reader: &mut HeaderReader, ty: ValueType, what: &str) -> Result<Value,
             }
         }
         ValueType::String => string(reader, what, SHORT_ELEMENT)?,
-        ValueType::Array => return Err(reader.error(format!("{what} is an array in an array"))),
+        ValueType::Array => array(reader, what, MAX_DEPTH)?,
     })
 }
 
@@ -189,41 +192,88 @@ fn quote(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().take(QUOTED_CHARS).collect()
 }
 
-fn array(reader: &mut HeaderReader, key: &str) -> Result<Value, ModelError> {
-    let what = format!("the array {key:?}");
-    let of = ValueType::read(reader, &format!("the element type of {key:?}"))?;
-    if of == ValueType::Array {
-        let problem = format!("{what} is an array of arrays, which no GGUF reader accepts");
-        return Err(reader.error(problem));
-    }
-    let len = reader.count(of.min_bytes(), &format!("the length of {key:?}"))?;
-    if len > MAX_ARRAY {
-        let problem = format!("{what} claims {len} elements, over the limit of {MAX_ARRAY}");
-        return Err(reader.error(problem));
-    }
-    if len <= SHORT_ARRAY {
-        let elements = (0..len).map(|_| scalar(reader, of, &what));
+/// An array at the given depth, whole if it is short, else its description.
+fn array(reader: &mut HeaderReader, what: &str, depth: u32) -> Result<Value, ModelError> {
+    let (of, len) = array_head(reader, what, depth)?;
+    // Only the innermost arrays of two levels are kept whole, so that their number is bounded.
+    if len <= SHORT_ARRAY && (depth == 1 || of != ValueType::Array) {
+        let elements = (0..len).map(|_| match of {
+            ValueType::Array => array(reader, what, depth + 1),
+            _ => scalar(reader, of, what),
+        });
         return Ok(Value::Array(elements.collect::<Result<_, _>>()?));
     }
     reader.begin_digest();
     let mut first = Vec::new();
-    for _ in 0..QUOTED_ELEMENTS {
+    let quoted = len.min(QUOTED_ELEMENTS);
+    for _ in 0..quoted {
         first.push(match of {
-            ValueType::String => quoted_string(reader, &what)?,
-            _ => scalar(reader, of, &what)?,
+            ValueType::String => quoted_string(reader, what)?,
+            ValueType::Array => {
+                let (of, len) = array_head(reader, what, depth + 1)?;
+                skip_elements(reader, of, len, what, depth + 1)?;
+                json!({ "type": "array", "of": of.name(), "len": len })
+            }
+            _ => scalar(reader, of, what)?,
         });
     }
-    let rest = len - QUOTED_ELEMENTS;
-    if of == ValueType::String {
-        for _ in 0..rest {
-            let len = reader.string_len(MAX_STRING, &what)?;
-            reader.skip(len, &what)?;
-        }
-    } else {
-        reader.skip(rest * of.min_bytes(), &what)?;
-    }
+    skip_elements(reader, of, len - quoted, what, depth)?;
     let sha256 = reader.end_digest();
     Ok(json!({ "type": "array", "of": of.name(), "len": len, "sha256": sha256, "first": first }))
+}
+
+/// Whether a value's JSON form is that of an array of arrays, which ggml's own reader refuses.
+pub fn is_nested(value: &Value) -> bool {
+    let is_array = |value: &Value| value.is_array() || value["type"] == "array";
+    match value {
+        Value::Array(elements) => elements.iter().any(is_array),
+        described => described["type"] == "array" && described["of"] == "array",
+    }
+}
+
+/// The type of an array's elements, and their number.
+fn array_head(
+    reader: &mut HeaderReader,
+    what: &str,
+    depth: u32,
+) -> Result<(ValueType, u64), ModelError> {
+    if depth > MAX_DEPTH {
+        let problem = format!("{what} has arrays in arrays more than {MAX_DEPTH} deep");
+        return Err(reader.error(problem));
+    }
+    let of = ValueType::read(reader, &format!("the element type of {what}"))?;
+    let len = reader.count(of.min_bytes(), &format!("the length of {what}"))?;
+    if len > MAX_ARRAY {
+        let problem = format!("{what} claims {len} elements, over the limit of {MAX_ARRAY}");
+        return Err(reader.error(problem));
+    }
+    Ok((of, len))
+}
+
+/// Passes over the elements of an array at the given depth.
+fn skip_elements(
+    reader: &mut HeaderReader,
+    of: ValueType,
+    len: u64,
+    what: &str,
+    depth: u32,
+) -> Result<(), ModelError> {
+    match of {
+        ValueType::String => {
+            for _ in 0..len {
+                let len = reader.string_len(MAX_STRING, what)?;
+                reader.skip(len, what)?;
+            }
+        }
+        ValueType::Array => {
+            for _ in 0..len {
+                let (of, len) = array_head(reader, what, depth + 1)?;
+                skip_elements(reader, of, len, what, depth + 1)?;
+            }
+        }
+        _ => reader.skip(len * of.min_bytes(), what)?,
+    }
+    Ok(())
 }
 
 /// The beginning of an array's string element; the array's digest covers all of it.

@@ -54,7 +54,13 @@ pub fn is_key(key: &str) -> bool {
 
 /// A file name of the form `{stem}-{no:05}-of-{count:05}.gguf`, taken apart; `no` is from 1.
 fn parse_name(name: &str) -> Option<(&str, u64, u64)> {
-    let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    shard_name(name.strip_suffix(".gguf")?)
+}
+
+/// A shard's file name without its extension, `{stem}-{no:05}-of-{count:05}`, taken apart; `no` is from
+/// 1.
+pub fn shard_name(name: &str) -> Option<(&str, u64, u64)> {
+    let (rest, count) = name.rsplit_once("-of-")?;
     let (stem, no) = rest.rsplit_once('-')?;
     let number = |digits: &str| {
         let plain = digits.len() >= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -101,12 +107,6 @@ pub fn is_one_model(names: &[&str]) -> bool {
         Some(Some(first)) => models.all(|other| other == Some(first)),
         _ => false,
     }
-}
-
-/// Whether a GGUF file of this name lies beside a model by convention: a projector for images or
-/// sound, or draft heads.
-pub fn is_beside(name: &str) -> bool {
-    name.starts_with("mmproj") || name.starts_with("mtp-")
 }
 
 /// Whether a name is that of a raw piece (`x.gguf.part-aa`, `x.gguf-split-a`, `x.gguf.part1of2`):

@@ -9,10 +9,10 @@ or renamed here, because a transposed matrix is damage.
 use std::collections::{BTreeMap, HashSet};
 
 use crate::model::view::View;
-use crate::model::{Model, Storage, Tensor};
+use crate::model::{Model, ModelFinding, PlaneFault, Storage, Tensor};
 
 /// What an expert's matrix does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Kind {
     Gate,
     Up,
@@ -62,6 +62,7 @@ struct Layer {
 /// what was done.
 pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
     let mut notes = Vec::new();
+    take_back(reference, quantized);
     adopt_shapes(reference, quantized, &mut notes);
     let wanted = layers(reference);
     let stored = layers(quantized);
@@ -81,8 +82,14 @@ pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
             continue;
         }
         let Some(units) = units(quantized, prefix, from) else { continue };
-        let Some(mut views) = views(reference, prefix, layer, &units) else { continue };
-        let leaving = from.holders.iter().map(|holder| holder.index);
+        let mut fit = Fit::default();
+        let Some(mut views) = views(reference, prefix, layer, &units, &mut fit) else { continue };
+        let unused = from.holders.iter().flat_map(|holder| fit.unused(quantized, holder));
+        let unused: Vec<ModelFinding> = unused.collect();
+        quantized.findings.append(&mut fit.lost);
+        quantized.findings.extend(unused);
+        let leaving = from.holders.iter().filter(|holder| fit.uses(quantized, holder));
+        let leaving = leaving.map(|holder| holder.index);
         replaced.extend(leaving.filter(|&index| !known.contains(&*quantized.tensors[index].name)));
         added.append(&mut views);
     }
@@ -104,10 +111,24 @@ pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
     notes
 }
 
-/// Where the planes say only how many elements a weight has, its shape is the reference's.
+/// What looks like a plane of no weight is a tensor where the reference has it.
+fn take_back(reference: &Model, quantized: &mut Model) {
+    let known = reference.by_name();
+    let Model { loose, tensors, findings, .. } = quantized;
+    let mut back: Vec<Tensor> =
+        loose.extract_if(.., |tensor| known.contains_key(tensor.name.as_str())).collect();
+    if !back.is_empty() {
+        findings.retain(|finding| !back.iter().any(|tensor| tensor.name == finding.plane));
+        tensors.append(&mut back);
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+}
+
+/// Where the planes leave a weight's shape open, or say only how many elements it has, it is the
+/// reference's.
 fn adopt_shapes(reference: &Model, quantized: &mut Model, notes: &mut Vec<String>) {
     let by_name = reference.by_name();
-    let mut adopted = 0;
+    let (mut adopted, mut reread) = (0, 0);
     for tensor in &mut quantized.tensors {
         let Storage::Joined(weight) = &tensor.storage else { continue };
         let Some(&index) = by_name.get(tensor.name.as_str()) else { continue };
@@ -116,7 +137,19 @@ fn adopt_shapes(reference: &Model, quantized: &mut Model, notes: &mut Vec<String
         if !weight.shape_is_known() && same_size && *shape != tensor.shape {
             tensor.shape.clone_from(shape);
             adopted += 1;
+        } else if *shape != tensor.shape
+            && let Some(other) = weight.reshaped(shape)
+        {
+            tensor.shape.clone_from(shape);
+            tensor.storage = Storage::Joined(other);
+            reread += 1;
         }
+    }
+    if reread > 0 {
+        notes.push(format!(
+            "the planes of {reread} weights leave their shape open (width, group size or padding); \
+             read as the reference's shape asks for"
+        ));
     }
     if adopted > 0 {
         notes.push(format!(
@@ -171,8 +204,11 @@ fn orientation(model: &Model, layer: &Layer) -> Option<bool> {
     Some(false)
 }
 
+/// An expert, and one of its matrices.
+type Key = (u64, Kind);
+
 /// Every expert's matrices [out, in] of a layer.
-type Units = BTreeMap<(u64, Kind), View>;
+type Units = BTreeMap<Key, View>;
 
 fn units(model: &Model, prefix: &str, layer: &Layer) -> Option<Units> {
     let transposed = orientation(model, layer)?;
@@ -212,8 +248,94 @@ fn units(model: &Model, prefix: &str, layer: &Layer) -> Option<Units> {
     Some(units)
 }
 
-/// The layer's tensors as the reference keeps them; `None` if a matrix is missing or does not fit.
-fn views(reference: &Model, prefix: &str, layer: &Layer, units: &Units) -> Option<Vec<Tensor>> {
+/// What became of the matrices of a layer.
+#[derive(Default)]
+struct Fit {
+    /// Those that the reference has as well.
+    used: HashSet<(u64, Kind)>,
+    /// Findings on those that are missing from a stack.
+    lost: Vec<ModelFinding>,
+}
+
+impl Holder {
+    /// The matrices that it holds.
+    fn keys(&self, model: &Model) -> impl Iterator<Item = (u64, Kind)> {
+        let experts = match self.expert {
+            Some(expert) => expert..expert + 1,
+            None => 0..model.tensors[self.index].shape[0],
+        };
+        experts.flat_map(|expert| self.kinds.iter().map(move |kind| (expert, *kind)))
+    }
+}
+
+impl Fit {
+    fn uses(&self, model: &Model, holder: &Holder) -> bool {
+        holder.keys(model).any(|key| self.used.contains(&key))
+    }
+
+    /// Matrices of a stack that the reference has not, where it has others of the stack.
+    fn unused(&self, model: &Model, holder: &Holder) -> Vec<ModelFinding> {
+        let Tensor { name, .. } = &model.tensors[holder.index];
+        if !self.uses(model, holder) {
+            return Vec::new();
+        }
+        let unused = holder.keys(model).filter(|key| !self.used.contains(key));
+        let finding = |(expert, kind): (u64, Kind)| ModelFinding {
+            tensor: name.clone(),
+            plane: format!("{name}[{expert}] ({kind:?})").to_lowercase(),
+            fault: PlaneFault::Extra,
+            message: "is in the quantized model alone".to_owned(),
+        };
+        unused.map(finding).collect()
+    }
+}
+
+/// Name of a single expert's matrix, as most checkpoints call it.
+fn single_name(prefix: &str, (expert, kind): (u64, Kind), units: &Units) -> String {
+    // As the matrices beside it are called.
+    let mut beside = units.iter().filter(|((_, other), _)| *other == kind);
+    let known = beside.find_map(|((other, _), unit)| {
+        let source = &unit.sources().next()?.name;
+        let (before, after) = source.split_once(&format!(".experts.{other}."))?;
+        Some(format!("{before}.experts.{expert}.{after}"))
+    });
+    let name = SINGLE.iter().find(|(_, own)| *own == kind).map_or("", |(name, _)| name);
+    known.unwrap_or_else(|| format!("{prefix}.experts.{expert}.{name}.weight"))
+}
+
+/// A stack of which some matrices are not there, and which of them.
+fn incomplete(
+    tensor: &Tensor,
+    prefix: &str,
+    missing: &[(u64, Kind)],
+    units: &Units,
+) -> (Tensor, Vec<ModelFinding>) {
+    let name = |key: &(u64, Kind)| single_name(prefix, *key, units);
+    let finding = |key: &(u64, Kind)| ModelFinding {
+        tensor: tensor.name.clone(),
+        plane: name(key),
+        fault: PlaneFault::Missing,
+        message: "is missing; the other experts have theirs".to_owned(),
+    };
+    let names: Vec<String> = missing.iter().map(name).collect();
+    let storage = Storage::Undecodable {
+        what: "incomplete".to_owned(),
+        reason: format!("is not whole: {} is missing", names.join(", ")),
+        at: None,
+    };
+    let lost = Tensor { name: tensor.name.clone(), shape: tensor.shape.clone(), storage };
+    (lost, missing.iter().map(finding).collect())
+}
+
+/// The layer's tensors as the reference keeps them; `None` if a matrix does not fit. Where matrices of a
+/// stack are missing, they are `lost`, and the stack cannot be read.
+fn views(
+    reference: &Model,
+    prefix: &str,
+    layer: &Layer,
+    units: &Units,
+    fit: &mut Fit,
+) -> Option<Vec<Tensor>> {
     let transposed = orientation(reference, layer)?;
     let bias = format!("{prefix}.experts.gate_up_proj_bias");
     let interleaved = reference.tensors.binary_search_by(|t| t.name.cmp(&bias)).is_ok();
@@ -229,6 +351,19 @@ fn views(reference: &Model, prefix: &str, layer: &Layer, units: &Units) -> Optio
             return None;
         }
         let turned = transposed && holder.expert.is_none();
+        let all =
+            experts.clone().flat_map(|expert| holder.kinds.iter().map(move |kind| (expert, *kind)));
+        let (found, missing): (Vec<Key>, Vec<Key>) = all.partition(|key| units.contains_key(key));
+        fit.used.extend(&found);
+        if !missing.is_empty() {
+            // A matrix that the reference keeps alone is simply missing.
+            if holder.expert.is_none() && !found.is_empty() {
+                let (tensor, mut findings) = incomplete(tensor, prefix, &missing, units);
+                views.push(tensor);
+                fit.lost.append(&mut findings);
+            }
+            continue;
+        }
         let matrix = |expert: u64| {
             let parts = holder.kinds.iter().map(|kind| {
                 let unit = units.get(&(expert, *kind))?;

@@ -5,7 +5,8 @@ AWQ: eight 4-bit codes of neighbouring outputs in a word.
 stored as they are.
 */
 
-use super::affine::unsigned;
+use super::affine::{column_factors, unsigned};
+use super::arrange::ACTIVATION_FACTORS;
 use super::codes::{Codes, Order, Packing};
 use super::grid::{Grid, Source, Table, is_number};
 use super::group::{Context, Found, Group, Match, Trouble};
@@ -44,13 +45,37 @@ pub fn build(group: &Group, context: &Context) -> Match {
             order: Order::Awq,
             table: unsigned(),
         };
-        return transposed.join(group, context, rows, scale_rows, Some(8.0));
+        let found = transposed.join(group, context, rows, scale_rows, Some(8.0))?;
+        return found.map(|found| take_out_factors(group, found)).transpose();
     }
     // gemv: one row of codes and scales an output.
     if context.config.word("version") == "gemv" && scale_rows == rows {
-        return gemv(group, context, codes, scale);
+        let found = gemv(group, context, codes, scale)?;
+        return found.map(|found| take_out_factors(group, found)).transpose();
     }
     Ok(None)
+}
+
+/// Divides by the factors of the activation before the matrix, where `AutoAWQ` left them there.
+fn take_out_factors(group: &Group, mut found: Found) -> Result<Found, Trouble> {
+    let Some(plane) = group.get(ACTIVATION_FACTORS) else { return Ok(found) };
+    let weight = &mut found.weight;
+    let inputs = if weight.dims.transposed { weight.dims.rows } else { weight.dims.cols };
+    let factors = column_factors(group, SCHEME, ACTIVATION_FACTORS, inputs)?;
+    if weight.dims.transposed {
+        // The inputs are the rows of the stored matrix.
+        weight.rows = Some(Grid { rows: inputs, cols: 1, block: (1, u64::MAX), ..factors });
+    } else {
+        weight.columns = Some(factors);
+    }
+    weight.divides = true;
+    weight.add(plane, Role::Scale);
+    found.notes.push(format!(
+        "{}.weight: its columns hold smoothing factors, which {} takes out again in the activation; \
+         they are taken out of the weight",
+        group.base, plane.name
+    ));
+    Ok(found)
 }
 
 /// Codes [in, out/8], scales [groups, out], zero points [groups, out/8].

@@ -19,7 +19,7 @@ pub fn planes(
     scratch: &mut Scratch,
 ) -> Result<Vec<PlaneFinding>, ReadError> {
     let stored = weight.planes.iter().zip(weight.roles.iter().copied());
-    let activations = weight.activations.iter().map(|plane| (plane, Role::Activation));
+    let activations = weight.activations.iter().zip(weight.activation_roles.iter().copied());
     let mut findings = Vec::new();
     for (plane, role) in stored.chain(activations) {
         let ty = match role {
@@ -52,6 +52,8 @@ pub fn scales(
 #[derive(Default)]
 struct Count {
     zero: u64,
+    /// Below zero, but for -1, which nothing was calibrated into.
+    negative: u64,
     non_finite: u64,
     first_non_finite: Option<u64>,
 }
@@ -78,6 +80,8 @@ fn count(
                 count.first_non_finite.get_or_insert(start + i as u64);
             } else if *value == nothing {
                 count.zero += 1;
+            } else if *value < 0.0 && *value != -1.0 {
+                count.negative += 1;
             }
         }
         start += len;
@@ -95,6 +99,13 @@ fn judge(plane: &Plane, role: Role, count: &Count) -> Option<PlaneFinding> {
             count.non_finite
         );
         return Some(finding(PlaneFault::NonFinite, message));
+    }
+    if role == Role::Activation && count.zero + count.negative > 0 && count.zero < numel {
+        let message = format!(
+            "has {} values of {numel} that are not positive, as a scale must be",
+            count.zero + count.negative
+        );
+        return Some(finding(PlaneFault::Zero, message));
     }
     if count.zero < numel {
         return None;

@@ -23,6 +23,8 @@ pub struct Config {
     mlx: Value,
     /// `quanto_qmap.json`: module to settings.
     quanto: Value,
+    /// `layers` of `_quantization_metadata` in the container's own metadata (`ComfyUI`).
+    comfy: Value,
     /// The container's own metadata (torchao).
     metadata: Vec<(String, Value)>,
     /// Files that were there but could not be read.
@@ -44,6 +46,9 @@ impl Config {
     /// Reads what lies in `directory`, if there is one.
     pub fn read(directory: Option<&Path>, metadata: &[(String, Value)]) -> Self {
         let mut config = Self { metadata: metadata.to_vec(), ..Self::default() };
+        let comfy = metadata.iter().find(|(key, _)| key == "_quantization_metadata");
+        let comfy = comfy.and_then(|(_, value)| serde_json::from_str(value.as_str()?).ok());
+        config.comfy = comfy.map_or(Value::Null, |mut value: Value| value["layers"].take());
         let Some(directory) = directory else { return config };
         let main = config.file(&directory.join("config.json"));
         let nested = ["text_config", "llm_config"].map(|key| &main[key]["quantization_config"]);
@@ -203,6 +208,22 @@ impl Config {
     pub fn mlx(&self, module: &str) -> &Value {
         let of_module = &self.mlx[module];
         if of_module.is_object() { of_module } else { &self.mlx }
+    }
+
+    /// Whether MLX or `AutoRound` set a module apart.
+    pub fn mlx_sets_apart(&self, module: &str) -> bool {
+        self.mlx[module].is_object()
+    }
+
+    /// `ComfyUI`'s settings of a module, which the header may name under another prefix.
+    pub fn comfy(&self, module: &str) -> Option<&Value> {
+        let layers = self.comfy.as_object()?;
+        let below = |long: &str, short: &str| {
+            long.strip_suffix(short)
+                .is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        };
+        let other = || layers.iter().find(|(key, _)| below(module, key) || below(key, module));
+        layers.get(module).or_else(|| other().map(|(_, value)| value))
     }
 
     /// Quark's settings for weights.

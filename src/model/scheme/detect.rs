@@ -5,40 +5,22 @@ says what is missing, left over or unknown.
 What no scheme claims stays the tensor that it was.
 */
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::arrange::arrange;
 use super::config::Config;
 use super::fp8;
-use super::group::{Context, Found, Group, Trouble};
+use super::group::{BARE, Context, Found, Group, Trouble, pattern};
 use super::joined::Role;
-use super::table::{ACTIVATION_SUFFIXES, SCHEMES};
+use super::loose::{self, Loose};
+use super::table::SCHEMES;
 use crate::codec::Class;
 use crate::model::{Model, ModelFinding, Plane, PlaneFault, Storage, Tensor};
 
 /// Largest extent of a plane that takes part; beyond it, products of extents could overflow.
 const LARGEST_EXTENT: u64 = 1 << 40;
-
-/// Suffixes that hang on the weight's own name (fused experts have no `.weight`), and what they
-/// stand for. Only where a tensor of that name exists. Longer ones come before what they end with.
-const BARE: &[(&str, &str)] = &[
-    ("_weight_scale_inv", ".weight_scale_inv"),
-    ("_weight_scale_2", ".weight_scale_2"),
-    ("_weight_scale", ".weight_scale"),
-    ("_weight_zero_point", ".weight_zero_point"),
-    ("_weight_global_scale", ".weight_global_scale"),
-    ("_pre_quant_scale", ".pre_quant_scale"),
-    ("_scale_inv", ".weight_scale_inv"),
-    ("_input_scale", ".input_scale"),
-    ("_scale", ".weight_scale"),
-    (".absmax", ".weight.absmax"),
-    (".quant_map", ".weight.quant_map"),
-    (".nested_absmax", ".weight.nested_absmax"),
-    (".nested_quant_map", ".weight.nested_quant_map"),
-    (".quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__nf4"),
-    (".quant_state.bitsandbytes__fp4", ".weight.quant_state.bitsandbytes__fp4"),
-];
 
 /// gpt-oss has no tensor under the weight's own name.
 const BLOCKS: [&str; 2] = ["_blocks", "_scales"];
@@ -73,8 +55,9 @@ const TELLING: &[&str] = &[
 /// configuration files may lie.
 pub fn join(model: &mut Model, directory: Option<&Path>) {
     let config = Config::read(directory, &model.metadata);
-    let groups = group(&model.tensors);
-    let mut outcome = Outcome::default();
+    let mut groups = group(&model.tensors);
+    let notes = arrange(&mut groups, &model.tensors);
+    let mut outcome = Outcome { notes, ..Outcome::default() };
     let context = Context { files: &model.files, config: &config };
     for group in groups.values() {
         outcome.try_group(group, &context);
@@ -83,9 +66,12 @@ pub fn join(model: &mut Model, directory: Option<&Path>) {
     compare_siblings(&groups, &mut outcome);
     if !outcome.joined.is_empty() || !config.method().is_empty() || !config.quant_algo().is_empty()
     {
-        drop_activations(&model.tensors, &mut outcome);
+        set_aside_loose(&model.tensors, &context, &mut outcome);
     }
     refuse_twins(&model.tensors, &mut outcome);
+    outcome.say_guesses();
+    let loose = |tensor: &&Tensor| outcome.loose.contains(&tensor.name);
+    model.loose = model.tensors.iter().filter(loose).cloned().collect();
     model.tensors.retain(|tensor| !outcome.consumed.contains(&tensor.name));
     model.tensors.append(&mut outcome.joined);
     model.tensors.sort_by(|a, b| a.name.cmp(&b.name));
@@ -124,8 +110,8 @@ fn group(tensors: &[Tensor]) -> BTreeMap<String, Group> {
     let mut endings: Vec<&'static str> = SCHEMES
         .iter()
         .flat_map(|scheme| scheme.suffixes)
-        .chain(ACTIVATION_SUFFIXES)
         .copied()
+        .chain(loose::suffixes())
         .filter(|suffix| suffix.starts_with('.'))
         .collect();
     endings.sort_by_key(|suffix| (std::cmp::Reverse(suffix.len()), *suffix));
@@ -190,7 +176,9 @@ fn split_bare<'a>(
     // `X.weight` has its own, dotted suffixes, and so has whatever is a plane itself: no plane may
     // belong to two weights.
     let is_plane = endings.iter().any(|ending| base.ends_with(ending));
-    (!is_plane && names.contains(base)).then_some((base, suffix))
+    let packed =
+        || ["_packed", "_weight_packed"].iter().any(|it| names.contains(&*format!("{base}{it}")));
+    (!is_plane && (names.contains(base) || packed())).then_some((base, suffix))
 }
 
 /// What became of the groups.
@@ -204,6 +192,10 @@ struct Outcome {
     schemes: HashMap<String, String>,
     findings: Vec<ModelFinding>,
     notes: Vec<String>,
+    /// What planes leave open and how it was taken, and of which weight.
+    guesses: Vec<(String, String)>,
+    /// Stored tensors that were set aside: they belong to no weight's values.
+    loose: BTreeSet<String>,
 }
 
 /// Name of the weight of a group.
@@ -227,8 +219,10 @@ impl Outcome {
     fn joined(&mut self, group: &Group, mut found: Found) {
         let tensor = weight_name(group);
         for (suffix, plane) in &group.planes {
-            if ACTIVATION_SUFFIXES.contains(suffix) {
-                found.weight.add(plane, Role::Activation);
+            match loose::row_of(suffix).map(|(row, _)| row.kind) {
+                Some(Loose::Scale) => found.weight.add(plane, Role::Activation),
+                Some(Loose::Zero) => found.weight.add(plane, Role::ActivationZero),
+                Some(Loose::Mark) | None => {}
             }
         }
         let weight = found.weight;
@@ -245,9 +239,26 @@ impl Outcome {
             self.finding(&tensor, &finding.plane, finding.fault, finding.message);
         }
         self.notes.append(&mut found.notes);
+        self.guesses.extend(found.guesses.drain(..).map(|guess| (guess, tensor.clone())));
         self.schemes.insert(group.base.clone(), weight.scheme.clone());
         let storage = Storage::Joined(Arc::new(weight));
         self.joined.push(Tensor { name: tensor, shape: found.shape, storage });
+    }
+
+    /// One line for each guess, however many weights it was made for.
+    fn say_guesses(&mut self) {
+        let mut weights: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (guess, weight) in self.guesses.drain(..) {
+            weights.entry(guess).or_default().push(weight);
+        }
+        self.notes.extend(weights.iter().map(|(guess, weights)| {
+            let (first, more) = (&weights[0], if weights.len() > 1 { ", …" } else { "" });
+            format!(
+                "the planes of {} weights leave their width open, and no configuration says it; a guess: \
+                 {guess} ({first}{more})",
+                weights.len()
+            )
+        }));
     }
 
     fn finding(&mut self, tensor: &str, plane: &str, fault: PlaneFault, message: String) {
@@ -332,6 +343,7 @@ fn lonely_fp8(
         .filter(|group| outcome.schemes.get(&group.base).is_some_and(|scheme| scheme == "FP8"))
         .find_map(|group| fp8::SCALES.iter().find(|suffix| group.has(suffix)))
         .unwrap_or(&".weight_scale");
+    let is_scale = |(row, _): (&loose::Row, &str)| row.kind == Loose::Scale;
     let siblings: HashSet<String> = scaled.map(|(base, _)| pattern(base)).collect();
     for tensor in &model.tensors {
         let Storage::Plain { ty, .. } = tensor.storage else { continue };
@@ -341,7 +353,7 @@ fn lonely_fp8(
         }
         let base = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
         let activated = groups.get(base).is_some_and(|group| {
-            group.planes.iter().any(|(suffix, _)| ACTIVATION_SUFFIXES.contains(suffix))
+            group.planes.iter().any(|(suffix, _)| loose::row_of(suffix).is_some_and(is_scale))
         });
         let why = if activated {
             "the scale of its activations is there"
@@ -369,7 +381,8 @@ fn compare_siblings(groups: &BTreeMap<String, Group>, outcome: &mut Outcome) {
     }
     let mut findings = Vec::new();
     for family in families.values() {
-        for suffix in ACTIVATION_SUFFIXES {
+        let rows = loose::LOOSE.iter().filter(|row| !row.everywhere && row.kind != Loose::Mark);
+        for suffix in rows.flat_map(|row| row.suffixes) {
             let having = family.iter().filter(|group| group.has(suffix)).count();
             if having * 2 <= family.len() || having == family.len() {
                 continue;
@@ -408,32 +421,11 @@ fn lost_zero_points(
     if having.is_empty() { Vec::new() } else { lacking.into_iter().map(lost).collect() }
 }
 
-/// A name with every number replaced, so that layers and experts look alike.
-fn pattern(name: &str) -> String {
-    let mut pattern = String::with_capacity(name.len());
-    for part in name.split('.') {
-        let number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        pattern.push_str(if number { "#" } else { part });
-        pattern.push('.');
-    }
-    pattern
-}
-
-/// Takes scales of activations and caches out of the model: they are no weights.
-fn drop_activations(tensors: &[Tensor], outcome: &mut Outcome) {
-    let mut dropped = 0;
-    let mut example = None;
-    for tensor in tensors {
-        let activation = ACTIVATION_SUFFIXES.iter().any(|suffix| tensor.name.ends_with(suffix));
-        let small = tensor.numel() <= 1 << 16;
-        if activation && small && outcome.consumed.insert(tensor.name.clone()) {
-            dropped += 1;
-            example.get_or_insert(&tensor.name);
-        }
-    }
-    if let Some(example) = example {
-        outcome.notes.push(format!(
-            "{dropped} scales of activations and caches are not compared ({example}, …)"
-        ));
-    }
+/// Takes planes that belong to no weight's values out of the model, and judges them.
+fn set_aside_loose(tensors: &[Tensor], context: &Context, outcome: &mut Outcome) {
+    let mut found = loose::find(tensors, context, &|name| outcome.consumed.contains(name));
+    outcome.consumed.extend(found.names.iter().cloned());
+    outcome.loose = found.names;
+    outcome.findings.append(&mut found.findings);
+    outcome.notes.append(&mut found.notes);
 }

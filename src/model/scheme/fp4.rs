@@ -70,27 +70,90 @@ pub fn build_nvfp4(group: &Group, context: &Context) -> Match {
         return Err(Trouble::Refused { scheme: "NVFP4_SVD".to_owned(), reason: reason.to_owned() });
     }
     let Some(shape) = unpacked(&plane.shape, 4) else { return Ok(None) };
-    let (mut weight, spread) = Recipe {
-        scheme: SCHEME,
-        codes,
-        shape: &shape,
-        bits: 4,
-        order: Order::LowFirst,
-        table: table(&E2M1),
-        scale: ".weight_scale",
-        scale_as: None,
-        block: Some((1, 16)),
-    }
-    .join(group)?;
+    let (shape, mut weight, matrices) = if let Some(turned) = Turned::of(plane, scale, 16) {
+        turned.join(SCHEME, (codes, plane), (".weight_scale", scale), group)?
+    } else {
+        let (weight, spread) = Recipe {
+            scheme: SCHEME,
+            codes,
+            shape: &shape,
+            bits: 4,
+            order: Order::LowFirst,
+            table: table(&E2M1),
+            scale: ".weight_scale",
+            scale_as: None,
+            block: Some((1, 16)),
+        }
+        .join(group)?;
+        (shape, weight, spread.matrices)
+    };
     let divides = codes == ".weight_packed" || group.has(".weight_global_scale");
     let suffix = if divides { ".weight_global_scale" } else { ".weight_scale_2" };
-    let factors = tensor_scales(group, context, SCHEME, suffix, spread.matrices)?;
+    let factors = tensor_scales(group, context, SCHEME, suffix, matrices)?;
     weight.scale.factor = if divides { Factor::Over(factors) } else { Factor::Times(factors) };
     if let Some(plane) = group.get(suffix) {
         weight.add(plane, Role::Scale);
     }
     apply_pre_quant_scale(group, &mut weight)?;
     Ok(Some(Found::new(shape, weight)))
+}
+
+/// A stack [matrices, in, out] of which each column is packed: codes [matrices, in/2, out] and scales
+/// [matrices, in/size, out]. Tools that turn experts before they pack them write it.
+struct Turned {
+    matrices: u64,
+    /// Rows of bytes, and of scales.
+    rows: (u64, u64),
+    cols: u64,
+    size: u64,
+}
+
+impl Turned {
+    /// Told by the two shapes; `None` if the rows are packed, or nothing fits.
+    fn of(codes: &Plane, scale: &Plane, size: u64) -> Option<Self> {
+        let (&[.., half, cols], &[.., groups, scale_cols]) = (&codes.shape[..], &scale.shape[..])
+        else {
+            return None;
+        };
+        let stack = &codes.shape[..codes.shape.len() - 2];
+        let same = scale.shape.len() == codes.shape.len() && scale.shape.starts_with(stack);
+        let cells = |halves: u64| Some(halves.checked_mul(2)?.div_ceil(size));
+        let across = groups == half && cells(cols) == Some(scale_cols);
+        let down = scale_cols == cols && cells(half) == Some(groups);
+        let matrices = product(stack)?;
+        (same && down && !across && stack.len() == 1).then_some(Self {
+            matrices,
+            rows: (half, groups),
+            cols,
+            size,
+        })
+    }
+
+    /// Shape and weight, and the number of matrices.
+    fn join(
+        &self,
+        scheme: &str,
+        (suffix, codes): (&str, &Plane),
+        (scale_suffix, scale): (&str, &Plane),
+        group: &Group,
+    ) -> Result<(Vec<u64>, Joined, u64), Trouble> {
+        let Self { matrices, rows: (half, groups), cols, size } = *self;
+        let rows = half * 2;
+        let misfit = |suffix, message: String| group.fault(scheme, suffix, message);
+        let (ty, role) = scale_type(scale)
+            .ok_or_else(|| misfit(scale_suffix, format!("is {}, no scales", scale.ty)))?;
+        let packing = Packing::Down { bits: 4, unit: 1, order: Order::LowFirst };
+        let packed = Codes::new(codes.at, packing, matrices, (half, cols), (rows, cols))
+            .map_err(|message| misfit(suffix, message))?;
+        let dims = Dims { matrices, rows, cols, transposed: false };
+        let mut weight = Joined::new(scheme, dims, packed, table(&E2M1));
+        weight.add(codes, Role::Codes);
+        weight.add(scale, role);
+        let source = Source::Plane { at: scale.at, ty, transposed: false };
+        weight.scale = Grid::new(source, (groups, cols), (size, 1));
+        let shape = [&codes.shape[..codes.shape.len() - 2], &[rows, cols]].concat();
+        Ok((shape, weight, matrices))
+    }
 }
 
 /// Scales of 32 in E8M0.
@@ -105,6 +168,12 @@ pub fn build_mx(group: &Group, context: &Context) -> Match {
     let (Some(&bytes), Some(&groups)) = (plane.shape.last(), scale.shape.last()) else {
         return Ok(None);
     };
+    if let Some(turned) = Turned::of(plane, scale, 32) {
+        let (shape, mut weight, _) =
+            turned.join("MXFP4", (codes, plane), (suffix, scale), group)?;
+        apply_pre_quant_scale(group, &mut weight)?;
+        return Ok(Some(Found::new(shape, weight)));
+    }
     // Four bits if a group of 32 takes 16 bytes, six if it takes 24; the last group may be short.
     let fits =
         |bits: u64| unpacked(&[bytes], bits).is_some_and(|shape| shape[0].div_ceil(32) == groups);

@@ -32,6 +32,18 @@ pub enum Source {
     },
     /// A plane of packed codes and what they stand for.
     Codes(Codes, Box<Table>),
+    /// A plane of floats in tiles of 128 rows by 4 columns, as block-scaled matrix products read it:
+    /// row r and column c of a tile are at `r % 32 * 16 + r / 32 * 4 + c`.
+    Tiled {
+        /// Where it lies.
+        at: Extent,
+        /// The type of its elements.
+        ty: TensorType,
+        /// Tiles beside each other.
+        across: u64,
+        /// Tiles below each other.
+        down: u64,
+    },
     /// Codes whose scales are quantized in their turn: `map[code] * scales[cell / block] + offset`
     /// (bitsandbytes' double quantization). One row of cells.
     Nested {
@@ -285,6 +297,25 @@ impl Grid {
                     let start = start + row as u64 * self.cols;
                     numbers(files, *at, *ty, start, values, scratch)?;
                 }
+            }
+            Source::Tiled { at, ty, across, down } => {
+                let tiles = cols.start / 4..(cols.end - 1) / 4 + 1;
+                let mut of_tiles = scratch.take_floats();
+                of_tiles.resize(((tiles.end - tiles.start) * 512) as usize, 0.0);
+                for strip in rows.start / 128..=(rows.end - 1) / 128 {
+                    let start = ((matrix * down + strip) * across + tiles.start) * 512;
+                    numbers(files, *at, *ty, start, &mut of_tiles, scratch)?;
+                    for row in rows.start.max(strip * 128)..rows.end.min((strip + 1) * 128) {
+                        let line = (row - rows.start) as usize * width;
+                        let in_tile = row % 32 * 16 + row % 128 / 32 * 4;
+                        for (value, col) in values[line..line + width].iter_mut().zip(cols.clone())
+                        {
+                            let tile = (col / 4 - tiles.start) * 512;
+                            *value = of_tiles[(tile + in_tile + col % 4) as usize];
+                        }
+                    }
+                }
+                scratch.give_floats(of_tiles);
             }
             Source::Plane { at, ty, transposed: true } => {
                 let mut column = scratch.take_floats();

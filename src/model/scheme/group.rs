@@ -10,6 +10,37 @@ use crate::model::{Plane, PlaneFault, PlaneFinding, ReadError, SourceFile};
 /// Longest plane that is read when a model is opened: settings, scalars, lookup tables.
 const LONGEST_SETTING: u64 = 64 * 1024;
 
+/// Suffixes that hang on the weight's own name (fused experts have no `.weight`), and what they
+/// stand for. Only where a tensor of that name exists, or packed codes of it. Longer ones come before
+/// what they end with.
+pub const BARE: &[(&str, &str)] = &[
+    ("_weight_scale_inv", ".weight_scale_inv"),
+    ("_weight_scale_2", ".weight_scale_2"),
+    ("_weight_scale", ".weight_scale"),
+    ("_weight_zero_point", ".weight_zero_point"),
+    ("_weight_global_scale", ".weight_global_scale"),
+    ("_pre_quant_scale", ".pre_quant_scale"),
+    ("_weight_packed", ".weight_packed"),
+    ("_weight_shape", ".weight_shape"),
+    ("_weight_g_idx", ".weight_g_idx"),
+    ("_packed", ".weight_packed"),
+    ("_shape", ".weight_shape"),
+    ("_zero_point", ".weight_zero_point"),
+    ("_g_idx", ".weight_g_idx"),
+    ("_input_global_scale", ".input_global_scale"),
+    ("_global_scale", ".weight_global_scale"),
+    ("_scale_inv", ".weight_scale_inv"),
+    ("_scale_2", ".weight_scale_2"),
+    ("_input_scale", ".input_scale"),
+    ("_scale", ".weight_scale"),
+    (".absmax", ".weight.absmax"),
+    (".quant_map", ".weight.quant_map"),
+    (".nested_absmax", ".weight.nested_absmax"),
+    (".nested_quant_map", ".weight.nested_quant_map"),
+    (".quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__nf4"),
+    (".quant_state.bitsandbytes__fp4", ".weight.quant_state.bitsandbytes__fp4"),
+];
+
 /// The stored planes of one base name, by their suffixes as the table spells them.
 #[derive(Debug, Default)]
 pub struct Group {
@@ -40,12 +71,14 @@ pub struct Found {
     pub findings: Vec<PlaneFinding>,
     /// What is odd.
     pub notes: Vec<String>,
+    /// What the planes leave open, and how it was taken.
+    pub guesses: Vec<String>,
 }
 
 impl Found {
     /// A weight without faults.
     pub fn new(shape: Vec<u64>, weight: Joined) -> Self {
-        Self { shape, weight, findings: Vec::new(), notes: Vec::new() }
+        Self { shape, weight, findings: Vec::new(), notes: Vec::new(), guesses: Vec::new() }
     }
 }
 
@@ -89,6 +122,12 @@ impl Group {
         self.planes.iter().find(|(s, _)| *s == suffix).map(|(_, plane)| plane)
     }
 
+    /// The name that a plane with a suffix has, or would have.
+    pub fn plane_name(&self, suffix: &str) -> String {
+        let bare = BARE.iter().rev().find(|(_, of_weight)| self.bare && *of_weight == suffix);
+        format!("{}{}", self.base, bare.map_or(suffix, |(ending, _)| ending))
+    }
+
     /// Whether there is a plane with a suffix.
     pub fn has(&self, suffix: &str) -> bool {
         self.get(suffix).is_some()
@@ -98,7 +137,7 @@ impl Group {
     pub fn need(&self, scheme: &str, suffix: &str) -> Result<&Plane, Trouble> {
         self.get(suffix).ok_or_else(|| Trouble::Fault {
             scheme: scheme.to_owned(),
-            plane: format!("{}{suffix}", self.base),
+            plane: self.plane_name(suffix),
             fault: PlaneFault::Missing,
             message: format!("is missing; {scheme} weights cannot be decoded without it"),
         })
@@ -110,7 +149,7 @@ impl Group {
             scheme: scheme.to_owned(),
             plane: self
                 .get(suffix)
-                .map_or_else(|| format!("{}{suffix}", self.base), |plane| plane.name.clone()),
+                .map_or_else(|| self.plane_name(suffix), |plane| plane.name.clone()),
             fault: PlaneFault::Shape,
             message: message.into(),
         }
@@ -165,4 +204,15 @@ impl Context<'_> {
     pub fn text(&self, plane: &Plane) -> Result<String, Trouble> {
         Ok(String::from_utf8_lossy(&self.bytes(plane)?).into_owned())
     }
+}
+
+/// A name with every number replaced, so that layers and experts look alike.
+pub fn pattern(name: &str) -> String {
+    let mut pattern = String::with_capacity(name.len());
+    for part in name.split('.') {
+        let number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        pattern.push_str(if number { "#" } else { part });
+        pattern.push('.');
+    }
+    pattern
 }

@@ -7,6 +7,7 @@ that are stored transposed are decoded in tiles, which the thread keeps for its 
 */
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::check;
 use super::codes::Codes;
@@ -36,8 +37,10 @@ pub enum Role {
     Index,
     /// Sizes and settings.
     Setting,
-    /// Scales of activations: finite and not zero.
+    /// Scales of activations: finite and positive.
     Activation,
+    /// Zero points of activations: finite.
+    ActivationZero,
 }
 
 /// How the codes lie: in the weight's row-major order, or with its last two dimensions swapped.
@@ -67,7 +70,7 @@ pub enum Zero {
 }
 
 /// A weight made of codes and grids.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Joined {
     /// In which it is decoded if it is stored transposed.
     tiles: Tiles,
@@ -85,16 +88,27 @@ pub struct Joined {
     pub zero: Zero,
     /// One more factor for each column of the stored matrix, multiplied last.
     pub columns: Option<Grid>,
+    /// One more factor for each row of the stored matrix, multiplied last.
+    pub rows: Option<Grid>,
+    /// The factors of columns and rows divide: what comes before the matrix multiplies by them.
+    pub divides: bool,
     /// One more factor for every element, multiplied last.
     pub last_factor: Option<f32>,
     /// The stored planes, codes first.
     pub planes: Vec<Plane>,
     /// What each plane holds.
     pub roles: Vec<Role>,
-    /// Scales of activations.
+    /// Scales and zero points of activations.
     pub activations: Vec<Plane>,
+    /// What each of those holds.
+    pub activation_roles: Vec<Role>,
     /// Whether the planes say the logical shape; if not, only the number of elements is known.
     pub shape_is_known: bool,
+    /// Rows and columns were padded to a multiple of this, so that the weight may be smaller.
+    pub padding: u64,
+    /// Other weights that the same planes could be, with their shapes: nothing but the shape of the
+    /// original tells which.
+    pub readings: Vec<(Vec<u64>, Joined)>,
 }
 
 impl Joined {
@@ -109,18 +123,24 @@ impl Joined {
             scale: Grid::constant(1.0),
             zero: Zero::None,
             columns: None,
+            rows: None,
+            divides: false,
             last_factor: None,
             planes: Vec::new(),
             roles: Vec::new(),
             activations: Vec::new(),
+            activation_roles: Vec::new(),
             shape_is_known: true,
+            padding: 1,
+            readings: Vec::new(),
         }
     }
 
     /// Counts a stored plane as part of the weight.
     pub fn add(&mut self, plane: &Plane, role: Role) {
-        if role == Role::Activation {
+        if matches!(role, Role::Activation | Role::ActivationZero) {
             self.activations.push(plane.clone());
+            self.activation_roles.push(role);
         } else {
             self.planes.push(plane.clone());
             self.roles.push(role);
@@ -160,7 +180,23 @@ impl Joined {
             let factors = columns.load(files, matrix, &(0..1), cols, scratch)?;
             factors.spread(0, cols.start, &mut spread[0]);
             for values in values.chunks_exact_mut(width) {
-                values.iter_mut().zip(&spread[0]).for_each(|(value, factor)| *value *= factor);
+                let pairs = values.iter_mut().zip(&spread[0]);
+                if self.divides {
+                    pairs.for_each(|(value, factor)| *value /= factor);
+                } else {
+                    pairs.for_each(|(value, factor)| *value *= factor);
+                }
+            }
+            factors.give_back(scratch);
+        }
+        if let Some(of_rows) = &self.rows {
+            let factors = of_rows.load(files, matrix, rows, &(0..1), scratch)?;
+            for (row, values) in rows.clone().zip(values.chunks_exact_mut(width)) {
+                factors.spread(row, 0, &mut spread[0][..1]);
+                let factor = spread[0][0];
+                for value in values {
+                    *value = if self.divides { *value / factor } else { *value * factor };
+                }
             }
             factors.give_back(scratch);
         }
@@ -301,6 +337,20 @@ impl Weight for Joined {
         self.shape_is_known
     }
 
+    fn reshaped(&self, shape: &[u64]) -> Option<Arc<dyn Weight>> {
+        if let Some((_, reading)) = self.readings.iter().find(|(other, _)| other == shape) {
+            return Some(Arc::new(reading.clone()));
+        }
+        let Dims { matrices: 1, rows, cols, transposed: false } = self.dims else { return None };
+        let &[own_rows, own_cols] = shape else { return None };
+        let padded = |len: u64| len.checked_next_multiple_of(self.padding);
+        if padded(own_rows) != Some(rows) || padded(own_cols) != Some(cols) {
+            return None;
+        }
+        let dims = Dims { rows: own_rows, cols: own_cols, ..self.dims };
+        Some(Arc::new(Self { tiles: Tiles::new(dims.rows, dims.cols), dims, ..self.clone() }))
+    }
+
     fn grids(&self) -> Vec<model::Grid> {
         let planes = self.planes.iter().zip(&self.roles);
         let grids = planes.filter_map(|(plane, role)| {
@@ -309,7 +359,11 @@ impl Weight for Joined {
                 Role::Exponent => (GridRole::Scale, TensorType::F8_E8M0),
                 Role::ScaleBits => (GridRole::Scale, TensorType::F8_E4M3),
                 Role::Zero => (GridRole::Zero, plane.ty),
-                Role::Codes | Role::Index | Role::Setting | Role::Activation => return None,
+                Role::Codes
+                | Role::Index
+                | Role::Setting
+                | Role::Activation
+                | Role::ActivationZero => return None,
             };
             Some(model::Grid { role, ty, at: plane.at })
         });

@@ -37,21 +37,53 @@ fn unpacked(shape: &[u64], words: u64, bits: u64) -> Option<Vec<u64>> {
     Some(shape)
 }
 
-/// code * scale + bias.
+/// Whether codes of `bits` bits in groups of `size` take `words` words and `groups` groups a row.
+fn fits(words: u64, groups: u64, size: u64) -> Option<(u32, u64)> {
+    let cols = size.checked_mul(groups)?;
+    let total = words.checked_mul(32)?;
+    let bits = total.checked_div(cols)?;
+    (Some(total) == bits.checked_mul(cols) && matches!(bits, 1..=6 | 8))
+        .then_some((bits as u32, size))
+}
+
+/// code * scale + bias. Where the planes fit several widths, the configured one is taken, then the one
+/// with MLX's own group size; the others stay readings that the original's shape may ask for.
 fn affine_mode(group: &Group, context: &Context, words: u64, groups: u64) -> Match {
-    let misfit = |message: String| group.fault("MLX", ".scales", message);
     let settings = context.config.mlx(&group.base);
-    // 32 * words = bits * group size * groups; the size that MLX takes by default comes first.
-    let sizes = [settings["group_size"].as_u64().unwrap_or(64), 64, 32, 128, 16, 256];
-    let fitting = sizes.into_iter().filter(|&size| size > 0).find_map(|size| {
-        let cols = size.checked_mul(groups)?;
-        let bits = words.checked_mul(32)?.checked_div(cols)?;
-        let whole = Some(words * 32) == bits.checked_mul(cols);
-        (whole && matches!(bits, 1..=6 | 8)).then_some((bits as u32, size))
-    });
-    let (bits, size) = fitting.ok_or_else(|| {
-        misfit(format!("has {groups} groups, which no group size gives for {words} words a row"))
-    })?;
+    // 32 * words = bits * group size * groups.
+    let configured = settings["group_size"].as_u64();
+    let sizes = [configured.unwrap_or(64), 64, 32, 128, 16, 256].into_iter();
+    let mut fitting: Vec<(u32, u64)> = Vec::new();
+    for found in sizes.filter(|&size| size > 0).filter_map(|size| fits(words, groups, size)) {
+        if !fitting.contains(&found) {
+            fitting.push(found);
+        }
+    }
+    let Some((&first, others)) = fitting.split_first() else {
+        let message =
+            format!("has {groups} groups, which no group size gives for {words} words a row");
+        return Err(group.fault("MLX", ".scales", message));
+    };
+    let Some(mut found) = affine(group, words, first)? else { return Ok(None) };
+    // What the configuration says of this very module leaves nothing open.
+    if context.config.mlx_sets_apart(&group.base) || others.is_empty() {
+        return Ok(Some(found));
+    }
+    for &other in others {
+        if let Some(reading) = affine(group, words, other)? {
+            found.weight.readings.push((reading.shape, reading.weight));
+        }
+    }
+    if configured.is_none() {
+        let name = |(bits, size): &(u32, u64)| format!("{bits} bits in groups of {size}");
+        let others: Vec<String> = others.iter().map(name).collect();
+        found.guesses.push(format!("{}, not {}", name(&first), others.join(" or ")));
+    }
+    Ok(Some(found))
+}
+
+/// The weight that the planes are, read with one width and group size.
+fn affine(group: &Group, words: u64, (bits, size): (u32, u64)) -> Match {
     let Some(codes) = group.get(".weight") else { return Ok(None) };
     let Some(shape) = unpacked(&codes.shape, words, u64::from(bits)) else { return Ok(None) };
     let scheme = format!("MLX{bits}");

@@ -10,10 +10,12 @@ table ([`SCHEMES`]) lists the schemes; one file a family says how each is laid o
 
 mod affine;
 mod align;
+mod arrange;
 mod awq;
 mod bitsandbytes;
 mod check;
 mod codes;
+mod comfy;
 mod config;
 mod detect;
 mod fold;
@@ -26,6 +28,7 @@ mod hqq;
 mod int8;
 mod joined;
 mod layout;
+mod loose;
 mod mlx;
 mod packed;
 mod piece;
@@ -41,4 +44,5 @@ pub use align::align;
 pub(super) use check::scales as check_scales;
 pub use detect::join;
 pub use fold::{Fold, Producer, Rename, declared, folds, unfold};
+pub use loose::markdown_table as loose_table;
 pub use table::{SCHEMES, Scheme, markdown_table, names_scheme};

@@ -6,7 +6,9 @@ file and one row.
 */
 
 use super::group::{Context, Group, Match};
-use super::{affine, awq, bitsandbytes, fp4, fp8, gptq, hqq, int8, mlx, packed, quanto, quark};
+use super::{
+    affine, awq, bitsandbytes, comfy, fp4, fp8, gptq, hqq, int8, mlx, packed, quanto, quark,
+};
 use super::{refused, ternary, torchao};
 
 /// One row of the table.
@@ -23,23 +25,6 @@ pub struct Scheme {
     pub(super) build: fn(&Group, &Context) -> Match,
 }
 
-/// Suffixes that belong to activations and caches, not to weights. They are dropped from the model.
-pub const ACTIVATION_SUFFIXES: &[&str] = &[
-    ".input_scale",
-    ".input_global_scale",
-    ".input_zero_point",
-    ".activation_scale",
-    ".act_scale",
-    ".k_scale",
-    ".v_scale",
-    ".q_scale",
-    ".prob_scale",
-    ".output_scale",
-    ".output_zero_point",
-    ".kv_cache_scale",
-    ".qscale_act",
-];
-
 /// Every scheme, in the order in which they are tried.
 pub static SCHEMES: &[Scheme] = &[
     Scheme {
@@ -48,6 +33,14 @@ pub static SCHEMES: &[Scheme] = &[
         suffixes: refused::SUFFIXES,
         docs: "refused by name, with what to do instead",
         build: refused::build,
+    },
+    Scheme {
+        name: "ComfyUI",
+        qtypes: "NVFP4, MXFP8",
+        suffixes: comfy::SUFFIXES,
+        docs: "named by `comfy_quant` or the header's `_quantization_metadata`: scales in tiles of \
+               128 x 4, NVFP4 with the high nibble first; FP8 and INT8 as below",
+        build: comfy::build,
     },
     Scheme {
         name: "compressed-tensors pack-quantized",
@@ -125,7 +118,8 @@ pub static SCHEMES: &[Scheme] = &[
         qtypes: "AWQ4",
         suffixes: &[".qweight", ".qzeros", ".scales", ".g_idx"],
         docs: "`qweight` I32 `[in, out/8]` in the interleaved order of the gemm kernels; also what \
-               AutoRound writes as `auto_awq`",
+               AutoRound writes as `auto_awq`; factors of a scaled activation (`mlp.act.scales`) are \
+               taken out",
         build: awq::build,
     },
     Scheme {
@@ -154,7 +148,8 @@ pub static SCHEMES: &[Scheme] = &[
         name: "torchao",
         qtypes: "FP8, INT8, INT{n}, MXFP4, MXFP8, NVFP4",
         suffixes: torchao::SUFFIXES,
-        docs: "flattened tensor subclasses (`_weight_qdata`) that the file's metadata describe",
+        docs: "flattened tensor subclasses (`_weight_qdata`) that the file's metadata describe; \
+               `act_pre_scale` is applied",
         build: torchao::build,
     },
     Scheme {

@@ -5,7 +5,7 @@ metadata.
 
 use serde_json::Value;
 
-use super::affine::{Recipe, plane_grid, signed, table, tensor_scales};
+use super::affine::{Recipe, column_factors, plane_grid, signed, table, tensor_scales};
 use super::codes::{Codes, Order, Packing};
 use super::fp8;
 use super::grid::{Factor, Grid, Source, is_number};
@@ -16,20 +16,17 @@ use crate::codec::TensorType;
 use crate::codec::float::E2M1;
 
 /// Every suffix of the scheme.
-pub const SUFFIXES: &[&str] = &[
-    CODES,
-    SCALE,
-    ZERO,
-    TENSOR_SCALE,
-    "._weight_act_per_tensor_scale",
-    "._weight_act_pre_scale",
-    "._weight_scale_and_zero",
-];
+pub const SUFFIXES: &[&str] =
+    &[CODES, SCALE, ZERO, TENSOR_SCALE, ACT_SCALE, PRE_SCALE, "._weight_scale_and_zero"];
 
 const CODES: &str = "._weight_qdata";
 const SCALE: &str = "._weight_scale";
 const ZERO: &str = "._weight_zero_point";
 const TENSOR_SCALE: &str = "._weight_per_tensor_scale";
+/// By which the module multiplies its input: the codes are those of the weight divided by it.
+const PRE_SCALE: &str = "._weight_act_pre_scale";
+/// Scale of the activation.
+const ACT_SCALE: &str = "._weight_act_per_tensor_scale";
 
 /// Joins a flattened subclass.
 pub fn build(group: &Group, context: &Context) -> Match {
@@ -41,7 +38,7 @@ pub fn build(group: &Group, context: &Context) -> Match {
         TensorType::I8 => "Int8Tensor",
         _ => "",
     };
-    match if class.is_empty() { inferred } else { class } {
+    let found = match if class.is_empty() { inferred } else { class } {
         "Float8Tensor" | "Int8Tensor" | "IntxUnpackedToInt8Tensor" => bytes(group, &settings),
         "Int4Tensor" => int4(group),
         class @ ("MXTensor" | "NVFP4Tensor") => micro(group, context, class, &settings),
@@ -53,7 +50,22 @@ pub fn build(group: &Group, context: &Context) -> Match {
             );
             Err(Trouble::Refused { scheme: format!("torchao {class}").trim_end().into(), reason })
         }
+    };
+    found?.map(|found| with_activation(group, found)).transpose()
+}
+
+/// Applies the factors of the activation, and counts its scale.
+fn with_activation(group: &Group, mut found: Found) -> Result<Found, Trouble> {
+    let weight = &mut found.weight;
+    if let Some(plane) = group.get(PRE_SCALE) {
+        let scheme = weight.scheme.clone();
+        weight.columns = Some(column_factors(group, &scheme, PRE_SCALE, weight.dims.cols)?);
+        weight.add(plane, Role::Scale);
     }
+    if let Some(plane) = group.get(ACT_SCALE) {
+        weight.add(plane, Role::Activation);
+    }
+    Ok(found)
 }
 
 /// The last two extents of `block_size`.

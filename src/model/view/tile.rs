@@ -41,6 +41,14 @@ pub struct Tiles {
     block: u64,
 }
 
+/// The clone belongs to another weight: its tiles are its own.
+impl Clone for Tiles {
+    fn clone(&self) -> Self {
+        let Self { row, block, .. } = *self;
+        Self { row, block, ..Self::new(row, 1) }
+    }
+}
+
 impl Tiles {
     /// Of a weight of blocks of `rows` rows of `row` elements each.
     pub fn new(row: u64, rows: u64) -> Self {
