@@ -6,6 +6,7 @@ can be read without further checks. What the bytes mean is `codec/`'s to say.
 */
 
 mod checkpoint;
+pub mod configuration;
 mod directory;
 mod edit;
 mod error;

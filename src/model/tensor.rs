@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::view::{Tile, View};
+use super::configuration::ConfigFinding;
 use super::{ReadError, SourceFile};
 use crate::codec::{Class, TensorType};
 
@@ -406,6 +407,8 @@ pub struct Model {
     pub notes: Vec<String>,
     /// Planes of quantized weights that are missing, superfluous or misshapen.
     pub findings: Vec<ModelFinding>,
+    /// Where the checkpoint's configuration contradicts what is stored.
+    pub configuration: Vec<ConfigFinding>,
 }
 
 impl Model {

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::model::configuration::Places;
+
 /// Longest configuration file that is read.
 const LONGEST: u64 = 32 << 20;
 
@@ -27,6 +29,8 @@ pub struct Config {
     comfy: Value,
     /// The container's own metadata (torchao).
     metadata: Vec<(String, Value)>,
+    /// The files, for what they say about the quantization as a whole.
+    pub places: Places,
     /// Files that were there but could not be read.
     pub notes: Vec<String>,
 }
@@ -50,21 +54,26 @@ impl Config {
         let comfy = comfy.and_then(|(_, value)| serde_json::from_str(value.as_str()?).ok());
         config.comfy = comfy.map_or(Value::Null, |mut value: Value| value["layers"].take());
         let Some(directory) = directory else { return config };
-        let main = config.file(&directory.join("config.json"));
+        let mut files = Vec::new();
+        for name in Places::FILES {
+            files.push((name.to_owned(), config.file(&directory.join(name))));
+        }
+        let files = Places::new(files);
+        let main = files.model();
         let nested = ["text_config", "llm_config"].map(|key| &main[key]["quantization_config"]);
         let places =
             [&main["quantization_config"], nested[0], nested[1], &main["compression_config"]];
         config.quantization =
             places.into_iter().find(|value| value.is_object()).cloned().unwrap_or_default();
         config.mlx = main["quantization"].clone();
-        config.model_opt =
-            config.file(&directory.join("hf_quant_config.json"))["quantization"].take();
+        config.model_opt = files.file("hf_quant_config.json")["quantization"].clone();
         for name in ["quantize_config.json", "quant_config.json", "quantization_config.json"] {
             if config.quantization.is_object() {
                 break;
             }
-            config.quantization = config.file(&directory.join(name));
+            config.quantization = files.file(name).clone();
         }
+        config.places = files;
         config.quanto = config.file(&directory.join("quanto_qmap.json"));
         config
     }

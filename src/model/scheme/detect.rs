@@ -17,6 +17,7 @@ use super::joined::Role;
 use super::loose::{self, Loose};
 use super::table::SCHEMES;
 use crate::codec::Class;
+use crate::model::configuration::{self, ConfigFinding};
 use crate::model::{Model, ModelFinding, Plane, PlaneFault, Storage, Tensor};
 
 /// Largest extent of a plane that takes part; beyond it, products of extents could overflow.
@@ -55,6 +56,7 @@ const TELLING: &[&str] = &[
 /// configuration files may lie.
 pub fn join(model: &mut Model, directory: Option<&Path>) {
     let config = Config::read(directory, &model.metadata);
+    model.configuration = judge_configuration(model, &config);
     let mut groups = group(&model.tensors);
     let notes = arrange(&mut groups, &model.tensors);
     let mut outcome = Outcome { notes, ..Outcome::default() };
@@ -79,6 +81,15 @@ pub fn join(model: &mut Model, directory: Option<&Path>) {
     model.findings.sort_by(|a, b| (&a.tensor, &a.plane).cmp(&(&b.tensor, &b.plane)));
     model.notes.append(&mut outcome.notes);
     model.notes.extend(config.notes);
+}
+
+/// What the configuration says about the quantization, against the stored planes.
+fn judge_configuration(model: &Model, config: &Config) -> Vec<ConfigFinding> {
+    let planes: Vec<Plane> = model.tensors.iter().filter_map(plane).collect();
+    let bytes = |plane: &Plane| {
+        model.files[plane.at.file].read_range(plane.at.offset, plane.at.len, &plane.name).ok()
+    };
+    configuration::judge(&config.places, &planes, &bytes)
 }
 
 /// A weight that is there twice, as planes and as a tensor or as other planes, cannot be read: which
