@@ -3,12 +3,14 @@ Bounds, rules and waivers against measured values: outcomes with their reasons.
 */
 
 mod check;
+mod config;
 mod contract;
 mod group;
 mod integrity;
 mod metrics;
 
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
+pub use config::check_config;
 pub use contract::{
     PLAIN_CAST, check_companions, check_model, check_nonzero, check_types, excuse, plane_problems,
 };

@@ -157,7 +157,7 @@ fn empty(path: &Path) -> Model {
         metadata: Vec::new(),
         notes: Vec::new(),
         findings: Vec::new(),
-        configuration: Vec::new(),
+        configuration: None,
     }
 }
 

@@ -407,8 +407,9 @@ pub struct Model {
     pub notes: Vec<String>,
     /// Planes of quantized weights that are missing, superfluous or misshapen.
     pub findings: Vec<ModelFinding>,
-    /// Where the checkpoint's configuration contradicts what is stored.
-    pub configuration: Vec<ConfigFinding>,
+    /// Where the checkpoint's configuration of its quantization contradicts what is stored; none if it
+    /// states no quantization.
+    pub configuration: Option<Vec<ConfigFinding>>,
 }
 
 impl Model {

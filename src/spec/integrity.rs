@@ -30,6 +30,8 @@ pub enum Gate {
     Companion,
     /// Something was quantized at all.
     Quantized,
+    /// The configuration of the quantization agrees with what is stored.
+    Config,
 }
 
 /// What a gate does where no spec says anything.
@@ -119,11 +121,18 @@ static TABLE: [Row; Gate::ALL.len()] = [
         demands: "At least one tensor is stored in another type than the reference's.",
         why: "A model that was not quantized is perfect, and not what was asked for.",
     },
+    Row {
+        name: "config",
+        least_bound: None,
+        by_default: ByDefault::On,
+        demands: "The configuration of the quantization agrees with what is stored.",
+        why: "Engines build a model from the configuration, and misread planes that do not fit.",
+    },
 ];
 
 impl Gate {
     /// Every gate, in the order in which reports print them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Finite,
         Self::Gain,
         Self::Offset,
@@ -133,6 +142,7 @@ impl Gate {
         Self::Zero,
         Self::Companion,
         Self::Quantized,
+        Self::Config,
     ];
 
     /// The gate's row in the table.

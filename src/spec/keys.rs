@@ -231,6 +231,7 @@ static INTEGRITY: Shape = Shape {
             gate(Gate::Zero),
             gate(Gate::Companion),
             gate(Gate::Quantized),
+            gate(Gate::Config),
         ],
         &[key("reason", Kind::Text, "Why gates are \"off\"; required if one is.")],
     ],

@@ -341,6 +341,11 @@ impl Facts<'_> {
             checks.push(fact("quantized", holds, message));
         }
         gate::check_model(self.reference, self.quantized, quantized, self.resolver, checks);
+        gate::check_config(
+            self.quantized,
+            self.resolver.pair().integrity.get(Gate::Config),
+            checks,
+        );
     }
 
     /// Quantized tensors that answer to none of the reference's: where that fails a test already, it

@@ -232,3 +232,24 @@ impl ConfigFinding {
         Self::of(code, "", message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_documentation_is_this_one() {
+        let rows = Code::ALL.iter().map(|code| {
+            let gravity = match code.severity() {
+                Severity::Error => "failure",
+                Severity::Warning => "warning",
+            };
+            format!("| `{}` | {} | {gravity} |\n", code.name(), code.docs())
+        });
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let table = text.split("<!-- codes: begin -->\n").nth(1).unwrap();
+        let table = table.split("<!-- codes: end -->").next().unwrap();
+        assert_eq!(table, rows.collect::<String>());
+    }
+}

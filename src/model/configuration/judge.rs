@@ -20,13 +20,14 @@ const LONGEST: u64 = 4 << 20;
 pub type Bytes<'a> = dyn Fn(&Plane) -> Option<Vec<u8>> + 'a;
 
 /// What the configuration says against the planes of a checkpoint, in order of modules, findings about
-/// the whole first. Nothing if nothing is configured.
-pub fn judge(places: &Places, planes: &[Plane], bytes: &Bytes) -> Vec<ConfigFinding> {
+/// the whole first. None if no quantization is configured.
+pub fn judge(places: &Places, planes: &[Plane], bytes: &Bytes) -> Option<Vec<ConfigFinding>> {
     let modules = modules(planes);
     let mut found = Vec::new();
     if let Some(place) = places.mlx() {
         mlx(place.settings, &modules, &mut found);
-    } else if let Some(config) = Config::of(places) {
+    } else {
+        let config = Config::of(places)?;
         keys::judge(places, &config, &modules, &mut found);
         if config.is_resolved() {
             let judge = Judge { config: &config, places, modules: &modules, bytes };
@@ -35,7 +36,7 @@ pub fn judge(places: &Places, planes: &[Plane], bytes: &Bytes) -> Vec<ConfigFind
     }
     found.sort_by(|a, b| (&a.module, a.code).cmp(&(&b.module, b.code)));
     found.dedup();
-    found
+    Some(found)
 }
 
 struct Judge<'a> {
@@ -51,10 +52,9 @@ fn layouts(method: &str, format: &str) -> &'static [Kind] {
         ("compressed-tensors", "pack-quantized") => &[Kind::Packed],
         ("compressed-tensors", "nvfp4-pack-quantized") => &[Kind::Nvfp4],
         ("compressed-tensors", "mxfp4-pack-quantized") => &[Kind::Mxfp4],
-        ("compressed-tensors", "float-quantized") => &[Kind::Fp8],
+        ("compressed-tensors", "float-quantized") | ("fp8", _) => &[Kind::Fp8],
         ("compressed-tensors", "int-quantized") => &[Kind::Int8],
         ("compressed-tensors", "naive-quantized") => &[Kind::Fp8, Kind::Int8],
-        ("fp8", _) => &[Kind::Fp8],
         ("gptq", _) => &[Kind::Gptq],
         _ => &[],
     }

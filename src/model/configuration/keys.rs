@@ -117,7 +117,7 @@ fn places_agree(places: &Places, out: &mut Vec<ConfigFinding>) {
     }
 }
 
-/// DeepSeek's FP8 and `AutoFP8`.
+/// FP8 as `DeepSeek` and `AutoFP8` write it.
 fn fp8(settings: &Value, modules: &[Module], out: &mut Vec<ConfigFinding>) {
     let codes = || modules.iter().filter(|module| module.kind == Kind::Fp8);
     if given(settings, "activation_scheme").is_none() && codes().next().is_some() {

@@ -4,7 +4,7 @@ What a checkpoint's configuration says about its quantization, against the plane
 Serving engines build a model from the configuration and pour the stored planes into it: where the two
 disagree, an engine refuses to load, or computes with wrong numbers and does not say so. What engines
 read, how they match module names, and what they do with what does not fit was read in the sources of
-vLLM 0.33, SGLang 0.5.23, transformers 5.24, compressed-tensors 0.20, `ModelOpt` 0.47, Quark 0.13,
+vLLM 0.33, `SGLang` 0.5.23, transformers 5.24, compressed-tensors 0.20, `ModelOpt` 0.47, Quark 0.13,
 GPTQModel and mlx-lm 0.32 (November 2026). Only headers are read, and index and zero-point planes of
 GPTQ up to a bounded size.
 */

@@ -84,7 +84,7 @@ pub fn join(model: &mut Model, directory: Option<&Path>) {
 }
 
 /// What the configuration says about the quantization, against the stored planes.
-fn judge_configuration(model: &Model, config: &Config) -> Vec<ConfigFinding> {
+fn judge_configuration(model: &Model, config: &Config) -> Option<Vec<ConfigFinding>> {
     let planes: Vec<Plane> = model.tensors.iter().filter_map(plane).collect();
     let bytes = |plane: &Plane| {
         model.files[plane.at.file].read_range(plane.at.offset, plane.at.len, &plane.name).ok()
