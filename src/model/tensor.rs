@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::view::{Tile, View};
 use super::configuration::ConfigFinding;
+use super::view::{Tile, View};
 use super::{ReadError, SourceFile};
 use crate::codec::{Class, TensorType};
 
