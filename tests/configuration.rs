@@ -100,6 +100,7 @@ fn configurations_that_contradict_the_planes() {
             let found: BTreeSet<(String, String)> = model
                 .configuration
                 .iter()
+                .flatten()
                 .map(|it| (it.code.name().to_owned(), it.module.clone()))
                 .collect();
             let judged = JUDGED.iter().find(|(of, variant, ..)| (*of, *variant) == (case_id, id));
