@@ -16,6 +16,7 @@ pub mod simd;
 mod size;
 pub mod types;
 
+pub use ggml::levels::{End, Levels};
 pub use quantize::QuantizeError;
 pub use rows::{Frame, RowCodec};
 pub use size::ShapeError;

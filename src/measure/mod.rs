@@ -3,12 +3,15 @@ Two models to measurements: which tensor answers to which, and one streaming pas
 */
 
 mod cancellation;
+pub mod displaced;
 mod fold;
 mod grid;
+pub mod own;
 mod pairing;
 mod plan;
 pub mod printed_stats;
 mod roundtrip;
+mod run_sums;
 mod scan;
 mod sides;
 pub mod stats;

@@ -7,7 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{
-    Model, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight, scheme,
+    Model, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+    scheme,
 };
 use crate::spec::{Apply, Resolver};
 
@@ -57,7 +58,7 @@ fn planes(tensor: &Tensor) -> Vec<Plane> {
 }
 
 /// A change of a tensor's values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     /// 1 is added to each.
     PlusOne,
@@ -76,7 +77,7 @@ fn rope(tensor: &Tensor, heads: u64) -> Result<Change, String> {
 }
 
 /// A tensor, changed as it is decoded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Changed {
     source: Tensor,
     planes: Vec<Plane>,
@@ -122,6 +123,14 @@ impl Weight for Changed {
             }
         }
         Ok(())
+    }
+
+    fn own_grid(&self) -> Option<OwnGrid> {
+        let changed = |source: Tensor| Self { source, ..self.clone() };
+        Some(self.source.own_grid()?.map(|end| Tensor {
+            storage: Storage::Joined(Arc::new(changed(end))),
+            ..self.source.clone()
+        }))
     }
 
     fn check_planes(

@@ -12,12 +12,16 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::displaced::Reader;
 use super::grid::Grid;
-use super::plan;
+use super::own::Own;
+use super::run_sums::ORDINARY_GAIN;
+pub use super::run_sums::RunSums;
 use super::{Matched, Measured};
+use super::{own, plan};
 use crate::codec::{Class, TensorType};
 use crate::metrics::{CONTRACT_COSINE, Locals, PIECE};
-use crate::model::{Model, Scratch, Tensor};
+use crate::model::{Model, Scratch, Storage, Tensor};
 
 /// Elements of the evenly spaced sample.
 const SAMPLE: u64 = 8 * 1024;
@@ -28,12 +32,12 @@ const PARTS: u64 = 16;
 /// It does when its noise is not so many dB above its twin's: two thirds of what the gates allow.
 const SETTLED: f64 = 1.0;
 
-/// How far a row may be from what the sample leads to expect, as a ratio of Σe², before its pieces are
-/// asked for their own twins: 1.5 dB, with which the gates pass it.
-const ORDINARY: f64 = 1.4;
+/// How much more noise the scales that an importance matrix leads to may cost: 3 dB.
+const IMPORTANCES: f64 = 2.0;
 
-/// The same as a distance of the gains, of which the gates allow 0.05.
-const ORDINARY_GAIN: f64 = 0.04;
+/// A row may vanish if its largest weight is below this part of the tensor's rms: hundreds of times less
+/// than what f32, with 24 bits, keeps of it beside the others in any sum.
+const NEGLIGIBLE: f64 = 1e-10;
 
 /// How much larger the rms error of a piece may be than that of the sample's worst before it is asked
 /// for its own twin: two thirds of what the gate allows.
@@ -41,103 +45,6 @@ const QUIET: f64 = 2.0;
 
 /// Elements of a row beyond which only its first part is looked at.
 const LONGEST: u64 = 64 * 1024;
-
-/// Sums over a run of elements: r reference, x quantized (or its twin), e = x - r.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RunSums {
-    /// Number of elements.
-    pub n: u64,
-    /// Σ r².
-    pub rr: f64,
-    /// Σ x².
-    pub xx: f64,
-    /// Σ e².
-    pub ee: f64,
-    /// Σ r·x.
-    pub rx: f64,
-}
-
-impl RunSums {
-    fn of(reference: &[f32], other: &[f32]) -> Self {
-        let mut sums = Self { n: reference.len() as u64, ..Self::default() };
-        for (&r, &x) in reference.iter().zip(other) {
-            let (r, x) = (f64::from(r), f64::from(x));
-            let e = x - r;
-            sums.rr += r * r;
-            sums.xx += x * x;
-            sums.ee += e * e;
-            sums.rx += r * x;
-        }
-        sums
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.n += other.n;
-        self.rr += other.rr;
-        self.xx += other.xx;
-        self.ee += other.ee;
-        self.rx += other.rx;
-    }
-
-    /// Signal-to-noise ratio in dB; infinite without an error.
-    pub fn sqnr_db(&self) -> f64 {
-        if self.ee == 0.0 { f64::INFINITY } else { 10.0 * (self.rr / self.ee).log10() }
-    }
-
-    /// Ratio of the norms; 1 if both are zero.
-    pub fn gain(&self) -> f64 {
-        if self.rr == 0.0 && self.xx == 0.0 { 1.0 } else { (self.xx / self.rr).sqrt() }
-    }
-
-    /// Cosine; 1 if both sides are zero, 0 if one is.
-    pub fn cosine(&self) -> f64 {
-        match (self.rr == 0.0, self.xx == 0.0) {
-            (true, true) => 1.0,
-            (false, false) => self.rx / (self.rr.sqrt() * self.xx.sqrt()),
-            _ => 0.0,
-        }
-    }
-
-    /// The part of the power that is noise: 1 - cosine^2.
-    fn lost(&self) -> f64 {
-        1.0 - self.cosine() * self.cosine()
-    }
-
-    /// How far a gain is from what it should be, these being a twin's sums: from 1, or from the twin's,
-    /// whichever is nearer. Coarse types scatter: a tenth of the twin's own relative error is taken off.
-    pub fn gain_distance(&self, gain: f64) -> f64 {
-        let from_one = (gain - 1.0).abs();
-        if self.rr == 0.0 || self.xx == 0.0 {
-            return from_one;
-        }
-        let from_twin = (gain / self.gain() - 1.0).abs();
-        (from_one.min(from_twin) - 0.1 * (self.ee / self.rr).sqrt()).max(0.0)
-    }
-
-    /// Whether these sums of a row or piece are much like those of its twin, or of what is expected.
-    fn is_like(&self, twin: &Self) -> bool {
-        self.ee <= ORDINARY * twin.ee
-            && self.lost() <= ORDINARY * twin.lost()
-            && twin.gain_distance(self.gain()) <= ORDINARY_GAIN
-    }
-
-    /// What these sums lead to expect of other elements, of which these are the reference's.
-    fn expected_of(&self, other: &Self) -> Self {
-        let ratio = if self.rr == 0.0 { 0.0 } else { other.rr / self.rr };
-        Self {
-            n: other.n,
-            rr: other.rr,
-            xx: self.xx * ratio,
-            ee: self.ee * ratio,
-            rx: self.rx * ratio,
-        }
-    }
-
-    /// Root mean square error.
-    pub fn rms(&self) -> f64 {
-        if self.n == 0 { 0.0 } else { (self.ee / self.n as f64).sqrt() }
-    }
-}
 
 /// The same elements, as they are and as they should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -149,7 +56,8 @@ pub struct Both {
 }
 
 impl Both {
-    fn add(&mut self, other: &Self) {
+    /// Adds other elements.
+    pub fn add(&mut self, other: &Self) {
         self.actual.add(&other.actual);
         self.twin.add(&other.twin);
     }
@@ -194,6 +102,13 @@ pub struct Twin {
     pub guessed: bool,
     /// Whether the scheme's tools trade plain error for less harm (GPTQ, AWQ and their kin).
     pub tuned: bool,
+    /// Where its codes are on its own grid, if it has one.
+    pub own: Option<Own>,
+    /// What rounding to nearest gives on a sample with scales taken from the extremes, where that is not
+    /// what is expected of the tensor.
+    pub plain: Option<RunSums>,
+    /// First element of the first block that is zero although its type would not have made it so.
+    pub lost: Option<u64>,
 }
 
 /// What is to be expected of a tensor, or in a few words why that is not known.
@@ -291,7 +206,93 @@ impl Sides<'_> {
         scratch: &mut Scratch,
     ) -> Result<Option<Twin>, String> {
         let row_len = plan::row_len(&self.r.shape);
-        let Some(mut grid) = Grid::of(self.q, row_len) else { return Ok(None) };
+        let reader = Reader::new((self.reference, self.r), (self.quantized, self.q), row_len);
+        let out = standing_out(locals);
+        let grid = Grid::of(self.q, row_len);
+        // ggml's quantizers round to nearest, and choose scales better than a file's own need be.
+        let blocks = match &self.q.storage {
+            Storage::Plain { .. } => self.q.class() == Class::Quantized,
+            Storage::Joined(weight) => {
+                let first = weight.planes().first();
+                first.is_some_and(|plane| plane.ty.info().class == Class::Quantized)
+            }
+            Storage::Undecodable { .. } => false,
+        };
+        let own = match &reader {
+            Some(reader) => own::twin(reader, &out, !blocks, scratch)?,
+            None => None,
+        };
+        let twin = match (own, grid) {
+            (Some(own), Some(grid)) if blocks => {
+                let plain = self.plain(grid, reader.as_ref(), &out, whole, scratch)?;
+                Some(plain.map_or_else(
+                    || own.clone(),
+                    |plain| Twin { own: own.own.clone(), plain: Some(plain.sample.twin), ..plain },
+                ))
+            }
+            (Some(own), Some(grid)) => {
+                let plain = self.plain(grid, None, &[], whole, scratch)?;
+                Some(Twin { plain: plain.map(|plain| plain.sample.twin), ..own })
+            }
+            (Some(own), None) => Some(own),
+            (None, Some(grid)) => self.plain(grid, None, &out, whole, scratch)?,
+            (None, None) => None,
+        };
+        let Some(twin) = twin else { return Ok(None) };
+        let rms = (whole.rr / whole.n.max(1) as f64).sqrt();
+        let lost = self.lost(locals, row_len, rms, scratch)?;
+        Ok(Some(Twin { lost, ..twin }))
+    }
+
+    /// The first element of the first block that is zero in the quantized tensor alone, where the
+    /// type itself does not round its row's values there to nothing; a whole row must be negligible
+    /// beside the tensor's `rms` as well.
+    fn lost(
+        &self,
+        locals: &Locals,
+        row_len: u64,
+        rms: f64,
+        scratch: &mut Scratch,
+    ) -> Result<Option<u64>, String> {
+        let Some(first) = locals.blocks.zero.quantized.first else { return Ok(None) };
+        let grid = Grid::of(self.q, row_len);
+        let mut start = first / row_len * row_len;
+        while start < self.r.numel() {
+            let row_end = (start / row_len + 1) * row_len;
+            let Some([r, q]) = self.read(start..row_end, scratch)? else { return Ok(None) };
+            let is_gone = |q: &[f32]| q.iter().all(|&value| value == 0.0);
+            let gone = |(r, q): (&[f32], &[f32])| is_gone(q) && !is_gone(r);
+            let largest = r.iter().fold(0f64, |most, &r| most.max(f64::from(r.abs())));
+            let negligible = largest <= NEGLIGIBLE * rms;
+            if is_gone(&q) && !negligible {
+                return Ok(Some(start));
+            }
+            let quantized = self.q.class() == Class::Quantized;
+            if !(quantized && negligible) && r.chunks(PIECE).zip(q.chunks(PIECE)).any(gone) {
+                let sound = grid.as_ref().and_then(|grid| grid.quantize(&r));
+                let sound = sound.unwrap_or_else(|| r.clone());
+                let pieces = r.chunks(PIECE).zip(q.chunks(PIECE)).zip(sound.chunks(PIECE));
+                let lost =
+                    pieces.enumerate().find(|(_, (both, sound))| gone(*both) && !is_gone(sound));
+                if let Some((index, _)) = lost {
+                    return Ok(Some(start + (index * PIECE) as u64));
+                }
+            }
+            start += r.len() as u64;
+        }
+        Ok(None)
+    }
+
+    /// The twin by plain quantization of a sample and of the rows that stood out.
+    fn plain(
+        &self,
+        mut grid: Grid,
+        reader: Option<&Reader>,
+        standing_out: &[u64],
+        whole: &RunSums,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Twin>, String> {
+        let row_len = plan::row_len(&self.r.shape);
         let rows = self.r.numel() / row_len;
         if grid.is_conversion()
             && let Some(row) =
@@ -308,6 +309,9 @@ impl Sides<'_> {
             conversion: grid.is_conversion(),
             guessed: matches!(grid, Grid::Lattice { .. }),
             tuned: grid.is_tuned(),
+            own: None,
+            plain: None,
+            lost: None,
         };
         // Pieces of many rows say more than few whole rows.
         let part = if grid.is_local() { row_len.min(PIECE as u64) } else { row_len };
@@ -329,7 +333,7 @@ impl Sides<'_> {
                 let Some(row) = self.run(start..start + part, &grid, scratch)? else {
                     return Ok(None);
                 };
-                for piece in pieces(&row) {
+                for piece in pieces(&row, start, reader, scratch)? {
                     twin.sample.add(&piece);
                     twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
                 }
@@ -338,20 +342,20 @@ impl Sides<'_> {
                 break;
             }
         }
-        for index in standing_out(locals) {
+        for &index in standing_out {
             let start = index * row_len;
             let range = start..(start + row_len).min(self.r.numel());
             let row = if grid.is_local() {
-                self.row_in_pieces(range, &grid, &twin, scratch)?
+                self.row_in_pieces(range, &grid, reader, &twin, scratch)?
+            } else if let Some(row) = self.run(range, &grid, scratch)? {
+                let pieces = pieces(&row, start, reader, scratch)?;
+                let mut whole = Both::default();
+                for piece in &pieces {
+                    whole.add(piece);
+                }
+                Some((whole, pieces))
             } else {
-                self.run(range, &grid, scratch)?.map(|row| {
-                    let pieces: Vec<Both> = pieces(&row).collect();
-                    let mut whole = Both::default();
-                    for piece in &pieces {
-                        whole.add(piece);
-                    }
-                    (whole, pieces)
-                })
+                None
             };
             twin.rows.extend(row.map(|(whole, pieces)| RowTwin { row: index, whole, pieces }));
         }
@@ -366,20 +370,27 @@ impl Sides<'_> {
         &self,
         range: Range<u64>,
         grid: &Grid,
+        reader: Option<&Reader>,
         twin: &Twin,
         scratch: &mut Scratch,
     ) -> Result<Option<(Both, Vec<Both>)>, String> {
+        let first = range.start;
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
         let sides = || r.chunks(PIECE).zip(q.chunks(PIECE));
         let expected = |actual: &RunSums| twin.sample.twin.expected_of(actual);
         // Gives twins to the pieces that have none and need one; none if the grid cannot take them.
-        let quantize = |pieces: &mut [Both], needs: &dyn Fn(&RunSums) -> bool| {
-            for (Both { actual, twin }, (r, _)) in pieces.iter_mut().zip(sides()) {
+        let mut quantize = |pieces: &mut [Both], needs: &dyn Fn(&RunSums) -> bool| {
+            let starts = (first..).step_by(PIECE);
+            for ((Both { actual, twin }, (r, _)), start) in
+                pieces.iter_mut().zip(sides()).zip(starts)
+            {
                 if twin.n == 0 && needs(actual) {
-                    *twin = RunSums::of(r, &grid.quantize(r)?);
+                    let Some(plain) = grid.quantize(r) else { return Ok(false) };
+                    let plain = RunSums::of(r, &plain);
+                    *twin = with_own_scales(reader, actual, plain, start, r, scratch)?;
                 }
             }
-            Some(())
+            Ok::<bool, String>(true)
         };
         let sum_up = |pieces: &[Both]| {
             let mut whole = Both::default();
@@ -398,7 +409,7 @@ impl Sides<'_> {
         let is_unlike = |actual: &RunSums| !actual.is_like(&expected(actual));
         let mut whole = Both::default();
         for needs in [&stands_out as &dyn Fn(&RunSums) -> bool, &is_unlike, &|_| true] {
-            if quantize(&mut pieces, needs).is_none() {
+            if !quantize(&mut pieces, needs)? {
                 return Ok(None);
             }
             whole = sum_up(&pieces);
@@ -443,14 +454,44 @@ impl Sides<'_> {
     }
 }
 
-fn both(row: &Row, range: Range<usize>) -> Both {
-    let r = &row.r[range.clone()];
-    Both { actual: RunSums::of(r, &row.q[range.clone()]), twin: RunSums::of(r, &row.twin[range]) }
+/// What plain quantization gives, or the file's own scales where they are poorer: importances trade plain
+/// error for less harm, but not for more than [`IMPORTANCES`] times as much of it.
+fn with_own_scales(
+    reader: Option<&Reader>,
+    actual: &RunSums,
+    plain: RunSums,
+    start: u64,
+    r: &[f32],
+    scratch: &mut Scratch,
+) -> Result<RunSums, String> {
+    let Some(reader) = reader.filter(|_| !actual.is_like(&plain)) else { return Ok(plain) };
+    let own = reader.nearest(start..start + r.len() as u64, r, scratch)?;
+    let most = IMPORTANCES * plain.ee;
+    Ok(if own.ee <= plain.ee {
+        plain
+    } else if own.ee <= most {
+        own
+    } else {
+        RunSums { ee: most, xx: plain.xx + most - plain.ee, ..plain }
+    })
 }
 
-fn pieces(row: &Row) -> impl Iterator<Item = Both> + '_ {
-    let len = row.r.len();
-    (0..len).step_by(PIECE).map(move |start| both(row, start..(start + PIECE).min(len)))
+/// The pieces of a run, the first of which begins at element `start`, beside their twins.
+fn pieces(
+    row: &Row,
+    start: u64,
+    reader: Option<&Reader>,
+    scratch: &mut Scratch,
+) -> Result<Vec<Both>, String> {
+    let runs = row.r.chunks(PIECE).zip(row.q.chunks(PIECE)).zip(row.twin.chunks(PIECE));
+    let starts = (start..).step_by(PIECE);
+    runs.zip(starts)
+        .map(|(((r, q), plain), start)| {
+            let (actual, plain) = (RunSums::of(r, q), RunSums::of(r, plain));
+            let twin = with_own_scales(reader, &actual, plain, start, r, scratch)?;
+            Ok(Both { actual, twin })
+        })
+        .collect()
 }
 
 /// Rows to look at one by one.

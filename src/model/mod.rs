@@ -14,6 +14,7 @@ mod file;
 mod gguf;
 pub mod imatrix;
 mod index;
+mod own_grid;
 mod safetensors;
 pub mod scheme;
 mod tensor;
@@ -23,6 +24,7 @@ pub use checkpoint::{from_bytes, open};
 pub use edit::{Change, Edit};
 pub use error::{FileFault, ModelError, ReadError};
 pub use file::{SourceFile, hex};
+pub use own_grid::OwnGrid;
 pub use tensor::{
     Extent, Format, Grid, GridRole, Model, ModelFinding, Plane, PlaneFault, PlaneFinding, Scratch,
     Storage, Tensor, Weight,

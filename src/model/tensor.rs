@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::configuration::ConfigFinding;
 use super::view::{Tile, View};
-use super::{ReadError, SourceFile};
+use super::{OwnGrid, ReadError, SourceFile};
 use crate::codec::{Class, TensorType};
 
 /// The container of a model.
@@ -137,6 +137,12 @@ pub trait Weight: Send + Sync + fmt::Debug {
     /// Planes of scales and zero points, as far as they are known.
     fn grids(&self) -> Vec<Grid> {
         Vec::new()
+    }
+
+    /// The values that the stored scales and zero points allow; none if they are not levels of one
+    /// list.
+    fn own_grid(&self) -> Option<OwnGrid> {
+        None
     }
 
     /// Looks through the scale, zero-point and index planes for what decoding alone does not show:

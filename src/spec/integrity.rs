@@ -24,6 +24,10 @@ pub enum Gate {
     WorstRow,
     /// No single block is much worse than the rest.
     WorstBlock,
+    /// The codes are where some sound way of rounding would have put them.
+    Displaced,
+    /// The scales suit the weights.
+    Scales,
     /// No row or block is zero on one side only.
     Zero,
     /// Scales, zero points and other companion planes are complete.
@@ -101,6 +105,22 @@ static TABLE: [Row; Gate::ALL.len()] = [
         why: "Blocks of sound encoders differ by an eighth; a negated one is ten times as loud.",
     },
     Row {
+        name: "displaced",
+        least_bound: Some(0.0),
+        by_default: ByDefault::Fail(1.0),
+        demands: "Furthest displacement of codes from the nearest ones on the tensor's own grid, relative to \
+                  what sound rounding does.",
+        why: "Error feedback and trained rounding displace without structure, damage by a constant, in \
+              proportion to the weights, or by more than one step.",
+    },
+    Row {
+        name: "scales",
+        least_bound: Some(0.0),
+        by_default: ByDefault::Warn(6.0),
+        demands: "Largest loss in dB, against plain rounding, of the nearest codes that the stored scales allow.",
+        why: "Clipping and coarse scales are a choice; from one bit on, one to know about.",
+    },
+    Row {
         name: "zero",
         least_bound: None,
         by_default: ByDefault::On,
@@ -132,13 +152,15 @@ static TABLE: [Row; Gate::ALL.len()] = [
 
 impl Gate {
     /// Every gate, in the order in which reports print them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Finite,
         Self::Gain,
         Self::Offset,
         Self::SqnrExpected,
         Self::WorstRow,
         Self::WorstBlock,
+        Self::Displaced,
+        Self::Scales,
         Self::Zero,
         Self::Companion,
         Self::Quantized,

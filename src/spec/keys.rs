@@ -228,6 +228,8 @@ static INTEGRITY: Shape = Shape {
             gate(Gate::SqnrExpected),
             gate(Gate::WorstRow),
             gate(Gate::WorstBlock),
+            gate(Gate::Displaced),
+            gate(Gate::Scales),
             gate(Gate::Zero),
             gate(Gate::Companion),
             gate(Gate::Quantized),

@@ -29,5 +29,6 @@ pub mod grids;
 pub mod iq;
 pub mod k;
 pub mod legacy;
+pub mod levels;
 pub mod micro;
 pub mod ternary;

@@ -5,9 +5,11 @@ Every bound here is relative to the undamaged twin of the same rows, so that a c
 tails or tiny weights are no damage, and a fault that a whole tensor's average hides is.
 */
 
+mod displaced;
 mod gain;
 mod noise;
 mod offset;
+mod scales;
 mod sqnr;
 mod suspect;
 mod table;

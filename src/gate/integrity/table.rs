@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::suspect::{NotJudged, Ruling, Suspect};
-use super::{gain, offset, sqnr, worst_block, worst_row, zero};
+use super::{displaced, gain, offset, scales, sqnr, worst_block, worst_row, zero};
 use crate::gate::check::{CheckOutcome, CheckRecord, Level, Number, Source};
 use crate::spec::{ByDefault, Gate, Setting};
 
@@ -32,12 +32,14 @@ struct Judge {
 }
 
 /// Every gate that judges the values of a tensor, in the order of reports.
-static JUDGES: [Judge; 6] = [
+static JUDGES: [Judge; 8] = [
     Judge { gate: Gate::Gain, sight: Sight::Whole, rule: gain::judge },
     Judge { gate: Gate::Offset, sight: Sight::Whole, rule: offset::judge },
     Judge { gate: Gate::SqnrExpected, sight: Sight::Whole, rule: sqnr::judge },
     Judge { gate: Gate::WorstRow, sight: Sight::Parts, rule: worst_row::judge },
     Judge { gate: Gate::WorstBlock, sight: Sight::Parts, rule: worst_block::judge },
+    Judge { gate: Gate::Displaced, sight: Sight::Parts, rule: displaced::judge },
+    Judge { gate: Gate::Scales, sight: Sight::Whole, rule: scales::judge },
     Judge { gate: Gate::Zero, sight: Sight::Vanished, rule: zero::judge },
 ];
 

@@ -7,6 +7,9 @@ use crate::measure::twin::RowTwin;
 /// Fewest elements of a row that is judged alone.
 const SHORTEST: u64 = 32;
 
+/// The part of the expected relative error that a trained row's gain may be off by, on top.
+const OWN: f64 = 0.2;
+
 /// Judges the rows that stood out; `bound` is the drop of a cosine below the twin's.
 pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     let twin = suspect.expected()?;
@@ -18,7 +21,11 @@ pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     let drop = |row: &RowTwin| {
         let expected = row.whole.twin.cosine();
         let cosine = expected - row.whole.actual.cosine() - coarseness(expected);
-        let gain = row.whole.twin.gain_distance(row.whole.actual.gain());
+        let expected = &row.whole.twin;
+        // Codes that are kept while scales are trained pull the norm with them.
+        let noise = if expected.rr > 0.0 { (expected.ee / expected.rr).sqrt() } else { 0.0 };
+        let room = if twin.own.is_some() && twin.tuned { OWN * noise } else { 0.0 };
+        let gain = (expected.gain_distance(row.whole.actual.gain()) - room).max(0.0);
         // A row's gain may differ by more than its cosine: 0.05 where the cosine has 0.02.
         cosine.max(gain / 2.5 / if twin.tuned { 1.5 } else { 1.0 })
     };

@@ -1,35 +1,31 @@
-/*! Nothing is zero on one side only, unless its twin is, too. */
+/*! Nothing is zero on one side only, unless its type itself rounds it to nothing. */
 
 use super::suspect::{Finding, Ruling, Suspect};
-use crate::metrics::PIECE;
 
 /// Judges rows and blocks; there is no bound.
 #[allow(clippy::unnecessary_wraps, reason = "all gates of the table have one signature")]
 pub fn judge(suspect: &Suspect, _: f64) -> Ruling {
     let rows = suspect.locals.rows.zero;
     let blocks = suspect.locals.blocks.zero;
-    let row_len = suspect.locals.row_len.max(1);
-    let excused = |element: u64| {
-        let (row, piece) = (element / row_len, (element % row_len) as usize / PIECE);
-        let twin = suspect.twin.ok()?.rows.iter().find(|it| it.row == row)?.pieces.get(piece)?;
-        Some(twin.twin.n > 0 && twin.twin.xx == 0.0)
+    // Without an expectation nothing is excused.
+    let lost = match suspect.twin {
+        Ok(twin) => twin.lost,
+        Err(_) => blocks.quantized.first,
     };
-    let found = if let Some(row) = rows.quantized.first {
+    let row_of = |element: u64| element / suspect.locals.row_len.max(1);
+    let found = if let Some(at) = lost {
+        let (rows, blocks) = (rows.quantized.count, blocks.quantized.count);
         Some(format!(
-            "{} rows are zero in the quantized tensor alone, first {row}",
-            rows.quantized.count
+            "{blocks} blocks and {rows} whole rows are zero in the quantized tensor alone; the type itself \
+             would not have made that of element {at} on, in row {}",
+            row_of(at)
         ))
     } else if let Some(row) = rows.reference.first {
         Some(format!("{} rows are zero in the reference alone, first {row}", rows.reference.count))
-    } else if let Some(at) = blocks.reference.first {
-        Some(format!(
-            "{} blocks are zero in the reference alone, first at element {at}",
-            blocks.reference.count
-        ))
     } else {
-        blocks.quantized.first.filter(|&at| excused(at) != Some(true)).map(|at| {
-            let count = blocks.quantized.count;
-            format!("{count} blocks are zero in the quantized tensor alone, first at element {at}")
+        blocks.reference.first.map(|at| {
+            let count = blocks.reference.count;
+            format!("{count} blocks are zero in the reference alone, first at element {at}")
         })
     };
     Ok(Finding {

@@ -10,15 +10,19 @@ ordinary tensor.
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::codec::TensorType;
+use crate::codec::{End, Levels, TensorType};
+use crate::model::own_grid::decode_filled;
 use crate::model::scheme::check_scales;
 use crate::model::{
-    Grid, GridRole, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+    Grid, GridRole, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor,
+    Weight,
 };
 
 /// Blocks and their factors.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Nvfp4 {
+    /// Every code is at this end of the levels, whatever is stored.
+    filled: Option<End>,
     /// The blocks, then the factors, if there are any.
     planes: Vec<Plane>,
     /// Elements that share a factor.
@@ -67,7 +71,22 @@ impl Weight for Nvfp4 {
         scratch: &mut Scratch,
         values: &mut [f32],
     ) -> Result<(), ReadError> {
-        self.planes[0].decode(files, range.clone(), scratch, values)?;
+        let blocks = &self.planes[0];
+        match self.filled.zip(Levels::of(blocks.ty)) {
+            None => blocks.decode(files, range.clone(), scratch, values)?,
+            Some((end, levels)) => {
+                let as_filled = (levels, end);
+                decode_filled(
+                    blocks.ty,
+                    blocks.at,
+                    as_filled,
+                    files,
+                    range.clone(),
+                    scratch,
+                    values,
+                )?;
+            }
+        }
         let Some(factors) = self.planes.get(1) else { return Ok(()) };
         let mut position = range.start;
         let mut rest = values;
@@ -84,6 +103,20 @@ impl Weight for Nvfp4 {
             rest = after;
         }
         Ok(())
+    }
+
+    fn own_grid(&self) -> Option<OwnGrid> {
+        let levels = Levels::of(self.planes[0].ty)?;
+        let at = |end| Tensor {
+            name: self.planes[0].name.clone(),
+            shape: self.planes[0].shape.clone(),
+            storage: Storage::Joined(Arc::new(Self { filled: Some(end), ..self.clone() })),
+        };
+        Some(OwnGrid {
+            levels: levels.values().into(),
+            lowest: at(End::Lowest),
+            highest: at(End::Highest),
+        })
     }
 
     fn check_planes(
@@ -107,6 +140,7 @@ pub fn join(tensors: &mut Vec<Tensor>, notes: &mut Vec<String>) {
         let Some(blocks) = plane_of(&tensors[index], TensorType::NVFP4) else { continue };
         let Some(base) = blocks.name.strip_suffix(".weight").map(str::to_owned) else { continue };
         let mut weight = Nvfp4 {
+            filled: None,
             elements_per_factor: blocks.numel(),
             planes: vec![blocks],
             activations: Vec::new(),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::codec::Class;
 use crate::model::{
-    Model, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+    Model, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
 };
 
 /// Longest vector of factors: no layer is wider.
@@ -380,7 +380,7 @@ enum Change {
 }
 
 /// A tensor and the factors that are taken out of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Unfolded {
     source: Tensor,
     change: Change,
@@ -433,6 +433,11 @@ impl Weight for Unfolded {
             }
         }
         Ok(())
+    }
+
+    fn own_grid(&self) -> Option<OwnGrid> {
+        let source = |source: Tensor| Self { source, ..self.clone() };
+        Some(self.source.own_grid()?.map(|end| self.source.with(source(end))))
     }
 
     fn activation_planes(&self) -> &[Plane] {

@@ -15,7 +15,10 @@ use super::grid::{At, Cells, Grid, Table, runs};
 use super::piece::Piece;
 use crate::codec::TensorType;
 use crate::model::view::{Tiles, transpose};
-use crate::model::{self, GridRole, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Weight};
+use crate::model::{
+    self, GridRole, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor,
+    Weight,
+};
 
 /// Elements of a strip of the stored matrix that is decoded for a tile.
 const STRIP: u64 = 32 * 1024;
@@ -80,6 +83,8 @@ pub struct Joined {
     pub dims: Dims,
     /// The codes.
     pub codes: Codes,
+    /// Every code stands for the first entry of the table, whatever is stored.
+    one_level: bool,
     /// What each code stands for.
     pub table: Box<Table>,
     /// Multiplied.
@@ -119,6 +124,7 @@ impl Joined {
             scheme: scheme.into(),
             dims,
             codes,
+            one_level: false,
             table,
             scale: Grid::constant(1.0),
             zero: Zero::None,
@@ -147,6 +153,24 @@ impl Joined {
         }
     }
 
+    /// The weight with every code at one level.
+    fn at_level(&self, level: f32) -> Tensor {
+        let codes = self.codes.clone();
+        let mut weight = Self::new(&*self.scheme, self.dims, codes, Box::new([level; 256]));
+        weight.one_level = true;
+        weight.scale = self.scale.clone();
+        weight.zero = self.zero.clone();
+        weight.columns.clone_from(&self.columns);
+        weight.last_factor = self.last_factor;
+        weight.planes.clone_from(&self.planes);
+        weight.roles.clone_from(&self.roles);
+        Tensor {
+            name: String::new(),
+            shape: vec![self.dims.matrices, self.dims.rows, self.dims.cols],
+            storage: Storage::Joined(Arc::new(weight)),
+        }
+    }
+
     /// Decodes a rectangle of one stored matrix, row by row.
     fn rectangle(
         &self,
@@ -160,7 +184,11 @@ impl Joined {
         let width = (cols.end - cols.start) as usize;
         let mut codes = scratch.take_bytes();
         codes.resize(values.len(), 0);
-        self.codes.read(files, matrix, rows, cols, scratch, &mut codes)?;
+        if self.one_level {
+            codes.fill(0);
+        } else {
+            self.codes.read(files, matrix, rows, cols, scratch, &mut codes)?;
+        }
         let scales = self.scale.load(files, matrix, rows, cols, scratch)?;
         let zeros = match &self.zero {
             Zero::None => None,
@@ -258,6 +286,23 @@ impl Joined {
         }
     }
 
+    /// Decodes a piece of a transposed weight from the stored rectangle that it is the transpose of.
+    fn columns_of(
+        &self,
+        files: &[SourceFile],
+        piece: &Piece,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), ReadError> {
+        let mut turned = scratch.take_floats();
+        turned.resize(values.len(), 0.0);
+        self.rectangle(files, piece.matrix, &piece.cols, &piece.rows, scratch, &mut turned)?;
+        let height = (piece.rows.end - piece.rows.start) as usize;
+        transpose(&turned, height, values, (piece.cols.end - piece.cols.start) as usize);
+        scratch.give_floats(turned);
+        Ok(())
+    }
+
     /// Decodes the strips of the stored matrix that a tile is the transpose of: whole rows of one
     /// matrix, or a part of a row.
     fn fill(
@@ -311,18 +356,25 @@ impl Weight for Joined {
         scratch: &mut Scratch,
         values: &mut [f32],
     ) -> Result<(), ReadError> {
-        if self.dims.transposed {
+        if self.dims.transposed && !self.one_level {
             return self.tiles.decode(range, scratch, values, &mut |range, scratch, values| {
                 self.fill(files, &range, scratch, values)
             });
         }
+        let Dims { rows, cols, transposed, .. } = self.dims;
+        let size = if transposed { (cols, rows) } else { (rows, cols) };
         let mut rest = values;
         let mut start = range.start;
         while start < range.end {
-            let piece = Piece::at(start, range.end, (self.dims.rows, self.dims.cols));
+            let piece = Piece::at(start, range.end, size);
             let (values, next) = rest.split_at_mut(piece.len() as usize);
-            let Piece { matrix, rows, cols } = &piece;
-            self.rectangle(files, *matrix, rows, cols, scratch, values)?;
+            if transposed {
+                // Without codes, the columns that are asked for cost less than a tile.
+                self.columns_of(files, &piece, scratch, values)?;
+            } else {
+                let Piece { matrix, rows, cols } = &piece;
+                self.rectangle(files, *matrix, rows, cols, scratch, values)?;
+            }
             rest = next;
             start += piece.len();
         }
@@ -368,6 +420,20 @@ impl Weight for Joined {
             Some(model::Grid { role, ty, at: plane.at })
         });
         grids.collect()
+    }
+
+    fn own_grid(&self) -> Option<OwnGrid> {
+        let codes = 1usize << self.codes.bits();
+        let entries = self.table.iter().take(codes).copied();
+        let mut levels: Vec<f32> = entries.filter(|level| level.is_finite()).collect();
+        levels.sort_by(f32::total_cmp);
+        levels.dedup();
+        let (&first, &last) = (levels.first()?, levels.last()?);
+        (first < last).then(|| OwnGrid {
+            levels: levels.into(),
+            lowest: self.at_level(first),
+            highest: self.at_level(last),
+        })
     }
 
     fn check_planes(

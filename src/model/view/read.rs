@@ -1,6 +1,7 @@
 /*! Reading a view: values of any range, what is read for them, and what is known without reading. */
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::View;
 use super::expression::Body;
@@ -8,7 +9,7 @@ use super::layout::Layout;
 use super::summary::{Leaf, Summary};
 use crate::codec::Class;
 use crate::model::{
-    Extent, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+    Extent, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
 };
 
 /// Elements that are followed at a time.
@@ -227,6 +228,20 @@ impl Weight for View {
         values: &mut [f32],
     ) -> Result<(), ReadError> {
         self.read(files, range, scratch, values)
+    }
+
+    fn own_grid(&self) -> Option<OwnGrid> {
+        let mut levels: Option<Arc<[f32]>> = None;
+        let mut end = |pick: fn(OwnGrid) -> Tensor| {
+            let view = self.over(&mut |leaf| {
+                let grid = leaf.own_grid()?;
+                let known = levels.get_or_insert_with(|| Arc::clone(&grid.levels));
+                (*known == grid.levels).then(|| pick(grid))
+            })?;
+            Some(view.into_tensor(String::new()))
+        };
+        let (lowest, highest) = (end(|grid| grid.lowest)?, end(|grid| grid.highest)?);
+        Some(OwnGrid { levels: levels?, lowest, highest })
     }
 
     /// Each source's planes are looked through for the view that uses its beginning, so that those of

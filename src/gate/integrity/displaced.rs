@@ -1,0 +1,162 @@
+/*!
+The codes are where some sound way of rounding would have put them.
+*/
+
+use super::suspect::{Finding, NotJudged, Ruling, Suspect};
+use crate::measure::displaced::{Group, Row, Shift};
+use crate::measure::own::Own;
+
+/// Displacement of the median row, in steps: codes beyond both neighbours are not for these weights.
+const ROUNDING: f64 = 1.0;
+
+/// Mean displacement of the whole, in steps: a wrong zero point gives 1, rounding nothing.
+const MEAN: f64 = 0.25;
+
+/// Displacement in proportion to the reference: half way to codes that know nothing of it.
+const SLOPE: f64 = 0.5;
+
+/// Standard errors from which on a slope is none by chance.
+const SURE: f64 = 6.0;
+
+/// Steps in parts of the row's rms beyond which a slope says nothing.
+const COARSE: f64 = 2.5;
+
+/// Displacement of a group and of a row, in steps, where the others round to nearest: a quarter and an
+/// eighth of the elements.
+const NEAREST: [f64; 2] = [0.5, 0.35];
+
+/// Displacement of a group in the row's largest steps: feedback passes on errors of half of one.
+const REACH: f64 = 3.0;
+
+/// Levels up to which offsets that are trained with codes kept take them along: what a group shares may be
+/// twice as large. Integer zero points cannot be trained so.
+const FEW: usize = 4;
+
+/// The least part of its levels that some group spans, if there are several: less is a bit that was never used.
+const SPAN: f64 = 0.5;
+
+/// Levels from which on it says something.
+const MANY: usize = 8;
+
+/// The largest weight of a group without a scale, in parts of the row's: coarser than what the scales of
+/// every type tell apart.
+const DEAD: f64 = 1.0 / 15.0;
+
+/// Judges all rows that were looked at; `bound` is in parts of what sound rounding may do.
+pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
+    let twin = suspect.expected()?;
+    let Some(own) = twin.own.as_ref().filter(|own| !own.rows.is_empty()) else {
+        return Err(NotJudged::because("it has no grid of its own"));
+    };
+    let (value, message) = furthest(own);
+    Ok(Finding { holds: value <= bound, value: Some(value), message })
+}
+
+/// What is furthest from sound rounding, as a ratio to what sound rounding may do, and in words.
+fn furthest(own: &Own) -> (f64, String) {
+    let mut worst = (
+        own.rounding / ROUNDING,
+        format!("the codes of the median row are {:.2} steps from the nearest ones", own.rounding),
+    );
+    let mut take = |ratio: f64, message: &dyn Fn() -> String| {
+        if ratio > worst.0 {
+            worst = (ratio, message());
+        }
+    };
+    take(own.mean.abs() / MEAN, &|| {
+        format!("all codes are displaced by {:.2} steps on average", own.mean)
+    });
+    let groups: usize = own.rows.iter().map(|row| row.group_count).sum();
+    let span = own.rows.iter().fold(0f64, |most, row| most.max(row.span));
+    if groups > 1 && own.levels >= MANY && span > 0.0 {
+        take(SPAN / span, &|| format!("no group uses more than {span:.2} of its levels"));
+    }
+    for row in &own.rows {
+        for (ratio, what) in of_row(row, !own.feedback).into_iter().flatten() {
+            take(ratio, &|| format!("row {}: {what}", row.row));
+        }
+        for (ratio, group, what) in of_groups(row, own).into_iter().flatten() {
+            take(ratio, &|| {
+                format!(
+                    "row {}, {} elements that share a scale from column {} on: {what}",
+                    row.row, group.shift.n, group.first
+                )
+            });
+        }
+    }
+    worst
+}
+
+/// What a displacement that all elements share may be by chance, in steps: half a step, and three standard
+/// errors of the mean of displacements by half a step.
+fn shared(shift: &Shift) -> f64 {
+    0.5 + 1.5 / shift.n.sqrt()
+}
+
+fn constant(shift: &Shift) -> Option<f64> {
+    (shift.constant() > 0.5).then(|| shift.mean().abs() / shared(shift))
+}
+
+fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 3] {
+    let shift = &row.shift;
+    let rms = (shift.rr / shift.n.max(1.0)).sqrt();
+    let coarseness = if rms > 0.0 { shift.step() / rms } else { f64::INFINITY };
+    let (slope, sure) = shift.slope();
+    let least = (0.1 + 0.5 * coarseness).min(SLOPE);
+    [
+        (sure.abs() > SURE && coarseness < COARSE).then(|| {
+            (slope.abs() / least, format!("codes are displaced by {slope:.2} of the reference"))
+        }),
+        constant(shift).map(|ratio| {
+            (ratio, format!("codes are displaced by {:.2} steps alike", shift.mean()))
+        }),
+        nearest.then(|| {
+            let rms = shift.rms();
+            (rms / NEAREST[1], format!("codes are {rms:.2} steps from the nearest ones"))
+        }),
+    ]
+}
+
+fn of_groups(row: &Row, own: &Own) -> [Option<(f64, Group, String)>; 4] {
+    let groups = &row.groups;
+    // A trained scale may collapse: then the row's steps are the measure.
+    let row_step = row.shift.step();
+    let room = |it: &Group| {
+        let trained = own.levels <= FEW && !it.has_zero;
+        if trained { 2.0 * (row_step / it.shift.step()).max(1.0) } else { 1.0 }
+    };
+    let far = if own.feedback {
+        groups.reach.map(|it| {
+            (
+                it.reach / REACH,
+                it,
+                format!("codes are {:.2} of the row's largest step off", it.reach),
+            )
+        })
+    } else {
+        groups.far.map(|it| {
+            let rms = it.shift.rms();
+            (rms / NEAREST[0], it, format!("codes are {rms:.2} steps from the nearest ones"))
+        })
+    };
+    [
+        far,
+        groups.constant.and_then(|it| {
+            let ratio = constant(&it.shift)? / room(&it);
+            Some((ratio, it, format!("codes are displaced by {:.2} steps alike", it.shift.mean())))
+        }),
+        groups.collinear.map(|it| {
+            let slope = it.shift.slope().0;
+            let ratio = it.shift.along().abs() / shared(&it.shift) / room(&it);
+            (ratio, it, format!("codes are displaced by {slope:.2} of the reference"))
+        }),
+        groups.dead.filter(|_| row.largest > 0.0).map(|it| {
+            let part = it.largest / row.largest;
+            (
+                part / DEAD,
+                it,
+                format!("the scale is zero, the largest weight {part:.2} of the row's"),
+            )
+        }),
+    ]
+}
