@@ -7,6 +7,7 @@ See `ARCHITECTURE.md` for the rooms and what flows between them.
 pub mod baseline;
 pub mod cli;
 pub mod codec;
+pub mod counterpart;
 pub mod diagnose;
 pub mod fault;
 pub mod gate;

@@ -46,6 +46,8 @@ pub enum Command {
     Init(InitArgs),
     /// Quantize a float model in memory and print the errors, as llama-quantize-stats does
     Stats(StatsArgs),
+    /// Show which tensors of a checkpoint each converted tensor is made of, and how
+    Map(MapArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
     Inspect(InspectArgs),
     /// Show every bound that applies to a test, and where it is written
@@ -113,9 +115,29 @@ pub struct DiffArgs {
     /// Accepted for compatibility: `diff` always compares a quantization round trip
     #[arg(long, hide = true)]
     pub quant_roundtrip: bool,
+    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
+    #[arg(long, value_name = "FILE|none")]
+    pub map: Option<PathBuf>,
     /// Threads to read and measure with [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// Arguments of `qualm map`.
+#[derive(Debug, Args)]
+pub struct MapArgs {
+    /// The reference model: a file, a directory, or an index of shards
+    #[arg(value_name = "REF")]
+    pub reference: PathBuf,
+    /// The quantized model, in any format
+    #[arg(value_name = "QUANT")]
+    pub quantized: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
+    #[arg(long, value_name = "FILE|none")]
+    pub map: Option<PathBuf>,
 }
 
 /// Arguments of `qualm inspect`.
@@ -149,6 +171,9 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
+    #[arg(long, value_name = "FILE|none")]
+    pub map: Option<PathBuf>,
     /// Threads to read and measure with [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
@@ -226,6 +251,9 @@ pub struct InitArgs {
     /// Overwrite the spec
     #[arg(long)]
     pub force: bool,
+    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
+    #[arg(long, value_name = "FILE|none")]
+    pub map: Option<PathBuf>,
     /// Threads to read and measure with [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,

@@ -145,6 +145,7 @@ fn spec_text(args: &CheckArgs) -> String {
         path(&args.reference),
         path(&args.quantized)
     );
+    one_pair::push_map(&mut text, args.map.as_deref());
     for rule in &args.qtype {
         let types: Vec<String> = rule.types.iter().map(|ty| one_pair::literal(ty)).collect();
         let (glob, types) = (quoted(&rule.glob), types.join(", "));

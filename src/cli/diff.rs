@@ -9,8 +9,10 @@ use std::io::{self, Write};
 
 use super::Failure;
 use super::args::{DiffArgs, thread_count};
+use crate::counterpart::{self, Choice, Depth};
 use crate::gate;
 use crate::measure::{self, FindingKind, Pairing, Policy, Progress};
+use crate::model::view::Recipe;
 use crate::model::{self, Model, scheme};
 use crate::report;
 use crate::suite::exit::Exit;
@@ -19,9 +21,14 @@ use crate::suite::{finding_record, global_row, sort_rows, tensor_row};
 
 /// Compares two models and prints a row per tensor.
 pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
-    let reference = model::open(&args.reference)?;
     let mut quantized = model::open(&args.quantized)?;
+    let reference = model::open(&args.reference)?;
+    let choice = Choice::named(args.map.as_deref());
+    let mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
+    mapped.set_aside_in(&mut quantized);
+    let reference = mapped.reference;
     let mut notes = model::scheme::align(&reference, &mut quantized);
+    notes.extend(mapped.notes);
     let policy = Policy {
         allow_missing: &|_| args.allow_missing,
         allow_extra: &|_| args.allow_missing,
@@ -37,7 +44,9 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         .zip(&measured)
         .map(|(matched, measured)| {
             let r = &reference.tensors[matched.reference];
-            tensor_row(r, &quantized.tensors[matched.quantized], measured, None)
+            let mut row = tensor_row(r, &quantized.tensors[matched.quantized], measured, None);
+            row.made_of = mapped.recipes.get(&row.tensor).map(Recipe::json);
+            row
         })
         .collect();
     let planes = plane_findings(&quantized, &pairing, &rows);

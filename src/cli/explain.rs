@@ -5,8 +5,11 @@ use std::io::{self, Write};
 use super::Failure;
 use super::args::ExplainArgs;
 use super::run::{SpecArgs, load_specs};
+use crate::counterpart::{self, Choice, Depth};
 use crate::metrics::{Direction, Metric};
-use crate::spec::{Effective, Gate, Location, Origin, Pair, Resolver, Setting, Spec};
+use crate::model;
+use crate::report::text::one_line;
+use crate::spec::{Effective, Gate, Location, Origin, Pair, Quantized, Resolver, Setting, Spec};
 use crate::suite::exit::Exit;
 use crate::suite::plan::PAIR_TESTS;
 use crate::suite::record::TestKind;
@@ -24,7 +27,10 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         Some(TestKind::Global) => global(&mut out, &resolver)?,
         Some(TestKind::Structure) => structure(&mut out, pair)?,
         Some(TestKind::Baseline) => baseline(&mut out, pair)?,
-        _ => tensor(&mut out, &resolver, part)?,
+        _ => {
+            origin(&mut out, pair, part)?;
+            tensor(&mut out, &resolver, part)?;
+        }
     }
     out.flush()?;
     Ok(Exit::Ok)
@@ -55,6 +61,24 @@ fn find<'a, 'i>(specs: &'a [Spec], id: &'i str) -> Result<(&'a Spec, &'a Pair, &
 
 fn ordered(similarity: f64) -> u64 {
     (similarity * 1e6) as u64
+}
+
+/// What the tensor is made of, where the pair has a map and its models can be opened.
+fn origin(out: &mut impl Write, pair: &Pair, name: &str) -> io::Result<()> {
+    let Quantized::File(quantized) = &pair.quantized else { return Ok(()) };
+    let map = Choice::of(pair);
+    if !map.may_apply(&pair.reference.path, &quantized.path) {
+        return Ok(());
+    }
+    let models = [&pair.reference.path, &quantized.path].map(|path| model::open(path));
+    let [Ok(reference), Ok(quantized)] = models else { return Ok(()) };
+    match counterpart::apply(reference, &quantized, &map, Depth::Values) {
+        Ok(mapped) => match mapped.recipes.get(name) {
+            Some(recipe) => writeln!(out, "  made of {}", one_line(&recipe.to_string())),
+            None => Ok(()),
+        },
+        Err(error) => writeln!(out, "  its map cannot be used: {}", one_line(&error.to_string())),
+    }
 }
 
 fn tensor(out: &mut impl Write, resolver: &Resolver, name: &str) -> io::Result<()> {

@@ -31,11 +31,12 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, problem));
     }
     let path = |path: &Path| one_pair::literal(&path.to_string_lossy());
-    let text = format!(
+    let mut text = format!(
         "schema = 1\n[[pair]]\nname = \"pair\"\nreference = {}\nquantized = {}\n",
         path(&args.reference),
         path(&args.quantized)
     );
+    one_pair::push_map(&mut text, args.map.as_deref());
     let pair = one_pair::measure(&text, args.threads)?;
     if let Some(error) = unreadable(&pair) {
         return Err(Failure::new(Exit::InputError, error));

@@ -17,6 +17,7 @@ mod github;
 pub mod harness;
 mod init;
 mod inspect;
+mod map;
 mod merge;
 mod one_pair;
 mod progress;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
     simd::level()?;
     match cli.command {
         Some(Command::Diff(args)) => diff::run(&args),
+        Some(Command::Map(args)) => map::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Falsify(args)) => falsify::run(&args),

@@ -44,6 +44,13 @@ pub fn measure(text: &str, threads: Option<usize>) -> Result<PairRecord, Failure
     pairs.next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))
 }
 
+/// Adds the map that a command line names to the spec of one pair.
+pub fn push_map(text: &mut String, map: Option<&Path>) {
+    if let Some(map) = map {
+        text.extend(["map = ", &literal(&map.to_string_lossy()), "\n"]);
+    }
+}
+
 /// A string of a spec, in which braces are braces.
 pub fn literal(text: &str) -> String {
     quoted(&template(text))

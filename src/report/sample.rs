@@ -63,6 +63,7 @@ pub fn row(name: &str, qtype: &str, n: usize, error: f32) -> TensorRow {
         wasted_bits: Number(rate_distortion_gap(bits, metrics.sqnr_db) / DB_PER_BIT),
         stored_bytes: (n as f64 * bits / 8.0) as u64,
         nonfinite: 0,
+        made_of: None,
         first_difference: None,
         error: None,
         sums: Some(Sums::from(&sums)),

@@ -493,6 +493,13 @@ static PAIR: Shape = Shape {
                  RMSE through the round trip must agree with it to 1e-5.",
             ),
             key(
+                "map",
+                Kind::Text,
+                "Path of a file of rules for the tensors of a checkpoint that a converter has \
+                 renamed, permuted, split or joined; `none` for no rules at all. Without it the \
+                 built-in table is used between a checkpoint and a GGUF file.",
+            ),
+            key(
                 "ignore",
                 Kind::Text,
                 "Why the pair does not run unless it is asked for (--ignored, --include-ignored).",

@@ -40,8 +40,8 @@ pub use judge::{Effective, Judgement, Origin};
 pub use load::{load, load_all, parse};
 pub use location::{Located, Location, Source};
 pub use pair::{
-    Apply, BitsPerWeight, Companions, Group, ModelPath, Pair, QtypeRule, Quantized, Rename, Rule,
-    Scheme, Skip, Survivor, Transform, Waiver,
+    Apply, BitsPerWeight, Companions, Group, MapChoice, ModelPath, Pair, QtypeRule, Quantized,
+    Rename, Rule, Scheme, Skip, Survivor, Transform, Waiver,
 };
 pub use pattern::{GlobError, Globs, Pattern, glob_to_regex};
 pub use resolve::{Resolver, Tensor};

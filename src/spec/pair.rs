@@ -45,6 +45,8 @@ pub struct Pair {
     pub allow_extra: Vec<Pattern>,
     /// From quantized to reference names; applied one after the other.
     pub rename: Vec<Rename>,
+    /// Which map of converted tensors is used between a checkpoint and a GGUF file.
+    pub map: MapChoice,
     /// Tensors that are not compared.
     pub skip: Vec<Skip>,
     /// Types that tensors must or must not be stored in.
@@ -82,6 +84,18 @@ pub struct ModelPath {
     pub written: String,
     /// Where it is written.
     pub at: Location,
+}
+
+/// Which map of converted tensors a pair uses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum MapChoice {
+    /// The built-in table's, where one is needed and nothing is renamed.
+    #[default]
+    Automatic,
+    /// None.
+    Off,
+    /// The built-in table's with this file before it.
+    File(ModelPath),
 }
 
 /// Where the quantized model comes from.

@@ -9,8 +9,11 @@ use super::table::{Findings, Table, nearest, quoted};
 use super::template::{Assignment, Axis, MAX_ASSIGNMENTS, Part};
 use super::template::{assignments, fill, fill_loosely, parse, used_axes};
 use super::values::Text;
-use super::{ModelPath, Pair, QtypeRule, Quantized};
+use super::{MapChoice, ModelPath, Pair, QtypeRule, Quantized};
 use crate::codec::{TYPES, TensorType};
+
+/// What `map` says where there is to be none.
+const NO_MAP: &str = "none";
 
 /// A string of the pair with its placeholders.
 struct Template<'t> {
@@ -26,6 +29,7 @@ struct Templates<'t> {
     roundtrip: Option<Template<'t>>,
     imatrix: Option<Template<'t>>,
     quantize_stats: Option<Template<'t>>,
+    map: Option<Template<'t>>,
 }
 
 /// Reads a pair and adds what it stands for to `pairs`.
@@ -82,6 +86,7 @@ fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis])
         roundtrip: template("roundtrip"),
         imatrix: template("imatrix"),
         quantize_stats: template("quantize_stats"),
+        map: template("map"),
     };
     match (table.has("quantized"), table.has("roundtrip")) {
         (true, true) => {
@@ -114,12 +119,17 @@ fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis])
         let finding = findings.error(table.key_span("quantize_stats"), message);
         findings.push(finding.help("llama-quantize-stats reads no quantized file and no imatrix"));
     }
+    if table.has("map") && table.has("roundtrip") {
+        let finding = findings.error(table.key_span("map"), "`map` with `roundtrip`");
+        findings.push(finding.help("a round trip compares a model with itself: nothing is mapped"));
+    }
     templates
 }
 
 impl Templates<'_> {
     fn all(&self) -> impl Iterator<Item = &Template<'_>> {
-        let models = [&self.reference, &self.quantized, &self.imatrix, &self.quantize_stats];
+        let Self { reference, quantized, imatrix, quantize_stats, map, .. } = self;
+        let models = [reference, quantized, imatrix, quantize_stats, map];
         [&self.name, &self.roundtrip].into_iter().chain(models).flatten()
     }
 
@@ -203,6 +213,7 @@ impl Filling<'_> {
         let reference = self.path(findings, self.templates.reference.as_ref());
         let quantized = self.quantized(findings);
         let quantize_stats = self.path(findings, self.templates.quantize_stats.as_ref());
+        let map = self.map(findings, table, !shared.rename.is_empty());
         let name_template = self.templates.name.as_ref()?;
         let (name, reference, quantized) = (name?, reference?, quantized?);
         if matches!(&quantized, Quantized::File(model) if model.path == reference.path) {
@@ -234,6 +245,7 @@ impl Filling<'_> {
             allow_missing: shared.allow_missing.clone(),
             allow_extra: shared.allow_extra.clone(),
             rename: shared.rename.clone(),
+            map: map?,
             skip: shared.skip.clone(),
             qtype: demands.qtype.iter().map(|rule| self.qtype(rule)).collect(),
             min_quantized: demands.min_quantized.clone(),
@@ -315,6 +327,24 @@ impl Filling<'_> {
         }
         let at = findings.at(text.span.clone());
         Some(ModelPath { path: self.file.directory.join(filled), written, at })
+    }
+
+    /// The map: the word `none`, or a file.
+    fn map(&self, findings: &mut Findings, table: &Table, renamed: bool) -> Option<MapChoice> {
+        let Some(template) = &self.templates.map else { return Some(MapChoice::Automatic) };
+        if template.text.text == NO_MAP {
+            return Some(MapChoice::Off);
+        }
+        if renamed {
+            let message = "`map` in a pair with `rename`";
+            let finding = findings.error(table.key_span("map"), message);
+            findings.push(
+                finding.help(
+                    "a pair that renames keeps the reference's names; leave out one of the two",
+                ),
+            );
+        }
+        self.path(findings, Some(template)).map(MapChoice::File)
     }
 
     fn quantized(&self, findings: &mut Findings) -> Option<Quantized> {

@@ -18,7 +18,7 @@ use super::plan::{Plan, PlannedPair};
 use super::record::{Contract, Examined, FileRecord, PairRecord, Partition, Sums, TestKind};
 use crate::metrics::Moments;
 use crate::model::{self, hex};
-use crate::spec::{Granularity, Quantized, Spec};
+use crate::spec::{Granularity, MapChoice, Quantized, Spec};
 
 /// Version of the format; another version is not read.
 pub const FORMAT: u32 = 1;
@@ -241,6 +241,11 @@ fn models(plan: &Plan) -> Vec<ModelStamp> {
             if seen.insert(&model.path) {
                 stamps.push(stamp(&model.path, &model.written));
             }
+        }
+        if let MapChoice::File(file) = &pair.map
+            && seen.insert(&file.path)
+        {
+            stamps.push(stamp_text(&file.path, &file.written));
         }
         if let Some(file) = pair.quantize_stats.as_ref().filter(|file| seen.insert(&file.path)) {
             stamps.push(stamp_text(&file.path, &file.written));

@@ -8,6 +8,7 @@ pub mod exit;
 pub mod falsify;
 mod folds;
 mod judge;
+mod listing;
 pub mod merge;
 pub mod obligations;
 pub mod plan;

@@ -6,13 +6,11 @@ Listing needs the reference's header alone, and each header once, however many p
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
+use super::listing::{Listing, Listings};
 use super::record::TestKind;
 use super::select::{Ignored, Selection};
 use super::shard::{Item, Shard};
-use crate::model;
 use crate::spec::{Granularity, Location, Pair, Resolver, Spec};
 
 /// Names of the tests that a pair has beside its tensors'.
@@ -144,34 +142,6 @@ pub struct DuplicateId {
     pub second: Location,
 }
 
-/// Names and stored bytes of a reference's tensors; none if it cannot be opened, which the run
-/// reports.
-type Listing = Rc<Vec<(String, u64)>>;
-
-/// The listing of each reference: each header is read once, however many pairs share it.
-#[derive(Debug, Default)]
-struct Listings(HashMap<PathBuf, Listing>);
-
-impl Listings {
-    fn of(&mut self, path: &Path) -> Listing {
-        if let Some(listing) = self.0.get(path) {
-            return listing.clone();
-        }
-        let tensors = model::open(path).map(|model| model.tensors).unwrap_or_default();
-        let listing: Listing = Rc::new(
-            tensors
-                .into_iter()
-                .map(|tensor| {
-                    let bytes = tensor.stored_bytes();
-                    (tensor.name, bytes)
-                })
-                .collect(),
-        );
-        self.0.insert(path.to_owned(), listing.clone());
-        listing
-    }
-}
-
 /// Lists and selects the tests of `specs`.
 pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, DuplicateId> {
     let mut plan = Plan::default();
@@ -215,7 +185,7 @@ fn add<'a>(plan: &mut Plan<'a>, spec: &'a Spec, pair: &'a Pair, id: String, choi
         }
         return;
     }
-    let listing = plan.listings.of(&pair.reference.path);
+    let listing = plan.listings.of(pair);
     let resolver = if pair.skip.is_empty() { None } else { spec.resolver(pair).ok() };
     planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, choice.no_baseline);
     let before = planned.tests.len();
@@ -231,7 +201,7 @@ fn add<'a>(plan: &mut Plan<'a>, spec: &'a Spec, pair: &'a Pair, id: String, choi
 pub fn expand(plan: &mut Plan, no_baseline: bool) {
     for planned in plan.pairs.iter_mut().filter(|it| it.granularity == Granularity::Pair) {
         let resolver = planned.spec.resolver(planned.pair).ok();
-        let listing = plan.listings.of(&planned.pair.reference.path);
+        let listing = plan.listings.of(planned.pair);
         planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
         for test in &mut planned.tests {
             test.shard = planned.shard;
@@ -288,7 +258,7 @@ fn deal(plan: &mut Plan, shard: Shard) {
     let mut items: Vec<Item> = Vec::new();
     for (pair, planned) in plan.pairs.iter().enumerate() {
         if planned.granularity == Granularity::Pair {
-            let listing = plan.listings.of(&planned.pair.reference.path);
+            let listing = plan.listings.of(planned.pair);
             let bytes = listing.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
             items.push(Item { id: &planned.id, bytes, pair });
         }

@@ -300,6 +300,9 @@ pub struct TensorRow {
     pub reference_qtype: String,
     /// Outermost dimension first.
     pub shape: Vec<u64>,
+    /// Tensors of the reference that this one is made of, and the operations, where a map says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_of: Option<serde_json::Value>,
     /// `10 log10(Σr²/Σe²)`; `null` if the error is zero.
     pub sqnr_db: Number,
     /// SQNR that an undamaged tensor of this type has on a sample of these weights; `null` if that is

@@ -40,6 +40,7 @@ pub fn tensor_row(
         wasted_bits: Number(f64::NAN),
         stored_bytes: quantized.stored_bytes(),
         nonfinite: 0,
+        made_of: None,
         first_difference: None,
         error: None,
         sums: None,

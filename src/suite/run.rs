@@ -4,7 +4,7 @@ baseline. It tells a listener what happens and knows no report.
 */
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,10 +20,12 @@ use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
 };
 use super::{folds, obligations, verdict};
+use crate::counterpart::{self, Choice, Depth, Mapped};
 use crate::diagnose;
 use crate::measure::printed_stats::{self, PrintedStats};
 use crate::measure::twin::Expectation;
 use crate::measure::{self, Matched, Measured, Pairing, Policy, Progress};
+use crate::model::view::Recipe;
 use crate::model::{self, Model, ModelError, Storage};
 use crate::spec::{Diagnostic, Pair, Quantized, Resolver, SpecErrors, Usage};
 
@@ -297,12 +299,26 @@ pub(super) struct Opened {
     /// Globs that all pairs of the spec share and that match nothing in any of them.
     unmatched_shared: Vec<Diagnostic>,
     notes: Vec<String>,
+    /// What the reference's tensors are made of, by name, where they are made of others.
+    recipes: BTreeMap<String, Recipe>,
 }
 
 fn open<'a>(planned: &PlannedPair<'a>) -> Result<(Opened, Resolver<'a>), OpenError> {
     let resolver = planned.spec.resolver(planned.pair)?;
-    let (reference, quantized) = load(planned)?;
-    let mut opened = prepare(reference, quantized, &resolver);
+    let Loaded { mapped, quantized } = load(planned)?;
+    let mut opened = prepare(mapped.reference, quantized, &resolver);
+    for name in mapped.recipes.keys() {
+        if let Some(transform) = resolver.tensor(name).transform() {
+            let problem =
+                "the map of the pair does what the converter did; leave out the transform at";
+            opened.undone.push((
+                "transform",
+                format!("{name}: {problem} {}, or say map = \"none\"", transform.at),
+            ));
+        }
+    }
+    opened.notes.extend(mapped.notes);
+    opened.recipes = mapped.recipes;
     if let (Quantized::Roundtrip { ty, .. }, Some(file)) =
         (&planned.pair.quantized, &planned.pair.quantize_stats)
     {
@@ -311,8 +327,16 @@ fn open<'a>(planned: &PlannedPair<'a>) -> Result<(Opened, Resolver<'a>), OpenErr
     Ok((opened, resolver))
 }
 
-/// Reference and quantized model, as they are stored.
-pub(super) fn load(planned: &PlannedPair) -> Result<(Model, Model), ModelError> {
+/// A pair's models.
+pub(super) struct Loaded {
+    /// The reference, as a converter would have written it where the pair has a map.
+    pub mapped: Mapped,
+    /// The quantized model, as it is stored.
+    pub quantized: Model,
+}
+
+/// Opens the models of a pair.
+pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
     let pair = planned.pair;
     let reference = model::open(&pair.reference.path)?;
     let quantized = match &pair.quantized {
@@ -321,10 +345,13 @@ pub(super) fn load(planned: &PlannedPair) -> Result<(Model, Model), ModelError> 
             let imatrix = imatrix.as_ref().map(|it| model::imatrix::read(&it.path)).transpose()?;
             let mut model = model::open(&pair.reference.path)?;
             measure::round_trip(&mut model, *ty, imatrix.as_ref());
-            model
+            return Ok(Loaded { mapped: Mapped::unmapped(reference), quantized: model });
         }
     };
-    Ok((reference, quantized))
+    let mut quantized = quantized;
+    let mapped = counterpart::apply(reference, &quantized, &Choice::of(pair), Depth::Values)?;
+    mapped.set_aside_in(&mut quantized);
+    Ok(Loaded { mapped, quantized })
 }
 
 /// Makes the tensors of two models answer to each other.
@@ -339,7 +366,8 @@ pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Res
         }
     }
     let (printed, unmatched_shared) = (None, Vec::new());
-    Opened { reference, quantized, printed, undone, unmatched_shared, notes }
+    let recipes = BTreeMap::new();
+    Opened { reference, quantized, printed, undone, unmatched_shared, notes, recipes }
 }
 
 /// Which of the pair's globs match something.
@@ -415,6 +443,9 @@ pub(super) fn judge(
     record.findings = pass.pairing.findings.iter().map(finding_record).collect();
     record.findings.extend(plane_findings(quantized, resolver));
     record.tensors = rows(reference, quantized, &pass.matched, &pass.measured, &pass.twins);
+    for row in &mut record.tensors {
+        row.made_of = opened.recipes.get(&row.tensor).map(Recipe::json);
+    }
     if !planned.is_split() {
         record.global = global_row(&record.tensors);
     }

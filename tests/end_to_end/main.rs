@@ -4,6 +4,7 @@ The program from the outside: what it prints, what it writes, how it exits.
 
 mod baselines;
 mod checkpoints;
+mod converted;
 mod diff;
 mod fail_closed;
 mod golden;

@@ -155,7 +155,8 @@ fn falsify_pair(
     allowances: &mut Allowances,
 ) -> Result<FalsifiedPair, String> {
     let resolver = planned.spec.resolver(planned.pair).map_err(|error| error.to_string())?;
-    let (reference, quantized) = load(planned).map_err(|error| error.to_string())?;
+    let loaded = load(planned).map_err(|error| error.to_string())?;
+    let (reference, quantized) = (loaded.mapped.reference, loaded.quantized);
     let mut result = unsound(planned, String::new());
     result.reference = model_record(&reference, "").files;
     result.quantized = model_record(&quantized, "").files;

@@ -1,0 +1,28 @@
+/*!
+Counterparts: what the tensors of a converted model are made of, where a converter has renamed, permuted,
+split, joined or changed those of a checkpoint.
+
+What converters do is data: `architectures/`, one file a family, in the form that `docs/architectures.md`
+describes. This room finds the rules of a pair and makes of them views over the checkpoint's tensors, each
+under the name of the tensor that it is to equal. It does not say whether that is so.
+*/
+
+mod apply;
+mod computed;
+mod facts;
+mod inverse;
+mod map;
+mod names;
+mod number;
+mod one_sided;
+mod resolve;
+mod rule;
+mod table;
+
+pub use apply::{Choice, Depth, Mapped, apply};
+pub use facts::Facts;
+pub use one_sided::may_lack;
+pub use table::Table;
+
+#[cfg(test)]
+mod tests;
