@@ -2,8 +2,8 @@
 Checkpoints whose configuration agrees with their planes, or contradicts them: every variant of
 `tests/data/configuration/cases.json`, written to a folder and opened.
 
-The gravity is that of the cases, too, but for settings that some engines have dropped: the file is sound, so that
-those are warnings here.
+The gravity is that of the cases, too, but for settings that some engines have dropped, and for scales of activations
+of which the configuration says nothing: the weights are sound, so that those are warnings here.
 */
 
 use std::collections::BTreeSet;
@@ -101,7 +101,7 @@ fn configurations_that_contradict_the_planes() {
                 .iter()
                 .flatten()
                 .map(|it| {
-                    let fails = it.code.severity() == Severity::Error;
+                    let fails = it.severity == Severity::Error;
                     (it.code.name().to_owned(), it.module.clone(), fails)
                 })
                 .collect();
@@ -111,7 +111,9 @@ fn configurations_that_contradict_the_planes() {
                 .iter()
                 .map(|it| {
                     let text = |key: &str| it[key].as_str().unwrap().to_owned();
-                    let fails = text("severity") == "error" && text("code") != "engine-dropped";
+                    let fails = text("severity") == "error"
+                        && text("code") != "engine-dropped"
+                        && !(case_id == "ct-nvfp4" && text("code") == "input-scale-unexpected");
                     (text("code"), text("module"), fails)
                 })
                 .collect();

@@ -15,9 +15,12 @@ const LISTED: usize = 3;
 /// is configured.
 pub fn check_config(model: &Model, setting: Option<&Setting>, checks: &mut Vec<CheckRecord>) {
     let Some(configuration) = &model.configuration else { return };
-    let mut grouped: BTreeMap<(Code, &str), Vec<&str>> = BTreeMap::new();
+    let mut grouped: BTreeMap<(Code, Severity, &str), Vec<&str>> = BTreeMap::new();
     for finding in configuration {
-        grouped.entry((finding.code, &finding.message)).or_default().push(&finding.module);
+        grouped
+            .entry((finding.code, finding.severity, &finding.message))
+            .or_default()
+            .push(&finding.module);
     }
     let mut add = |outcome: CheckOutcome, level: Level, message: String| {
         let mut check = CheckRecord {
@@ -38,8 +41,8 @@ pub fn check_config(model: &Model, setting: Option<&Setting>, checks: &mut Vec<C
         let message = "the configuration of the quantization agrees with what is stored";
         add(CheckOutcome::Held, Level::Fail, message.to_owned());
     }
-    for ((code, message), modules) in grouped {
-        let level = match code.severity() {
+    for ((code, severity, message), modules) in grouped {
+        let level = match severity {
             Severity::Error => Level::Fail,
             Severity::Warning => Level::Warn,
         };

@@ -57,10 +57,21 @@ pub struct Config<'a> {
     /// Lists of modules that stay plain, with the key of each.
     excluded: Vec<(&'static str, Entry)>,
     groups: Vec<Group<'a>>,
-    /// GPTQ's `dynamic` and `AutoRound`'s `extra_config`: pattern, whether it excludes, its settings.
-    dynamic: Vec<(String, Option<Regex>, bool, &'a Value)>,
+    /// GPTQ's `dynamic` and `AutoRound`'s `extra_config`: as written, pattern, what it says.
+    dynamic: Vec<(String, Option<Regex>, Dynamic<'a>)>,
     /// Substrings (GPTQ) or prefixes (`AutoRound`) of the only modules that are quantized.
     only: Vec<String>,
+}
+
+/// What a rule by pattern says of the modules that it matches.
+#[derive(Clone, Copy, Debug)]
+enum Dynamic<'a> {
+    /// They stay plain.
+    Excludes,
+    /// They stay as they were.
+    LeavesAlone,
+    /// They have settings of their own.
+    Sets(&'a Value),
 }
 
 /// A group of compressed-tensors.
@@ -144,14 +155,14 @@ impl<'a> Config<'a> {
         if let Some((key, entry)) = self.excluded.iter().find(|(_, it)| it.matches(module)) {
             return Coverage::Excluded(format!("{key} entry {:?}", entry.text));
         }
-        for (text, pattern, excludes, settings) in &self.dynamic {
+        for (text, pattern, rule) in &self.dynamic {
             let Some(pattern) = pattern else { return Coverage::Unsaid };
             let fused = fused_name(module);
             if pattern.is_match(module) || fused.is_some_and(|fused| pattern.is_match(&fused)) {
-                return if *excludes {
-                    Coverage::Excluded(format!("rule {text:?}"))
-                } else {
-                    self.quantized(text, settings)
+                return match rule {
+                    Dynamic::Excludes => Coverage::Excluded(format!("rule {text:?}")),
+                    Dynamic::LeavesAlone => Coverage::Unsaid,
+                    Dynamic::Sets(settings) => self.quantized(text, settings),
                 };
             }
         }
@@ -234,7 +245,7 @@ fn groups(settings: &Value) -> Vec<Group<'_>> {
         .collect()
 }
 
-fn dynamic<'a>(settings: &'a Value, method: &str) -> Vec<(String, Option<Regex>, bool, &'a Value)> {
+fn dynamic<'a>(settings: &'a Value, method: &str) -> Vec<(String, Option<Regex>, Dynamic<'a>)> {
     let key = match method {
         "gptq" => "dynamic",
         "auto-round" => "extra_config",
@@ -246,8 +257,16 @@ fn dynamic<'a>(settings: &'a Value, method: &str) -> Vec<(String, Option<Regex>,
             let bare = text.strip_prefix("-:").or(text.strip_prefix("+:")).unwrap_or(text);
             let pattern =
                 if method == "auto-round" { format!(".*(?:{bare})") } else { bare.to_owned() };
+            // AutoRound's "16 bits" leaves a module as it was, which may have been quantized before.
             let plain = value["bits"].as_u64().is_some_and(|bits| bits >= 16);
-            (text.clone(), regex(&pattern), text.starts_with("-:") || plain, value)
+            let rule = if text.starts_with("-:") {
+                Dynamic::Excludes
+            } else if plain {
+                Dynamic::LeavesAlone
+            } else {
+                Dynamic::Sets(value)
+            };
+            (text.clone(), regex(&pattern), rule)
         })
         .collect()
 }

@@ -219,12 +219,15 @@ pub struct ConfigFinding {
     pub module: String,
     /// What is said, where, and what is stored, as a fragment that reads after the module's name.
     pub message: String,
+    /// How grave it is: as its kind, or milder where nothing contradicts but a missing key.
+    pub severity: Severity,
 }
 
 impl ConfigFinding {
     /// About one module.
     pub fn of(code: Code, module: &str, message: impl Into<String>) -> Self {
-        Self { code, module: module.to_owned(), message: message.into() }
+        let severity = code.severity();
+        Self { code, module: module.to_owned(), message: message.into(), severity }
     }
 
     /// About the checkpoint as a whole.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::coverage::{Config, Coverage, Settings, fused_name};
-use super::finding::{Code, ConfigFinding};
+use super::finding::{Code, ConfigFinding, Severity};
 use super::keys;
 use super::matching::bare;
 use super::observe::{Kind, Module, modules};
@@ -217,19 +217,26 @@ impl Judge<'_> {
             return;
         }
         let cols = rows.saturating_mul(32) / stored;
-        let length = cols.div_ceil(groups);
         let said = setting("group_size").as_i64();
         if let Some(said) = said
             && (if said > 0 { cols.div_ceil(said as u64) } else { 1 }) != groups
         {
             let message = format!(
-                "its scales are groups of {length}, and {} says group_size {said}",
+                "its scales are groups of {}, and {} says group_size {said}",
+                cols.div_ceil(groups),
                 settings.at
             );
             found.push(ConfigFinding::of(Code::GroupSizeDisagrees, name, message));
             return;
         }
-        self.gptq_order(module, length, setting("desc_act"), found);
+        // The last group may be shorter.
+        let length = said.and_then(|size| u64::try_from(size).ok()).filter(|&size| size > 0);
+        self.gptq_order(
+            module,
+            length.unwrap_or_else(|| cols.div_ceil(groups)),
+            setting("desc_act"),
+            found,
+        );
         self.gptq_zeros(module, stored, setting, found);
     }
 
@@ -336,7 +343,13 @@ impl Judge<'_> {
             (false, true) => {
                 let message =
                     format!("stores {short}, and {why}: vLLM refuses it, SGLang drops it");
-                found.push(ConfigFinding::of(Code::InputScaleUnexpected, &module.name, message));
+                let mut finding =
+                    ConfigFinding::of(Code::InputScaleUnexpected, &module.name, message);
+                if settings.inputs.is_null() && self.config.has_groups() {
+                    // Nothing is said of activations: the weights are read as they should be.
+                    finding.severity = Severity::Warning;
+                }
+                found.push(finding);
             }
             _ => {}
         }
@@ -559,11 +572,13 @@ fn spread(module: &Module, settings: &Settings, found: &mut Vec<ConfigFinding>) 
     }
 }
 
-/// Two codes to a byte.
+/// Codes of 4 or 6 bits in bytes.
 fn nibbles(module: &Module, settings: &Settings, found: &mut Vec<ConfigFinding>) {
     let codes = module.matrix(".weight_packed").or(module.matrix(".weight"));
     let Some((_, bytes)) = codes else { return };
-    groups(module, ".weight_scale", bytes.saturating_mul(2), settings, found);
+    let bits =
+        settings.weights["num_bits"].as_u64().filter(|bits| (1..=8).contains(bits)).unwrap_or(4);
+    groups(module, ".weight_scale", bytes.saturating_mul(8) / bits, settings, found);
 }
 
 fn awq(module: &Module, settings: &Settings, found: &mut Vec<ConfigFinding>) {
