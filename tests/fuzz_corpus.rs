@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use forge::gguf::{Gguf, array, id, string};
 use qualm::codec::{Class, TYPES};
-use qualm::model::scheme::SCHEMES;
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
@@ -124,29 +123,7 @@ fn write_seeds() {
     ] {
         write("safetensors", name, &forge::safetensors(&header, data));
     }
-    // Every suffix of a scheme, with a type that its planes may have.
-    let suffixes: Vec<&str> = SCHEMES.iter().flat_map(|scheme| scheme.suffixes).copied().collect();
-    let plane = |suffix: &str, ty: u8, rank: u8, rows: u8, columns: u8| {
-        let index = suffixes.iter().position(|known| *known == suffix).expect("a suffix");
-        [index as u8, ty | rank << 3, rows, columns]
-    };
-    let (u8s, i8s, e4m3, e8m0, f16, f32, i32, i64) = (0, 1, 2, 3, 4, 5, 6, 7);
-    #[rustfmt::skip]
-    let schemes: [(&str, &[[u8; 4]]); 9] = [
-        ("fp8", &[plane(".weight", e4m3, 2, 4, 8), plane(".weight_scale", f32, 2, 4, 1)]),
-        ("fp8-block", &[plane(".weight", e4m3, 2, 4, 8), plane(".weight_scale_inv", f32, 2, 1, 1)]),
-        ("int8", &[plane(".weight", i8s, 2, 4, 8), plane(".weight_scale", f16, 2, 4, 1), plane(".weight_zero_point", i8s, 2, 4, 1)]),
-        ("packed", &[plane(".weight_packed", i32, 2, 4, 4), plane(".weight_scale", f16, 2, 4, 1), plane(".weight_shape", i64, 1, 0, 2)]),
-        ("nvfp4", &[plane(".weight", u8s, 2, 4, 16), plane(".weight_scale", e4m3, 2, 4, 2), plane(".weight_scale_2", f32, 0, 0, 0)]),
-        ("mxfp4", &[plane(".weight_packed", u8s, 2, 4, 16), plane(".weight_scale", e8m0, 2, 4, 1)]),
-        ("gptq", &[plane(".qweight", i32, 2, 4, 8), plane(".qzeros", i32, 2, 1, 1), plane(".scales", f16, 2, 1, 8), plane(".g_idx", i32, 1, 0, 32)]),
-        ("awq", &[plane(".qweight", i32, 2, 32, 1), plane(".qzeros", i32, 2, 1, 1), plane(".scales", f16, 2, 1, 8)]),
-        ("gpt-oss", &[plane("_blocks", u8s, 3, 4, 16), plane("_scales", u8s, 2, 2, 4)]),
-    ];
-    for (name, planes) in schemes {
-        let fill: Vec<u8> = (0..32).map(|i: u8| i.wrapping_mul(37)).collect();
-        write("scheme", name, &[planes.concat(), vec![0; 4], fill].concat());
-    }
+    write_schemes();
     for (index, row) in TYPES.iter().enumerate() {
         let blocks = (0..row.block_bytes).map(|i| (i * 37 + 11) as u8);
         let input: Vec<u8> = std::iter::once(index as u8).chain(blocks).collect();
@@ -157,5 +134,52 @@ fn write_seeds() {
             let input: Vec<u8> = std::iter::once(index as u8).chain(values).collect();
             write("encode", row.name, &input);
         }
+    }
+}
+
+/// Seeds of planes.
+fn write_schemes() {
+    // Every suffix of a scheme, with a type that its planes may have.
+    let suffixes = targets::suffixes();
+    assert!(suffixes.len() <= 256, "a byte chooses one of them");
+    let plane = |suffix: &str, ty: u8, rank: u8, rows: u8, columns: u8| {
+        let index = suffixes.iter().position(|known| *known == suffix).expect("a suffix");
+        [index as u8, ty & 7 | (ty & 8) << 2 | rank << 3, rows, columns]
+    };
+    let (u8s, i8s, e4m3, e8m0, f16, f32, i32, i64) = (0, 1, 2, 3, 4, 5, 6, 7);
+    let (i16, bf16) = (8, 9);
+    // Ranks with an extent that is fixed: books of two, tiles of 16 and 40 words, groups of 17.
+    let (books, tiles, groups, half_tiles) = (8, 9, 10, 11);
+    #[rustfmt::skip]
+    let schemes: [(&str, &[[u8; 4]]); 18] = [
+        ("fp8", &[plane(".weight", e4m3, 2, 4, 8), plane(".weight_scale", f32, 2, 4, 1)]),
+        ("fp8-block", &[plane(".weight", e4m3, 2, 4, 8), plane(".weight_scale_inv", f32, 2, 1, 1)]),
+        ("int8", &[plane(".weight", i8s, 2, 4, 8), plane(".weight_scale", f16, 2, 4, 1), plane(".weight_zero_point", i8s, 2, 4, 1)]),
+        ("packed", &[plane(".weight_packed", i32, 2, 4, 4), plane(".weight_scale", f16, 2, 4, 1), plane(".weight_shape", i64, 1, 0, 2)]),
+        ("nvfp4", &[plane(".weight", u8s, 2, 4, 16), plane(".weight_scale", e4m3, 2, 4, 2), plane(".weight_scale_2", f32, 0, 0, 0)]),
+        ("mxfp4", &[plane(".weight_packed", u8s, 2, 4, 16), plane(".weight_scale", e8m0, 2, 4, 1)]),
+        ("gptq", &[plane(".qweight", i32, 2, 4, 8), plane(".qzeros", i32, 2, 1, 1), plane(".scales", f16, 2, 1, 8), plane(".g_idx", i32, 1, 0, 32)]),
+        ("awq", &[plane(".qweight", i32, 2, 32, 1), plane(".qzeros", i32, 2, 1, 1), plane(".scales", f16, 2, 1, 8)]),
+        ("exl3", &[plane(".trellis", i16, tiles, 8, 8), plane(".suh", f16, 1, 0, 128), plane(".svh", f16, 1, 0, 128)]),
+        ("exl3-half", &[plane(".trellis", i16, half_tiles, 8, 8), plane(".su", i16, 1, 0, 8), plane(".sv", i16, 1, 0, 8), plane(".mul1", i32, 0, 0, 0)]),
+        ("exl3-embedding", &[plane(".trellis", i16, groups, 3, 1), plane(".signs", f16, groups, 1, 0)]),
+        ("exl2", &[plane(".q_weight", i32, 2, 4, 8), plane(".q_groups", i16, 1, 0, 2), plane(".q_scale", i32, 2, 1, 1), plane(".q_scale_max", f16, 1, 0, 1), plane(".q_invperm", i32, 1, 0, 1)]),
+        ("aqlm", &[plane(".codes", i8s, 3, 4, 2), plane(".codebooks", f16, books, 16, 8), plane(".scales", f16, 1, 0, 2)]),
+        ("sparse-24", &[plane(".compressed", bf16, 2, 4, 4), plane(".bitmask", u8s, 2, 4, 1)]),
+        ("sparse-24-fp8", &[plane(".compressed", e4m3, 2, 4, 4), plane(".bitmask", u8s, 2, 4, 1), plane(".weight_scale", f32, 2, 4, 1)]),
+        ("marlin", &[plane(".B", i32, 2, 2, 128), plane(".s", f16, 2, 1, 64)]),
+        ("marlin-24", &[plane(".weight_packed", i32, 2, 1, 128), plane(".scale_packed", f16, 2, 1, 64), plane(".meta", i16, 2, 1, 128)]),
+        ("gpt-oss", &[plane("_blocks", u8s, 3, 4, 16), plane("_scales", u8s, 2, 2, 4)]),
+    ];
+    for (name, planes) in schemes {
+        let fill: Vec<u8> = match name {
+            // One group of four bits, and the identity for a permutation.
+            "exl2" => [vec![4], vec![0; 31]].concat(),
+            // Two of each four.
+            "sparse-24" | "sparse-24-fp8" => vec![0x33; 32],
+            "marlin-24" => vec![0x44; 32],
+            _ => (0..32).map(|i: u8| i.wrapping_mul(37)).collect(),
+        };
+        write("scheme", name, &[planes.concat(), vec![0; 4], fill].concat());
     }
 }

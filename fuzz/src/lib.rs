@@ -66,7 +66,7 @@ fn assert_same(a: &[f32], b: &[f32], what: &str) {
 /// fills them with the bytes that follow: what a scheme joins, or does not, must be in bounds and
 /// decode or say why not. An empty description ends the list.
 pub fn scheme(mut data: &[u8]) {
-    const TYPES: [(&str, usize); 8] = [
+    const TYPES: [(&str, usize); 16] = [
         ("U8", 1),
         ("I8", 1),
         ("F8_E4M3", 1),
@@ -75,22 +75,36 @@ pub fn scheme(mut data: &[u8]) {
         ("F32", 4),
         ("I32", 4),
         ("I64", 8),
+        ("I16", 2),
+        ("BF16", 2),
+        ("U16", 2),
+        ("U32", 4),
+        ("BOOL", 1),
+        ("F8_E5M2", 1),
+        ("F64", 8),
+        ("U64", 8),
     ];
     const LARGEST: usize = 1 << 16;
-    let suffixes: Vec<&str> = SCHEMES.iter().flat_map(|scheme| scheme.suffixes).copied().collect();
+    let suffixes = suffixes();
     let mut planes = std::collections::BTreeMap::new();
     while let Some((&[suffix, ty, rows, columns], rest)) = data.split_first_chunk::<4>() {
         data = rest;
         if [suffix, ty, rows, columns] == [0; 4] {
             break;
         }
-        // The lower bits choose; the rank and the base name come from the upper ones.
-        let (dtype, width) = TYPES[usize::from(ty & 7)];
-        let shape = match ty >> 3 & 3 {
-            0 => vec![],
-            1 => vec![usize::from(columns)],
-            2 => vec![usize::from(rows), usize::from(columns)],
-            _ => vec![2, usize::from(rows), usize::from(columns)],
+        // The lower bits choose the type, the upper ones the rank, what is peculiar to tiles, groups and
+        // code books, and the base name.
+        let (dtype, width) = TYPES[usize::from(ty & 7 | ty >> 2 & 8)];
+        let (r, c) = (usize::from(rows), usize::from(columns));
+        let shape = match (ty >> 6 & 1, ty >> 3 & 3) {
+            (0, 0) => vec![],
+            (0, 1) => vec![c],
+            (0, 2) => vec![r, c],
+            (0, _) => vec![2, r, c],
+            (_, 0) => vec![2, r, 1, c],
+            (_, 1) => vec![r, c, 16],
+            (_, 2) => vec![r, if c == 0 { 256 } else { c * 17 }],
+            _ => vec![r, c, 40],
         };
         let len = shape.iter().product::<usize>() * width;
         let base = if ty & 0x80 == 0 { "model.layers.0.x" } else { "model.layers.0.y" };
@@ -115,6 +129,17 @@ pub fn scheme(mut data: &[u8]) {
     let len = file.len() as u64;
     let model = model::from_bytes(Path::new("input"), file).expect("a sound file");
     check_model(&model, len);
+}
+
+/// Every suffix that a plane of a scheme may have, once.
+pub fn suffixes() -> Vec<&'static str> {
+    let mut suffixes: Vec<&str> = Vec::new();
+    for suffix in SCHEMES.iter().flat_map(|scheme| scheme.suffixes) {
+        if !suffixes.contains(suffix) {
+            suffixes.push(suffix);
+        }
+    }
+    suffixes
 }
 
 /// The first byte chooses a type, the others are blocks of it: decoding writes every value, and a

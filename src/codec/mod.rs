@@ -14,6 +14,7 @@ mod quantize;
 pub mod rows;
 pub mod simd;
 mod size;
+pub mod trellis;
 pub mod types;
 
 pub use ggml::levels::{End, Levels};

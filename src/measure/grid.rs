@@ -34,6 +34,8 @@ pub enum Grid {
         /// Bits that the levels of a row take.
         bits: u32,
     },
+    /// The weight's own scales, code books and places: it says itself what they make of values.
+    Own,
     /// Codes of a table, scaled by the group's largest magnitude.
     Codes {
         /// Elements that share a scale.
@@ -91,18 +93,20 @@ impl Grid {
                 Class::Quantized => Some(Self::Blocks(*ty)),
                 Class::Exact => None,
             },
-            Storage::Joined(weight) => Self::of_scheme(weight.as_ref(), tensor.numel(), row_len),
+            Storage::Joined(weight) => {
+                Some(Self::of_scheme(weight.as_ref(), tensor.numel(), row_len))
+            }
             Storage::Undecodable { .. } => None,
         }
     }
 
-    fn of_scheme(weight: &dyn Weight, numel: u64, row_len: u64) -> Option<Self> {
+    fn of_scheme(weight: &dyn Weight, numel: u64, row_len: u64) -> Self {
         let scheme = weight.scheme();
         if let Some(ty) = TensorType::from_name(scheme) {
             // GGUF's own NVFP4, and round trips in memory.
             match ty.info().class {
-                Class::Quantized => return Some(Self::Blocks(ty)),
-                Class::Float => return Some(Self::Float(ty)),
+                Class::Quantized => return Self::Blocks(ty),
+                Class::Float => return Self::Float(ty),
                 Class::Exact => {}
             }
         }
@@ -126,11 +130,11 @@ impl Grid {
                     Some(TensorType::F8_E5M2FNUZ) => &float::E5M2FNUZ,
                     _ => &float::E4M3,
                 };
-                Some(Self::Codes { group, table: table(codes) })
+                Self::Codes { group, table: table(codes) }
             }
-            ("FP", 4) => Some(Self::Codes { group, table: table(&Self::FP4) }),
-            ("NF", 4) => Some(Self::Codes { group, table: Self::NF4.to_vec() }),
-            ("MXFP" | "NVFP", 4) => Some(Self::Codes { group, table: table(&float::E2M1) }),
+            ("FP", 4) => Self::Codes { group, table: table(&Self::FP4) },
+            ("NF", 4) => Self::Codes { group, table: Self::NF4.to_vec() },
+            ("MXFP" | "NVFP", 4) => Self::Codes { group, table: table(&float::E2M1) },
             ("INT" | "GPTQ" | "AWQ" | "MLX" | "HQQ" | "UINT", 2..=8) => {
                 // GPTQ stores zero points even where they are all the same.
                 let zeros = planes.iter().any(|plane| plane.name.contains("zero"));
@@ -140,9 +144,9 @@ impl Grid {
                     _ => zeros,
                 };
                 let tuned = matches!(family, "GPTQ" | "AWQ" | "HQQ") || bits < 8;
-                Some(Self::Integers { group, bits, symmetric: !asymmetric, tuned })
+                Self::Integers { group, bits, symmetric: !asymmetric, tuned }
             }
-            _ => None,
+            _ => Self::Own,
         }
     }
 
@@ -167,7 +171,7 @@ impl Grid {
 
     /// Tools of this kind of scheme may give up plain error on purpose.
     pub fn is_tuned(&self) -> bool {
-        matches!(self, Self::Integers { tuned: true, .. })
+        matches!(self, Self::Integers { tuned: true, .. } | Self::Own)
     }
 
     /// True if a row's pieces are quantized as they would be alone: no scale is shared beyond one.
@@ -176,7 +180,7 @@ impl Grid {
             Self::Float(_) => 1,
             Self::Blocks(ty) => ty.info().block_len,
             Self::Integers { group, .. } | Self::Codes { group, .. } => *group,
-            Self::Lattice { .. } => return false,
+            Self::Lattice { .. } | Self::Own => return false,
         };
         PIECE.is_multiple_of(group)
     }
@@ -190,6 +194,7 @@ impl Grid {
                 Some(values.chunks(*group).flat_map(|g| integers(g, *bits, *symmetric)).collect())
             }
             Self::Lattice { bits } => Some(integers(values, *bits, true)),
+            Self::Own => None,
             Self::Codes { group, table } => {
                 Some(values.chunks(*group).flat_map(|g| codes(g, table)).collect())
             }

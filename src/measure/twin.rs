@@ -427,8 +427,30 @@ impl Sides<'_> {
         grid: &Grid,
         scratch: &mut Scratch,
     ) -> Result<Option<Row>, String> {
+        let start = range.start;
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
-        Ok(grid.quantize(&r).map(|twin| Row { r, q, twin }))
+        let twin = match grid {
+            Grid::Own => self.own(start, &r, scratch)?,
+            grid => grid.quantize(&r),
+        };
+        Ok(twin.map(|twin| Row { r, q, twin }))
+    }
+
+    /// What the weight itself makes of a run of the reference; none if it cannot say.
+    fn own(
+        &self,
+        start: u64,
+        r: &[f32],
+        scratch: &mut Scratch,
+    ) -> Result<Option<Vec<f32>>, String> {
+        let Storage::Joined(weight) = &self.q.storage else { return Ok(None) };
+        let mut read = |range: Range<u64>, scratch: &mut Scratch, values: &mut [f32]| {
+            self.r.decode(&self.reference.files, range, scratch, values)
+        };
+        let (range, mut twin) = (start..start + r.len() as u64, r.to_vec());
+        let known = weight.requantized(&self.quantized.files, range, &mut read, scratch, &mut twin);
+        let known = known.map_err(|error| format!("quantized: {error}"))?;
+        Ok(known.then_some(twin))
     }
 
     /// Reads a run of both sides, or its first part if it is too long.

@@ -26,6 +26,6 @@ pub use error::{FileFault, ModelError, ReadError};
 pub use file::{SourceFile, hex};
 pub use own_grid::OwnGrid;
 pub use tensor::{
-    Extent, Format, Grid, GridRole, Model, ModelFinding, Plane, PlaneFault, PlaneFinding, Scratch,
-    Storage, Tensor, Weight,
+    Extent, Format, Grid, GridRole, Model, ModelFinding, Plane, PlaneFault, PlaneFinding,
+    ReadReference, Scratch, Storage, Tensor, Weight,
 };

@@ -145,6 +145,20 @@ pub trait Weight: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What sound quantization onto the weight's own scales, code books and places makes of values of a
+    /// reference: those of `range` (whole rows, or a part of one) are in `values` and are replaced; `read`
+    /// gives others, by element. `false` if that is not known.
+    fn requantized(
+        &self,
+        _files: &[SourceFile],
+        _range: Range<u64>,
+        _read: ReadReference,
+        _scratch: &mut Scratch,
+        _values: &mut [f32],
+    ) -> Result<bool, ReadError> {
+        Ok(false)
+    }
+
     /// Looks through the scale, zero-point and index planes for what decoding alone does not show:
     /// planes that are zero throughout, and values that are not finite. Reads each plane once, in
     /// constant memory.
@@ -156,6 +170,10 @@ pub trait Weight: Send + Sync + fmt::Debug {
         Ok(Vec::new())
     }
 }
+
+/// Reads values of a reference, by element of the weight that answers to it.
+pub type ReadReference<'a> =
+    &'a mut dyn FnMut(Range<u64>, &mut Scratch, &mut [f32]) -> Result<(), ReadError>;
 
 /// What a plane beside the codes does to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,6 +378,8 @@ pub struct Scratch {
     spare_floats: Vec<Vec<f32>>,
     /// Tiles of transposed weights, the last used first.
     pub(super) tiles: Vec<Tile>,
+    /// Code books of vectors, the last used first.
+    pub(super) books: Vec<super::scheme::Loaded>,
 }
 
 impl Scratch {

@@ -8,6 +8,7 @@ or renamed here, because a transposed matrix is damage.
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::cut::{cut_biases, padded_outputs};
 use crate::model::view::View;
 use crate::model::{Model, ModelFinding, PlaneFault, Storage, Tensor};
 
@@ -63,7 +64,9 @@ struct Layer {
 pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
     let mut notes = Vec::new();
     take_back(reference, quantized);
+    let padded = padded_outputs(reference, quantized);
     adopt_shapes(reference, quantized, &mut notes);
+    cut_biases(reference, quantized, &padded);
     let wanted = layers(reference);
     let stored = layers(quantized);
     let known: HashSet<&str> = reference.tensors.iter().map(|t| t.name.as_str()).collect();

@@ -59,7 +59,7 @@ pub fn build(group: &Group, context: &Context) -> Match {
 /// Divides by the factors of the activation before the matrix, where `AutoAWQ` left them there.
 fn take_out_factors(group: &Group, mut found: Found) -> Result<Found, Trouble> {
     let Some(plane) = group.get(ACTIVATION_FACTORS) else { return Ok(found) };
-    let weight = &mut found.weight;
+    let Some(weight) = found.weight.joined() else { return Ok(found) };
     let inputs = if weight.dims.transposed { weight.dims.rows } else { weight.dims.cols };
     let factors = column_factors(group, SCHEME, ACTIVATION_FACTORS, inputs)?;
     if weight.dims.transposed {

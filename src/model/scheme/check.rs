@@ -4,7 +4,7 @@ finite, indices that were never filled in.
 */
 
 use super::grid::{is_number, numbers};
-use super::joined::{Joined, Role};
+use super::planes::{Planes, Role};
 use crate::codec::TensorType;
 use crate::codec::float::E8M0;
 use crate::model::{Plane, PlaneFault, PlaneFinding, ReadError, Scratch, SourceFile};
@@ -14,14 +14,12 @@ const PIECE: u64 = 16 * 1024;
 
 /// Reads every plane but the codes once.
 pub fn planes(
-    weight: &Joined,
+    planes: &Planes,
     files: &[SourceFile],
     scratch: &mut Scratch,
 ) -> Result<Vec<PlaneFinding>, ReadError> {
-    let stored = weight.planes.iter().zip(weight.roles.iter().copied());
-    let activations = weight.activations.iter().zip(weight.activation_roles.iter().copied());
     let mut findings = Vec::new();
-    for (plane, role) in stored.chain(activations) {
+    for (plane, role) in planes.all() {
         let ty = match role {
             Role::Codes | Role::Setting => continue,
             Role::Exponent => TensorType::F8_E8M0,
@@ -111,7 +109,7 @@ fn judge(plane: &Plane, role: Role, count: &Count) -> Option<PlaneFinding> {
         return None;
     }
     match role {
-        Role::Scale | Role::ScaleBits | Role::Activation => {
+        Role::Scale | Role::ScaleBits | Role::Book | Role::Activation => {
             Some(finding(PlaneFault::Zero, format!("is zero in all its {numel} values")))
         }
         Role::Exponent => {

@@ -69,12 +69,12 @@ fn nvfp4(group: &Group, context: &Context) -> Result<Found, Trouble> {
         padding: 16,
         types: &[TensorType::U8],
     };
-    let mut found = kernel.join(group)?;
+    let mut weight = kernel.join(group)?;
     let factors = tensor_scales(group, context, "NVFP4", ".weight_scale_2", 1)?;
-    found.weight.scale.factor = Factor::Times(factors);
-    found.weight.add(group.need("NVFP4", ".weight_scale_2")?, Role::Scale);
-    apply_pre_quant_scale(group, &mut found.weight)?;
-    Ok(found)
+    weight.scale.factor = Factor::Times(factors);
+    weight.add(group.need("NVFP4", ".weight_scale_2")?, Role::Scale);
+    apply_pre_quant_scale(group, &mut weight)?;
+    Ok(Found::new(vec![weight.dims.rows, weight.dims.cols], weight))
 }
 
 fn mxfp8(group: &Group) -> Result<Found, Trouble> {
@@ -90,9 +90,9 @@ fn mxfp8(group: &Group) -> Result<Found, Trouble> {
         padding: 32,
         types: &[TensorType::F8_E4M3, TensorType::F8_E5M2],
     };
-    let mut found = kernel.join(group)?;
-    apply_pre_quant_scale(group, &mut found.weight)?;
-    Ok(found)
+    let mut weight = kernel.join(group)?;
+    apply_pre_quant_scale(group, &mut weight)?;
+    Ok(Found::new(vec![weight.dims.rows, weight.dims.cols], weight))
 }
 
 /// A layout for a kernel: padded codes, and scales in tiles.
@@ -109,7 +109,7 @@ struct Kernel<'a> {
 }
 
 impl Kernel<'_> {
-    fn join(self, group: &Group) -> Result<Found, Trouble> {
+    fn join(self, group: &Group) -> Result<Joined, Trouble> {
         let Self { scheme, bits, order, size, padding, .. } = self;
         let (codes, scale) = (group.need(scheme, ".weight")?, group.need(scheme, ".weight_scale")?);
         let misfit = |suffix, message: String| group.fault(scheme, suffix, message);
@@ -148,6 +148,6 @@ impl Kernel<'_> {
         let source = Source::Tiled { at: scale.at, ty, across, down };
         weight.scale = Grid::new(source, (rows, groups), (1, size));
         weight.padding = padding;
-        Ok(Found::new(vec![rows, cols], weight))
+        Ok(weight)
     }
 }

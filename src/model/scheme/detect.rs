@@ -7,14 +7,13 @@ What no scheme claims stays the tensor that it was.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::arrange::arrange;
 use super::config::Config;
 use super::fp8;
 use super::group::{BARE, Context, Found, Group, Trouble, pattern};
-use super::joined::Role;
 use super::loose::{self, Loose};
+use super::planes::Role;
 use super::table::SCHEMES;
 use crate::codec::Class;
 use crate::model::configuration::{self, ConfigFinding};
@@ -50,6 +49,19 @@ const TELLING: &[&str] = &[
     ".weight._shift",
     "._weight_qdata",
     "._weight_scale",
+    ".trellis",
+    ".suh",
+    ".svh",
+    ".q_weight",
+    ".q_groups",
+    ".q_scale_max",
+    ".q_invperm",
+    ".codebooks",
+    ".centroids.weight",
+    ".compressed",
+    ".bitmask",
+    ".scale_packed",
+    ".B_24",
 ];
 
 /// Joins the planes of every quantized weight of a model of safetensors files; `directory` is where
@@ -230,18 +242,22 @@ impl Outcome {
     fn joined(&mut self, group: &Group, mut found: Found) {
         let tensor = weight_name(group);
         for (suffix, plane) in &group.planes {
+            if found.weight.parts().stored.iter().any(|used| used.name == plane.name) {
+                continue;
+            }
             match loose::row_of(suffix).map(|(row, _)| row.kind) {
-                Some(Loose::Scale) => found.weight.add(plane, Role::Activation),
-                Some(Loose::Zero) => found.weight.add(plane, Role::ActivationZero),
+                Some(Loose::Scale) => found.weight.parts().add(plane, Role::Activation),
+                Some(Loose::Zero) => found.weight.parts().add(plane, Role::ActivationZero),
                 Some(Loose::Mark) | None => {}
             }
         }
-        let weight = found.weight;
-        let used = weight.planes.iter().chain(&weight.activations).map(|plane| plane.name.clone());
-        self.consumed.extend(used);
+        let weight = found.weight.finish();
+        let used = weight.planes().iter().chain(weight.activation_planes());
+        self.consumed.extend(used.map(|plane| plane.name.clone()));
         for (suffix, plane) in &group.planes {
             if !self.consumed.contains(&plane.name) && TELLING.contains(suffix) {
-                let message = format!("is left over: {} weights have no use for it", weight.scheme);
+                let message =
+                    format!("is left over: {} weights have no use for it", weight.scheme());
                 self.finding(&tensor, &plane.name, PlaneFault::Extra, message);
                 self.consumed.insert(plane.name.clone());
             }
@@ -251,8 +267,8 @@ impl Outcome {
         }
         self.notes.append(&mut found.notes);
         self.guesses.extend(found.guesses.drain(..).map(|guess| (guess, tensor.clone())));
-        self.schemes.insert(group.base.clone(), weight.scheme.clone());
-        let storage = Storage::Joined(Arc::new(weight));
+        self.schemes.insert(group.base.clone(), weight.scheme().to_owned());
+        let storage = Storage::Joined(weight);
         self.joined.push(Tensor { name: tensor, shape: found.shape, storage });
     }
 

@@ -55,7 +55,7 @@ pub fn build(group: &Group, context: &Context) -> Match {
         block: context.config.block_size(),
     }
     .join(group)?;
-    let exponents = weight.roles.contains(&Role::Exponent);
+    let exponents = weight.parts.has(Role::Exponent);
     let one_block = spread.block.1 == u64::MAX && spread.cols <= 32 && spread.block.0 == 1;
     if exponents && (spread.block == (1, 32) || one_block) {
         "MXFP8".clone_into(&mut weight.scheme);

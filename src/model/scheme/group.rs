@@ -2,10 +2,14 @@
 What a scheme is matched against: the planes of one base name, and what is known besides.
 */
 
+use std::sync::Arc;
+
 use super::config::Config;
 use super::joined::Joined;
+use super::laid::Laid;
+use super::planes::Planes;
 use crate::codec::TensorType;
-use crate::model::{Plane, PlaneFault, PlaneFinding, ReadError, SourceFile};
+use crate::model::{Plane, PlaneFault, PlaneFinding, ReadError, SourceFile, Weight};
 
 /// Longest plane that is read when a model is opened: settings, scalars, lookup tables.
 const LONGEST_SETTING: u64 = 64 * 1024;
@@ -66,7 +70,7 @@ pub struct Found {
     /// Shape of the logical weight.
     pub shape: Vec<u64>,
     /// The weight.
-    pub weight: Joined,
+    pub weight: Built,
     /// Faults that do not stand in the way of decoding.
     pub findings: Vec<PlaneFinding>,
     /// What is odd.
@@ -75,9 +79,57 @@ pub struct Found {
     pub guesses: Vec<String>,
 }
 
+/// What the planes of a weight were put together to.
+#[derive(Debug)]
+pub enum Built {
+    /// Codes and grids.
+    Joined(Box<Joined>),
+    /// A layout of its own.
+    Laid(Laid),
+}
+
+impl From<Joined> for Built {
+    fn from(weight: Joined) -> Self {
+        Self::Joined(Box::new(weight))
+    }
+}
+
+impl From<Laid> for Built {
+    fn from(weight: Laid) -> Self {
+        Self::Laid(weight)
+    }
+}
+
+impl Built {
+    /// The stored planes.
+    pub fn parts(&mut self) -> &mut Planes {
+        match self {
+            Self::Joined(weight) => &mut weight.parts,
+            Self::Laid(weight) => &mut weight.parts,
+        }
+    }
+
+    /// The weight, if it is made of codes and grids.
+    pub fn joined(&mut self) -> Option<&mut Joined> {
+        match self {
+            Self::Joined(weight) => Some(weight),
+            Self::Laid(_) => None,
+        }
+    }
+
+    /// The weight, as the model holds it.
+    pub fn finish(self) -> Arc<dyn Weight> {
+        match self {
+            Self::Joined(weight) => Arc::from(weight as Box<dyn Weight>),
+            Self::Laid(weight) => Arc::new(weight),
+        }
+    }
+}
+
 impl Found {
     /// A weight without faults.
-    pub fn new(shape: Vec<u64>, weight: Joined) -> Self {
+    pub fn new(shape: Vec<u64>, weight: impl Into<Built>) -> Self {
+        let weight = weight.into();
         Self { shape, weight, findings: Vec::new(), notes: Vec::new(), guesses: Vec::new() }
     }
 }

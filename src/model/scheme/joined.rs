@@ -13,38 +13,15 @@ use super::check;
 use super::codes::Codes;
 use super::grid::{At, Cells, Grid, Table, runs};
 use super::piece::Piece;
-use crate::codec::TensorType;
+use super::planes::Planes;
+pub use super::planes::Role;
 use crate::model::view::{Tiles, transpose};
 use crate::model::{
-    self, GridRole, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor,
-    Weight,
+    self, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
 };
 
 /// Elements of a strip of the stored matrix that is decoded for a tile.
 const STRIP: u64 = 32 * 1024;
-
-/// What a plane holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Codes, lookup tables and whatever else is not checked.
-    Codes,
-    /// Scales: finite, and not all zero.
-    Scale,
-    /// Scales stored as E8M0 exponents, whatever the plane's type says.
-    Exponent,
-    /// Scales stored as E4M3 bits in bytes.
-    ScaleBits,
-    /// Zero points, minima: finite.
-    Zero,
-    /// Group indices: not all zero if there are several groups.
-    Index,
-    /// Sizes and settings.
-    Setting,
-    /// Scales of activations: finite and positive.
-    Activation,
-    /// Zero points of activations: finite.
-    ActivationZero,
-}
 
 /// How the codes lie: in the weight's row-major order, or with its last two dimensions swapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +76,8 @@ pub struct Joined {
     pub divides: bool,
     /// One more factor for every element, multiplied last.
     pub last_factor: Option<f32>,
-    /// The stored planes, codes first.
-    pub planes: Vec<Plane>,
-    /// What each plane holds.
-    pub roles: Vec<Role>,
-    /// Scales and zero points of activations.
-    pub activations: Vec<Plane>,
-    /// What each of those holds.
-    pub activation_roles: Vec<Role>,
+    /// The stored planes.
+    pub parts: Planes,
     /// Whether the planes say the logical shape; if not, only the number of elements is known.
     pub shape_is_known: bool,
     /// Rows and columns were padded to a multiple of this, so that the weight may be smaller.
@@ -132,10 +103,7 @@ impl Joined {
             rows: None,
             divides: false,
             last_factor: None,
-            planes: Vec::new(),
-            roles: Vec::new(),
-            activations: Vec::new(),
-            activation_roles: Vec::new(),
+            parts: Planes::default(),
             shape_is_known: true,
             padding: 1,
             readings: Vec::new(),
@@ -144,13 +112,7 @@ impl Joined {
 
     /// Counts a stored plane as part of the weight.
     pub fn add(&mut self, plane: &Plane, role: Role) {
-        if matches!(role, Role::Activation | Role::ActivationZero) {
-            self.activations.push(plane.clone());
-            self.activation_roles.push(role);
-        } else {
-            self.planes.push(plane.clone());
-            self.roles.push(role);
-        }
+        self.parts.add(plane, role);
     }
 
     /// The weight with every code at one level.
@@ -162,8 +124,7 @@ impl Joined {
         weight.zero = self.zero.clone();
         weight.columns.clone_from(&self.columns);
         weight.last_factor = self.last_factor;
-        weight.planes.clone_from(&self.planes);
-        weight.roles.clone_from(&self.roles);
+        weight.parts = self.parts.clone();
         Tensor {
             name: String::new(),
             shape: vec![self.dims.matrices, self.dims.rows, self.dims.cols],
@@ -346,7 +307,7 @@ impl Weight for Joined {
     }
 
     fn planes(&self) -> &[Plane] {
-        &self.planes
+        &self.parts.stored
     }
 
     fn decode(
@@ -382,7 +343,7 @@ impl Weight for Joined {
     }
 
     fn activation_planes(&self) -> &[Plane] {
-        &self.activations
+        &self.parts.activations
     }
 
     fn shape_is_known(&self) -> bool {
@@ -404,22 +365,7 @@ impl Weight for Joined {
     }
 
     fn grids(&self) -> Vec<model::Grid> {
-        let planes = self.planes.iter().zip(&self.roles);
-        let grids = planes.filter_map(|(plane, role)| {
-            let (role, ty) = match role {
-                Role::Scale => (GridRole::Scale, plane.ty),
-                Role::Exponent => (GridRole::Scale, TensorType::F8_E8M0),
-                Role::ScaleBits => (GridRole::Scale, TensorType::F8_E4M3),
-                Role::Zero => (GridRole::Zero, plane.ty),
-                Role::Codes
-                | Role::Index
-                | Role::Setting
-                | Role::Activation
-                | Role::ActivationZero => return None,
-            };
-            Some(model::Grid { role, ty, at: plane.at })
-        });
-        grids.collect()
+        self.parts.grids()
     }
 
     fn own_grid(&self) -> Option<OwnGrid> {
@@ -441,6 +387,6 @@ impl Weight for Joined {
         files: &[SourceFile],
         scratch: &mut Scratch,
     ) -> Result<Vec<PlaneFinding>, ReadError> {
-        check::planes(self, files, scratch)
+        check::planes(&self.parts, files, scratch)
     }
 }

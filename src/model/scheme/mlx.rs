@@ -8,7 +8,7 @@ modes have byte scales and no biases.
 use super::affine::{Recipe, missing, plane_grid, table, tensor_scales, unsigned};
 use super::codes::Order;
 use super::grid::{Factor, is_number};
-use super::group::{Context, Found, Group, Match};
+use super::group::{Built, Context, Found, Group, Match};
 use super::joined::{Role, Zero};
 use crate::codec::TensorType;
 use crate::codec::float::{E2M1, E4M3};
@@ -70,8 +70,11 @@ fn affine_mode(group: &Group, context: &Context, words: u64, groups: u64) -> Mat
         return Ok(Some(found));
     }
     for &other in others {
-        if let Some(reading) = affine(group, words, other)? {
-            found.weight.readings.push((reading.shape, reading.weight));
+        if let Some(Found { shape, weight: Built::Joined(reading), .. }) =
+            affine(group, words, other)?
+            && let Some(weight) = found.weight.joined()
+        {
+            weight.readings.push((shape, *reading));
         }
     }
     if configured.is_none() {

@@ -7,9 +7,9 @@ file and one row.
 
 use super::group::{Context, Group, Match};
 use super::{
-    affine, awq, bitsandbytes, comfy, fp4, fp8, gptq, hqq, int8, mlx, packed, quanto, quark,
+    affine, aqlm, awq, bitsandbytes, comfy, exl2, exl3, fp4, fp8, gptq, hqq, int8, marlin,
 };
-use super::{refused, ternary, torchao};
+use super::{mlx, packed, quanto, quark, refused, sparse24, ternary, torchao, vptq};
 
 /// One row of the table.
 pub struct Scheme {
@@ -29,10 +29,64 @@ pub struct Scheme {
 pub static SCHEMES: &[Scheme] = &[
     Scheme {
         name: "recognised, not decoded",
-        qtypes: "AQLM, VPTQ, SPQR, EXL2, EXL3, HIGGS, MARLIN, SPARSE24, …",
+        qtypes: "QUIP#, QTIP, HIGGS, SPQR, SINQ, FP-QUANT, SVDQUANT, …",
         suffixes: refused::SUFFIXES,
         docs: "refused by name, with what to do instead",
         build: refused::build,
+    },
+    Scheme {
+        name: "EXL3",
+        qtypes: "EXL3",
+        suffixes: exl3::SUFFIXES,
+        docs: "`trellis` I16 of 1 to 8 bits and half rates, `suh` and `svh` (or `su` and `sv`), code \
+               books `mcg`, `mul1` and neither; quantized embeddings with `signs`; cut to the \
+               reference's shape",
+        build: exl3::build,
+    },
+    Scheme {
+        name: "EXL2",
+        qtypes: "EXL2",
+        suffixes: exl2::SUFFIXES,
+        docs: "`q_weight` I32 with `q_groups` of mixed widths, `q_scale`, `q_scale_max`, `q_invperm` or \
+               `q_perm`; cut to the reference's shape",
+        build: exl2::build,
+    },
+    Scheme {
+        name: "AQLM",
+        qtypes: "AQLM",
+        suffixes: aqlm::SUFFIXES,
+        docs: "`codes` with `codebooks` of any number, width and group, and `scales`",
+        build: aqlm::build,
+    },
+    Scheme {
+        name: "VPTQ",
+        qtypes: "VPTQ",
+        suffixes: vptq::SUFFIXES,
+        docs: "`indices`, packed or not, with `centroids.weight`, residuals, outliers, `perm`, \
+               `weight_scale` and `weight_bias`, as `config_for_layers` says",
+        build: vptq::build,
+    },
+    Scheme {
+        name: "compressed-tensors sparse-24-bitmask",
+        qtypes: "SPARSE24, SPARSE24-FP8, SPARSE24-INT8",
+        suffixes: sparse24::SUFFIXES,
+        docs: "`compressed` of floats, FP8 or INT8 with `bitmask` U8, and `weight_scale` over codes",
+        build: sparse24::build,
+    },
+    Scheme {
+        name: "marlin-24",
+        qtypes: "SPARSE24-INT4, SPARSE24-INT8",
+        suffixes: marlin::SPARSE_SUFFIXES,
+        docs: "`weight_packed` I32 with `scale_packed` and `meta` (compressed-tensors), or `B_24`, `s` \
+               and `B_meta` (GPTQ); 4 and 8 bits",
+        build: marlin::build_sparse,
+    },
+    Scheme {
+        name: "GPTQ marlin",
+        qtypes: "GPTQ4",
+        suffixes: marlin::SUFFIXES,
+        docs: "`B` I32 `[in/16, 2*out]` with `s`, what `checkpoint_format` `marlin` writes",
+        build: marlin::build,
     },
     Scheme {
         name: "ComfyUI",

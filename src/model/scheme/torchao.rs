@@ -56,7 +56,7 @@ pub fn build(group: &Group, context: &Context) -> Match {
 
 /// Applies the factors of the activation, and counts its scale.
 fn with_activation(group: &Group, mut found: Found) -> Result<Found, Trouble> {
-    let weight = &mut found.weight;
+    let Some(weight) = found.weight.joined() else { return Ok(found) };
     if let Some(plane) = group.get(PRE_SCALE) {
         let scheme = weight.scheme.clone();
         weight.columns = Some(column_factors(group, &scheme, PRE_SCALE, weight.dims.cols)?);

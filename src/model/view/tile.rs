@@ -39,13 +39,15 @@ pub struct Tiles {
     row: u64,
     /// Elements of a block of rows; no tile reaches over its end.
     block: u64,
+    /// Rows that only come together.
+    unit: u64,
 }
 
 /// The clone belongs to another weight: its tiles are its own.
 impl Clone for Tiles {
     fn clone(&self) -> Self {
-        let Self { row, block, .. } = *self;
-        Self { row, block, ..Self::new(row, 1) }
+        let Self { row, block, unit, .. } = *self;
+        Self { row, block, unit, ..Self::new(row, 1) }
     }
 }
 
@@ -54,17 +56,26 @@ impl Tiles {
     pub fn new(row: u64, rows: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, row: row.max(1), block: row.saturating_mul(rows).max(1) }
+        Self { id, row: row.max(1), block: row.saturating_mul(rows).max(1), unit: 1 }
+    }
+
+    /// Tiles of whole units of rows, but for the end of a block. A tile is as long as a unit at least.
+    #[must_use]
+    pub fn of_units(self, rows: u64) -> Self {
+        Self { unit: rows.max(1), ..self }
     }
 
     /// The tile that is made for an element: whole rows from its own on, or a part of one.
     fn around(&self, at: u64) -> Range<u64> {
         let block = (at / self.block + 1).saturating_mul(self.block);
         let row = at / self.row * self.row;
-        if self.row > LARGEST {
+        if self.row > LARGEST && self.unit == 1 {
             return at..(at + LARGEST).min(row + self.row);
         }
-        row..(row + LARGEST / self.row * self.row).min(block)
+        let start = at / self.block * self.block;
+        let unit = self.row.saturating_mul(self.unit);
+        let first = start + (at - start) / unit * unit;
+        first..first.saturating_add((LARGEST / unit).max(1).saturating_mul(unit)).min(block)
     }
 
     /// Decodes a range out of tiles; `fill` decodes those that are not kept.
