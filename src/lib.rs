@@ -9,12 +9,15 @@ pub mod cli;
 pub mod codec;
 pub mod counterpart;
 pub mod diagnose;
+pub mod disk;
 pub mod fault;
 pub mod gate;
+pub mod internal;
 pub mod measure;
 pub mod metrics;
 pub mod model;
 pub mod report;
+pub mod shown;
 pub mod spec;
 pub mod suite;
 

@@ -2,14 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match qualm::cli::run(qualm::cli::Cli::parse()) {
-        Ok(exit) => ExitCode::from(exit.code()),
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.exit.code())
-        }
-    }
+    ExitCode::from(qualm::cli::main().code())
 }

@@ -7,6 +7,7 @@ both within limits that hold whatever the archive's own numbers claim. A name th
 (`../`, `/etc`, `C:\`) is an error, not a path.
 */
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
@@ -14,10 +15,8 @@ use std::path::Path;
 use zip::ZipArchive;
 
 use super::BaselineError;
-use super::pending::{self, ENDING};
-
-/// Largest pending file.
-pub(super) const LARGEST_FILE: u64 = 64 << 20;
+use super::search::{self, ENDING};
+use crate::disk;
 
 /// Largest sum of all pending files of an archive.
 const LARGEST_SUM: u64 = 512 << 20;
@@ -28,18 +27,24 @@ const MOST_ENTRIES: usize = 100_000;
 /// The pending files of an artefact: names within it, with `/`, and texts.
 pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>, BaselineError> {
     let metadata = fs::metadata(path).map_err(BaselineError::io("read", path))?;
-    if metadata.is_dir() { pending::texts(path) } else { unzip(path) }
+    if metadata.is_dir() { search::texts(path) } else { unzip(path) }
 }
 
 fn unzip(path: &Path) -> Result<Vec<(String, String)>, BaselineError> {
     let bad = |what: String| BaselineError::Usage(format!("{}: {what}", path.display()));
-    let file = fs::File::open(path).map_err(BaselineError::io("read", path))?;
+    let file = disk::open(path, disk::ARCHIVE).map_err(BaselineError::io("read", path))?;
     let mut archive = ZipArchive::new(BufReader::new(file))
         .map_err(|error| bad(format!("neither a directory nor a ZIP file: {error}")))?;
     if archive.len() > MOST_ENTRIES {
         return Err(bad(format!("{} entries, more than {MOST_ENTRIES}", archive.len())));
     }
+    if archive.has_duplicate_names() {
+        return Err(bad(
+            "a name is in it twice: which of the two is meant, nobody knows".to_owned()
+        ));
+    }
     let mut found: Vec<(String, String)> = Vec::new();
+    let mut names: HashSet<String> = HashSet::new();
     let mut sum = 0;
     for i in 0..archive.len() {
         let entry = archive.by_index(i).map_err(|error| bad(format!("entry {i}: {error}")))?;
@@ -51,16 +56,16 @@ fn unzip(path: &Path) -> Result<Vec<(String, String)>, BaselineError> {
         if !safe(&name) || !entry.is_file() {
             return Err(bad(format!("{name:?} is no path of a file inside the archive")));
         }
-        if found.iter().any(|(known, _)| *known == name) {
+        if !names.insert(name.clone()) {
             return Err(bad(format!("{name:?} is in it twice")));
         }
         let mut bytes = Vec::new();
         entry
-            .take(LARGEST_FILE + 1)
+            .take(disk::PENDING.most + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| bad(format!("{name:?}: {error}")))?;
         sum += bytes.len() as u64;
-        if bytes.len() as u64 > LARGEST_FILE || sum > LARGEST_SUM {
+        if bytes.len() as u64 > disk::PENDING.most || sum > LARGEST_SUM {
             return Err(bad(format!("{name:?} is too large for a snapshot")));
         }
         let text = String::from_utf8(bytes).map_err(|_| bad(format!("{name:?} is not UTF-8")))?;
@@ -129,10 +134,32 @@ mod tests {
     }
 
     #[test]
+    fn refuses_a_name_that_is_there_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.zip");
+        let entries: [(&str, &[u8]); 2] = [("a1.snap.new", b"one"), ("a2.snap.new", b"two")];
+        archive(&path, &entries, CompressionMethod::Stored);
+        // The writer refuses to write one twice.
+        let mut bytes = fs::read(&path).unwrap();
+        for at in 0..bytes.len() - 2 {
+            if &bytes[at..at + 2] == b"a2" {
+                bytes[at + 1] = b'1';
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+        let error = read(&path).expect_err("twice").to_string();
+        assert!(error.contains("twice"), "{error}");
+        let entries: [(&str, &[u8]); 2] = [("d/a.snap.new", b"one"), ("d\\a.snap.new", b"two")];
+        archive(&path, &entries, CompressionMethod::Stored);
+        let error = read(&path).expect_err("the same name in other words").to_string();
+        assert!(error.contains("twice"), "{error}");
+    }
+
+    #[test]
     fn a_bomb_does_not_go_off() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.zip");
-        let zeros = vec![b' '; LARGEST_FILE as usize + 2];
+        let zeros = vec![b' '; disk::PENDING.most as usize + 2];
         archive(&path, &[("a.snap.new", &zeros)], CompressionMethod::Deflated);
         assert!(fs::metadata(&path).unwrap().len() < 1 << 20, "small on disk");
         let error = read(&path).expect_err("too large").to_string();

@@ -85,20 +85,44 @@ impl Environment {
                 });
             }
         };
-        let ci = match text("CI").as_deref() {
-            Some("false" | "0" | "") => false,
-            None => get("TF_BUILD").is_some(),
-            Some(_) => true,
-        };
         Ok(Self {
             update,
-            ci,
+            ci: in_ci(&get),
             force_pass,
             pending_dir: path("INSTA_PENDING_DIR"),
             references_file: path("INSTA_SNAPSHOT_REFERENCES_FILE"),
             workspace_root: path("INSTA_WORKSPACE_ROOT"),
         })
     }
+}
+
+/// Variables that CI systems set, beside `CI`.
+const CI_SYSTEMS: [&str; 14] = [
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "BUILDKITE",
+    "TF_BUILD",
+    "CIRCLECI",
+    "TRAVIS",
+    "JENKINS_URL",
+    "TEAMCITY_VERSION",
+    "APPVEYOR",
+    "BITBUCKET_COMMIT",
+    "CODEBUILD_BUILD_ID",
+    "DRONE",
+    "WOODPECKER",
+    "SEMAPHORE",
+];
+
+/// Whether a CI system runs this: `CI` says so, or the variable of a system where `CI` says nothing.
+pub fn in_ci(get: impl Fn(&'static str) -> Option<OsString>) -> bool {
+    let says = |name| match get(name).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("") => None,
+        Some("false" | "0") => Some(false),
+        Some(_) => Some(true),
+        None => get(name).map(|_| true),
+    };
+    says("CI").unwrap_or_else(|| CI_SYSTEMS.into_iter().any(|name| says(name) == Some(true)))
 }
 
 #[cfg(test)]
@@ -112,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn ci_as_insta_detects_it() {
+    fn ci_as_other_tools_detect_it() {
         // variables, in CI, why
         for (variables, expected, why) in [
             (&[][..], false, "nothing set"),
@@ -123,7 +147,14 @@ mod tests {
             (&[("CI", "0")], false, "said no"),
             (&[("CI", "")], false, "empty"),
             (&[("TF_BUILD", "True")], true, "Azure Pipelines"),
-            (&[("TF_BUILD", "")], true, "set is enough"),
+            (&[("TF_BUILD", "")], false, "empty is not set"),
+            (&[("GITHUB_ACTIONS", "true")], true, "GitHub"),
+            (&[("GITLAB_CI", "true")], true, "GitLab"),
+            (&[("BUILDKITE", "true")], true, "Buildkite"),
+            (&[("JENKINS_URL", "https://ci.example/")], true, "Jenkins"),
+            (&[("CIRCLECI", "false")], false, "said no"),
+            (&[("CI", ""), ("GITLAB_CI", "true")], true, "an empty CI says nothing"),
+            (&[("CI", "false"), ("GITHUB_ACTIONS", "true")], false, "CI decides"),
             (&[("CI", "false"), ("TF_BUILD", "True")], false, "CI decides where it is set"),
         ] {
             assert_eq!(read(variables).unwrap().ci, expected, "{why}");

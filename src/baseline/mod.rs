@@ -22,6 +22,7 @@ mod prune;
 mod review;
 #[cfg(test)]
 mod sample;
+mod search;
 mod snapshot;
 mod store;
 mod table;
@@ -31,7 +32,7 @@ pub use compare::{
     Comparison, MetricMove, Move, Structure, TensorComparison, Tolerance, Tolerances, Trend,
     compare,
 };
-pub use environment::{Environment, Update};
+pub use environment::{Environment, Update, in_ci};
 pub use error::BaselineError;
 pub use file::write_atomically;
 pub use header::Header;

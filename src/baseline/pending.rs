@@ -7,18 +7,13 @@ from another machine: a pending file is only ever taken for a snapshot directly 
 suite's own directories, whatever path it bears.
 */
 
-use std::fs;
-use std::io::{self, Read as _};
+use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::search::{DEEPEST, ENDING, files};
 use super::store::relative_to;
 use super::{BaselineError, Snapshot, artefact};
-
-/// What pending files are called.
-pub(super) const ENDING: &str = ".snap.new";
-
-/// How deep directories of pending files are searched.
-const DEEPEST: usize = 32;
 
 /// The directories of a suite's snapshots, and where else pending files may lie.
 #[derive(Clone, Debug, Default)]
@@ -104,12 +99,18 @@ impl Places {
                 found.push(self.target(directory, &file, Origin::File(path), None));
             }
         }
+        let own = |p: &Pending| match &p.origin {
+            Origin::File(path) => path.clone(),
+            Origin::Artefact(path, _) => path.clone(),
+        };
+        let mut known: HashSet<PathBuf> = found.iter().map(own).collect();
+        let directories = self.directories();
         for directory in &self.pending {
             for path in files(directory, DEEPEST)? {
                 // `OUT/pending` may lie inside a directory of snapshots, or the other way round.
-                if !found.iter().any(|p| p.origin == Origin::File(path.clone())) {
+                if known.insert(path.clone()) {
                     let within = path.strip_prefix(directory).unwrap_or(&path);
-                    let (target, file) = self.locate(directory, within)?;
+                    let (target, file) = locate(&directories, directory, within)?;
                     found.push(self.target(target, &file, Origin::File(path.clone()), None));
                 }
             }
@@ -121,8 +122,9 @@ impl Places {
     /// Everything pending in an artefact of a CI run, a directory or a ZIP file, sorted by name.
     pub fn from_artefact(&self, path: &Path) -> Result<Vec<Pending>, BaselineError> {
         let mut found = Vec::new();
+        let directories = self.directories();
         for (name, text) in artefact::read(path)? {
-            let (target, file) = self.locate(path, Path::new(&name))?;
+            let (target, file) = locate(&directories, path, Path::new(&name))?;
             let origin = Origin::Artefact(path.to_path_buf(), name);
             found.push(self.target(target, &file, origin, Some(text)));
         }
@@ -134,37 +136,9 @@ impl Places {
         Ok(found)
     }
 
-    /// The directory of snapshots that a path below a directory of pending files means, and the
-    /// file's name.
-    ///
-    /// Tools that store artefacts put directories above the files or cut off those that all files
-    /// share, so that only the common end of the two paths is compared.
-    fn locate(&self, origin: &Path, within: &Path) -> Result<(&Path, String), BaselineError> {
-        let file = within.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let parent = within.parent().unwrap_or(Path::new(""));
-        // A file at the top of `pending` says as little as one at the top of the artefact.
-        let parent = parent.strip_prefix("pending").unwrap_or(parent);
-        let means = |directory: &Path| {
-            let directory = self.name(directory);
-            let directory = Path::new(&directory);
-            parent.as_os_str().is_empty()
-                || parent.ends_with(directory)
-                || directory.ends_with(parent)
-        };
-        let mut meant = self.snapshots.iter().filter(|directory| means(directory));
-        match (meant.next(), meant.next()) {
-            (Some(directory), None) => Ok((directory, file)),
-            (first, _) => {
-                let names: Vec<String> = self.snapshots.iter().map(|d| self.name(d)).collect();
-                Err(BaselineError::Usage(format!(
-                    "{}: {} {} of the suite's directories of snapshots ({})",
-                    origin.display(),
-                    within.display(),
-                    if first.is_some() { "could belong to several" } else { "belongs to none" },
-                    names.join(", ")
-                )))
-            }
-        }
+    /// The directories of snapshots with their names.
+    fn directories(&self) -> Vec<(String, &Path)> {
+        self.snapshots.iter().map(|path| (self.name(path), path.as_path())).collect()
     }
 
     fn target(
@@ -186,43 +160,38 @@ impl Places {
     }
 }
 
-/// Pending files of a directory and, so many levels deep, of the directories in it; sorted. A
-/// directory that is not there has none. Symbolic links are not followed.
-fn files(directory: &Path, deep: usize) -> Result<Vec<PathBuf>, BaselineError> {
-    let mut found = Vec::new();
-    let mut next = vec![(directory.to_path_buf(), deep)];
-    while let Some((directory, deep)) = next.pop() {
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(BaselineError::io("list", &directory)(error)),
-        };
-        for entry in entries {
-            let list = BaselineError::io("list", &directory);
-            let (path, kind) = entry.and_then(|e| Ok((e.path(), e.file_type()?))).map_err(list)?;
-            let pending = path.to_string_lossy().ends_with(ENDING);
-            if kind.is_dir() && deep > 0 {
-                next.push((path, deep - 1));
-            } else if kind.is_file() && pending {
-                found.push(path);
-            }
+/// The directory of snapshots, of those with these names, that a path below a directory of pending
+/// files means, and the file's name.
+///
+/// Tools that store artefacts put directories above the files or cut off those that all files share,
+/// so that only the common end of the two paths is compared.
+fn locate<'a>(
+    directories: &[(String, &'a Path)],
+    origin: &Path,
+    within: &Path,
+) -> Result<(&'a Path, String), BaselineError> {
+    let file = within.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let parent = within.parent().unwrap_or(Path::new(""));
+    // A file at the top of `pending` says as little as one at the top of the artefact.
+    let parent = parent.strip_prefix("pending").unwrap_or(parent);
+    let means = |(name, _): &&(String, &Path)| {
+        let directory = Path::new(name);
+        parent.as_os_str().is_empty() || parent.ends_with(directory) || directory.ends_with(parent)
+    };
+    let mut meant = directories.iter().filter(means);
+    match (meant.next(), meant.next()) {
+        (Some((_, directory)), None) => Ok((directory, file)),
+        (first, _) => {
+            let names: Vec<&str> = directories.iter().map(|(name, _)| name.as_str()).collect();
+            Err(BaselineError::Usage(format!(
+                "{}: {} {} of the suite's directories of snapshots ({})",
+                origin.display(),
+                within.display(),
+                if first.is_some() { "could belong to several" } else { "belongs to none" },
+                names.join(", ")
+            )))
         }
     }
-    found.sort();
-    Ok(found)
-}
-
-/// The pending files of a directory as names within it, with `/`, and texts.
-pub(super) fn texts(directory: &Path) -> Result<Vec<(String, String)>, BaselineError> {
-    let text = |path: PathBuf| {
-        let mut text = String::new();
-        fs::File::open(&path)
-            .and_then(|file| file.take(artefact::LARGEST_FILE).read_to_string(&mut text))
-            .map_err(BaselineError::io("read", &path))?;
-        let name = path.strip_prefix(directory).unwrap_or(&path);
-        Ok((name.to_string_lossy().replace('\\', "/"), text))
-    };
-    files(directory, DEEPEST)?.into_iter().map(text).collect()
 }
 
 #[cfg(test)]

@@ -74,7 +74,9 @@ pub fn review(
             Answer::Accept if accept(one, options, input, output)? => {
                 tally.accepted.push(one.name.clone());
             }
-            Answer::Reject => tally.rejected.extend(review::reject(std::slice::from_ref(one))?),
+            Answer::Reject => {
+                tally.rejected.extend(review::reject(std::slice::from_ref(one), false)?)
+            }
             Answer::Accept | Answer::Skip => tally.skipped.push(one.name.clone()),
         }
     }
@@ -96,7 +98,11 @@ fn accept(
             match read(input)?.as_deref().map(str::trim) {
                 None | Some("") => Ok(false),
                 Some(reason) => {
-                    let options = Accept { reason: Some(reason.to_owned()), allow_worse: true };
+                    let options = Accept {
+                        reason: Some(reason.to_owned()),
+                        allow_worse: true,
+                        ..options.clone()
+                    };
                     review::accept(one, &options).map(|_| true)
                 }
             }

@@ -5,7 +5,9 @@ Accepting checks everything before it writes anything. It moves a pending file o
 one step and then removes it, so that a killed process leaves the old or the new baseline, whole.
 */
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -35,6 +37,8 @@ pub struct Accept {
     pub reason: Option<String>,
     /// Accept what is worse although the spec says `ratchet`; needs a reason.
     pub allow_worse: bool,
+    /// Check everything and write nothing.
+    pub dry_run: bool,
 }
 
 impl Reviewed {
@@ -140,10 +144,11 @@ pub fn accept(pending: &[Pending], options: &Accept) -> Result<Vec<String>, Base
         return Err(BaselineError::Usage(message.to_owned()));
     }
     let mut ready: Vec<(&Pending, Snapshot)> = Vec::new();
+    let mut first: HashMap<&Path, usize> = HashMap::new();
     for pending in pending {
         let snapshot = Reviewed::open(pending)?.accepted(options)?;
-        let same = ready.iter().find(|(known, _)| known.snapshot == pending.snapshot);
-        if let Some((known, other)) = same
+        let index = *first.entry(&pending.snapshot).or_insert(ready.len());
+        if let Some((known, other)) = ready.get(index)
             && !other.measurement.same_bits(&snapshot.measurement)
         {
             return Err(BaselineError::Usage(format!(
@@ -154,7 +159,8 @@ pub fn accept(pending: &[Pending], options: &Accept) -> Result<Vec<String>, Base
         }
         ready.push((pending, snapshot));
     }
-    for (pending, snapshot) in &ready {
+    let written = if options.dry_run { &[][..] } else { &ready };
+    for (pending, snapshot) in written {
         snapshot.write(&pending.snapshot)?;
         if let Origin::File(path) = &pending.origin {
             file::remove_if_present(path)?;
@@ -165,10 +171,12 @@ pub fn accept(pending: &[Pending], options: &Accept) -> Result<Vec<String>, Base
     Ok(names)
 }
 
-/// Rejects pending snapshots: removes their files. What cannot be read can still be rejected.
-pub fn reject(pending: &[Pending]) -> Result<Vec<String>, BaselineError> {
+/// Rejects pending snapshots: removes their files, or with `dry_run` only says which. What cannot be
+/// read can still be rejected.
+pub fn reject(pending: &[Pending], dry_run: bool) -> Result<Vec<String>, BaselineError> {
     for pending in pending {
         match &pending.origin {
+            Origin::File(_) if dry_run => {}
             Origin::File(path) => {
                 file::remove_if_present(path)?;
             }
@@ -240,7 +248,7 @@ mod tests {
     }
 
     fn because(reason: &str, allow_worse: bool) -> Accept {
-        Accept { reason: Some(reason.to_owned()), allow_worse }
+        Accept { reason: Some(reason.to_owned()), allow_worse, ..Accept::default() }
     }
 
     #[test]
@@ -273,7 +281,7 @@ mod tests {
         checkout.pending("b", 0.9, "");
         checkout.write("snapshots/tiny__b.snap", "=======\n");
         accept_all(&checkout, &Accept::default()).expect_err("b's old snapshot is broken");
-        for options in [because(" ", false), Accept { reason: None, allow_worse: true }] {
+        for options in [because(" ", false), Accept { allow_worse: true, ..Accept::default() }] {
             accept_all(&checkout, &options).expect_err("no reason");
         }
     }
@@ -314,7 +322,7 @@ mod tests {
             all.extend(places.from_artefact(&checkout.path("macos")).unwrap());
             all
         };
-        reject(&all()).expect_err("artefacts are not ours to remove");
+        reject(&all(), false).expect_err("artefacts are not ours to remove");
         let before = checkout.files();
         assert_eq!(accept(&all(), &Accept::default()).unwrap(), ["snapshots/tiny__a.snap"]);
         assert_eq!(checkout.files().len(), before.len() + 1, "the artefacts stay");
@@ -330,7 +338,11 @@ mod tests {
         checkout.accepted("a", 0.9, "");
         checkout.pending("a", 0.8, "");
         checkout.write("snapshots/tiny__b.snap.new", "broken");
-        let names = reject(&checkout.places().pending().unwrap()).unwrap();
+        let all = checkout.places().pending().unwrap();
+        let before = checkout.files();
+        assert_eq!(reject(&all, true).unwrap().len(), all.len());
+        assert_eq!(checkout.files(), before, "a dry run");
+        let names = reject(&all, false).unwrap();
         assert_eq!(names, ["snapshots/tiny__a.snap", "snapshots/tiny__b.snap"]);
         assert_eq!(checkout.files(), ["snapshots/tiny__a.snap"]);
     }

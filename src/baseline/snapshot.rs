@@ -26,20 +26,17 @@ baseline.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{BaselineError, Entry, Global, Header, Measurement, Values, file};
+use crate::disk;
 use crate::metrics::Metric;
 
 /// Version of the body's format, `schema` in the header's `info`.
 pub const SCHEMA: &str = "1";
-
-/// Largest snapshot that is read: some 500,000 tensors.
-const LARGEST: u64 = 256 << 20;
 
 /// A baseline as it stands in its file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,8 +57,8 @@ impl Snapshot {
 
     /// Reads a file; `None` if there is none.
     pub fn read(path: &Path) -> Result<Option<Self>, BaselineError> {
-        match fs::File::open(path) {
-            Ok(file) => Self::load(path, file).map(Some),
+        match disk::read_text(path, disk::SNAPSHOT) {
+            Ok(text) => Self::load(path, text).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(BaselineError::io("read", path)(error)),
         }
@@ -82,15 +79,8 @@ impl Snapshot {
         file::write_atomically(path, text.as_bytes())
     }
 
-    /// Reads an open file through insta, after the checks that insta does not make.
-    fn load(path: &Path, file: fs::File) -> Result<Self, BaselineError> {
-        let mut text = String::new();
-        file.take(LARGEST + 1)
-            .read_to_string(&mut text)
-            .map_err(BaselineError::io("read", path))?;
-        if text.len() as u64 > LARGEST {
-            return Err(BaselineError::parse(path, 1, "too large for a snapshot"));
-        }
+    /// Reads a file's text through insta, after the checks that insta does not make.
+    fn load(path: &Path, text: String) -> Result<Self, BaselineError> {
         let (frame, ours) = Frame::split(path, &text)?;
         let insta = insta::Snapshot::from_file(path)
             .map_err(|error| BaselineError::parse(path, 1, error.to_string()))?;
@@ -382,6 +372,8 @@ fn deceptive(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -20,14 +20,13 @@ Where baselines live, and the state machine that decides what is written.
   `INSTA_FORCE_PASS=1`.
 */
 
-use std::fs;
-use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::{
     BaselineError, Comparison, Environment, Header, Measurement, SCHEMA, Snapshot, Tolerances,
     Trend, Update, compare, file, file_stem,
 };
+use crate::disk;
 
 /// State of a pair's snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,12 +231,7 @@ impl Store {
         let absolute = std::path::absolute(snapshot).unwrap_or_else(|_| snapshot.to_path_buf());
         // One write of one short line: processes that share the file do not mix their lines.
         let line = format!("{}\n", absolute.display());
-        fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(line.as_bytes()))
-            .map_err(BaselineError::io("write", path))
+        disk::append(path, line.as_bytes()).map_err(BaselineError::io("write", path))
     }
 }
 
@@ -304,6 +298,8 @@ pub(super) fn relative_to(path: &Path, directory: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::baseline::sample::Checkout;
     use crate::baseline::{Entry, Tolerance, Values};

@@ -369,6 +369,9 @@ pub struct AcceptArgs {
     /// Take pending files from the artefact of a CI run: a directory or a ZIP file
     #[arg(long, value_name = "DIR|ZIP")]
     pub from: Vec<PathBuf>,
+    /// Only say what would be accepted
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub places: PlaceArgs,
@@ -380,6 +383,9 @@ pub struct RejectArgs {
     /// Only snapshots whose name contains one of these
     #[arg(value_name = "FILTER")]
     pub filters: Vec<String>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub places: PlaceArgs,

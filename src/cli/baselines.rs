@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use super::Failure;
 use super::args::{AcceptArgs, PendingArgs, PlaceArgs, PruneArgs, RejectArgs, ReviewArgs};
 use super::run::{SpecArgs, load_specs};
+use super::{Failure, streams};
 use crate::baseline::{
     self, Accept, BaselineError, Environment, Pending, Places, Pruned, References, Store,
 };
@@ -15,6 +15,8 @@ impl From<BaselineError> for Failure {
     fn from(error: BaselineError) -> Self {
         let exit = match error {
             BaselineError::Usage(_) | BaselineError::Variable { .. } => Exit::Usage,
+            // A model or a snapshot that is missing or corrupt is another thing than a full disk.
+            BaselineError::Io { action: "write" | "remove", .. } => Exit::Internal,
             _ => Exit::InputError,
         };
         Self::new(exit, error)
@@ -36,7 +38,7 @@ fn places(args: &PlaceArgs) -> Result<Places, Failure> {
 /// Lists what is pending; exit code 8 if anything is.
 pub fn pending(args: &PendingArgs) -> Result<Exit, Failure> {
     let found = places(&args.places)?.pending()?;
-    let mut out = io::stdout().lock();
+    let mut out = streams::text_or_json(args.json);
     if args.json {
         writeln!(out, "{:#}", baseline::list_json(&found))?;
     } else {
@@ -48,12 +50,12 @@ pub fn pending(args: &PendingArgs) -> Result<Exit, Failure> {
 /// Shows each pending snapshot and asks; without a terminal it says how to act.
 pub fn review(args: &ReviewArgs) -> Result<Exit, Failure> {
     let found = baseline::select(places(&args.places)?.pending()?, &args.filters)?;
-    let mut output = io::stdout().lock();
+    let mut output = streams::text();
     if found.is_empty() {
         writeln!(output, "nothing is pending")?;
         return Ok(Exit::Ok);
     }
-    if !(io::stdin().is_terminal() && output.is_terminal()) {
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         for reviewed in found.iter().flat_map(baseline::Reviewed::open) {
             writeln!(output, "{}", reviewed.describe())?;
         }
@@ -79,18 +81,20 @@ pub fn accept(args: &AcceptArgs) -> Result<Exit, Failure> {
         found
     };
     let found = baseline::select(found, &args.filters)?;
-    let options = Accept { reason: args.reason.clone(), allow_worse: args.allow_worse };
-    report("accepted", &baseline::accept(&found, &options)?)
+    let (reason, allow_worse, dry_run) = (args.reason.clone(), args.allow_worse, args.dry_run);
+    let accepted = baseline::accept(&found, &Accept { reason, allow_worse, dry_run })?;
+    report(if dry_run { "would accept" } else { "accepted" }, &accepted)
 }
 
 /// Rejects pending snapshots.
 pub fn reject(args: &RejectArgs) -> Result<Exit, Failure> {
     let found = baseline::select(places(&args.places)?.pending()?, &args.filters)?;
-    report("rejected", &baseline::reject(&found)?)
+    let words = if args.dry_run { "would reject" } else { "rejected" };
+    report(words, &baseline::reject(&found, args.dry_run)?)
 }
 
 fn report(what: &str, names: &[String]) -> Result<Exit, Failure> {
-    let mut out = io::stdout().lock();
+    let mut out = streams::text();
     if names.is_empty() {
         writeln!(out, "nothing is pending")?;
     }
@@ -100,16 +104,21 @@ fn report(what: &str, names: &[String]) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Removes the snapshots that no pair of the suite refers to.
+/// Removes the snapshots that no pair of the suite, or of the selected part of it, refers to.
 pub fn prune(args: &PruneArgs) -> Result<Exit, Failure> {
     let specs = load_specs(&SpecArgs { spec: &args.spec, profile: None })?;
     let environment = Environment::from_process()?;
     let store =
         Store::new(Path::new("."), &args.places.snapshots, &args.places.out_dir, environment);
-    let pairs = specs.iter().flat_map(|spec| spec.pairs.iter().map(move |pair| (spec, pair)));
-    let paths = pairs.map(|(spec, pair)| store.path(&spec.name, &pair.name));
-    let references = References::of_whole_suite(paths)?;
-    let mut out = io::stdout().lock();
+    let selected = (!args.spec.is_empty()).then_some(args.spec.as_slice());
+    let mut references = References::new(selected);
+    for spec in &specs {
+        references.spec(&spec.path);
+        for pair in &spec.pairs {
+            references.pair(&spec.path, &store.path(&spec.name, &pair.name));
+        }
+    }
+    let mut out = streams::text();
     for pruned in baseline::prune(&args.places.snapshots, &references, args.dry_run)? {
         match pruned {
             Pruned::Removed(path) if args.dry_run => {

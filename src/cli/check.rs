@@ -15,12 +15,12 @@ use serde::Serialize;
 
 use super::args::CheckArgs;
 use super::run::knows_qtype;
-use super::{Failure, one_pair};
+use super::{Failure, one_pair, streams};
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::report::draft::quoted;
 use crate::report::not_judged_lines;
 use crate::report::numbers;
-use crate::report::text::one_line;
+use crate::shown::one_line;
 use crate::suite::SPEC_CHECK;
 use crate::suite::exit::Exit;
 use crate::suite::record::{
@@ -78,8 +78,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         (false, false) => Exit::ValidationFailed,
         (false, true) => Exit::Ok,
     };
-    print(args, &pair, &findings, exit)?;
-    Ok(exit)
+    Ok(streams::printed(print(args, &pair, &findings, exit), exit))
 }
 
 /// A `--qtype` that names no type can only fail: a slip, not a verdict.
@@ -298,18 +297,13 @@ fn gates(pair: &PairRecord) -> GateCounts {
     gates
 }
 
-fn print(
-    args: &CheckArgs,
-    pair: &PairRecord,
-    findings: &[Finding],
-    exit: Exit,
-) -> Result<(), Failure> {
+fn print(args: &CheckArgs, pair: &PairRecord, findings: &[Finding], exit: Exit) -> io::Result<()> {
     let verdict = match exit {
         Exit::Ok => "healthy",
         Exit::InputError => "unreadable",
         _ => "damaged",
     };
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = streams::text_or_json(args.json);
     if args.json {
         let mut at_fault: Vec<String> =
             findings.iter().filter_map(|finding| finding.tensor.clone()).collect();
@@ -334,8 +328,7 @@ fn print(
     } else {
         print_text(&mut out, pair, findings, verdict)?;
     }
-    out.flush()?;
-    Ok(())
+    out.flush()
 }
 
 fn print_text(

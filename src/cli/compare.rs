@@ -1,9 +1,9 @@
 /*! `qualm compare OLD NEW`: two runs against each other. */
 
-use std::io::{self, Write};
+use std::io::Write;
 
-use super::Failure;
 use super::args::CompareArgs;
+use super::{Failure, streams};
 use crate::report::compare::{Comparison, Style};
 use crate::suite::exit::Exit;
 use crate::suite::record::Contract;
@@ -15,8 +15,8 @@ pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let comparison = Comparison::new(&old, &new);
     let style = if args.markdown { Style::Markdown } else { Style::Text };
     let text = comparison.render(style, args.max_bytes);
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(if comparison.newly_failing.is_empty() { Exit::Ok } else { Exit::TestFailed })
+    let mut out = streams::text();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let exit = if comparison.newly_failing.is_empty() { Exit::Ok } else { Exit::TestFailed };
+    Ok(streams::printed(printed, exit))
 }

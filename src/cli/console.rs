@@ -2,7 +2,6 @@
 The run on standard output, in libtest's words: pretty, terse, and JSON events.
 */
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::time::Instant;
@@ -10,7 +9,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::run_args::Format;
+use super::streams::{self, Out};
 use crate::report;
+use crate::shown::one_line;
 use crate::spec::{Granularity, Location};
 use crate::suite::Listener;
 use crate::suite::plan::{Plan, PlannedPair, PlannedTest};
@@ -20,8 +21,8 @@ use crate::suite::record::{Contract, PairRecord, Summary, TestKind, TestOutcome,
 const TERSE_WIDTH: u64 = 88;
 
 /// Prints the events of a run.
-pub struct Console<W> {
-    out: W,
+pub struct Console {
+    out: Out,
     format: Format,
     color: bool,
     /// Print what passing tests found, too.
@@ -43,9 +44,13 @@ pub struct Console<W> {
     failed: Option<io::Error>,
 }
 
-impl<W: Write> Console<W> {
-    /// Prints to `out`.
-    pub fn new(out: W, format: Format, color: bool) -> Self {
+impl Console {
+    /// Prints to standard output.
+    pub fn new(format: Format, color: bool) -> Self {
+        let out = match format {
+            Format::Json => streams::json(),
+            _ => streams::colored(color),
+        };
         Self {
             out,
             format,
@@ -61,6 +66,11 @@ impl<W: Write> Console<W> {
             column: 0,
             failed: None,
         }
+    }
+
+    /// Standard output for commands to the system that reads it.
+    pub fn commands(&mut self) -> io::Result<&mut impl Write> {
+        self.out.itself()
     }
 
     /// The run begins.
@@ -287,7 +297,7 @@ pub fn as_test(pair: &PairRecord) -> TestRecord {
     }
 }
 
-impl<W: Write> Listener for Console<W> {
+impl Listener for Console {
     fn pair(&mut self, pair: &PlannedPair) {
         self.is_whole = pair.granularity == Granularity::Pair;
         if self.is_whole {
@@ -310,7 +320,7 @@ impl<W: Write> Listener for Console<W> {
     }
 }
 
-impl<W: Write> Console<W> {
+impl Console {
     fn done_with(&mut self, test: &TestRecord) {
         self.done += 1;
         match self.format {
@@ -409,20 +419,8 @@ fn word(test: &TestRecord) -> (&'static str, &'static str) {
     }
 }
 
-/// A name as one line: what would break the line, or drive a terminal, is escaped.
-pub fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut line = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    Cow::Owned(line)
-}
-
 /// What is printed beside the events of the run.
-impl<W: Write> Write for Console<W> {
+impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write(bytes)
     }

@@ -7,14 +7,15 @@ side has, on shapes that differ, and when there is nothing to compare.
 
 use std::io::{self, Write};
 
-use super::Failure;
 use super::args::{DiffArgs, thread_count};
+use super::{Failure, streams};
 use crate::counterpart::{self, Choice, Depth};
 use crate::gate;
 use crate::measure::{self, FindingKind, Pairing, Policy, Progress};
 use crate::model::view::Recipe;
 use crate::model::{self, Model, scheme};
 use crate::report;
+use crate::shown::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::record::{FindingRecord, TensorRow};
 use crate::suite::{finding_record, global_row, sort_rows, tensor_row};
@@ -66,14 +67,14 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     }
 
     let findings: Vec<_> = pairing.findings.iter().map(finding_record).chain(planes).collect();
-    print(args, threshold, &rows, &findings, &notes)?;
+    let printed = print(args, threshold, &rows, &findings, &notes);
     for note in &notes {
-        eprintln!("note: {note}");
+        streams::tell(format_args!("note: {}", one_line(note)));
     }
     for message in &problems.messages {
-        eprintln!("error: {message}");
+        streams::tell(format_args!("error: {}", one_line(message)));
     }
-    Ok(problems.exit())
+    Ok(streams::printed(printed, problems.exit()))
 }
 
 fn print(
@@ -83,7 +84,7 @@ fn print(
     findings: &[FindingRecord],
     notes: &[String],
 ) -> io::Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = streams::text_or_json(args.json);
     if args.json {
         let (r, q) = (args.reference.to_string_lossy(), args.quantized.to_string_lossy());
         let global = global_row(rows);

@@ -14,12 +14,19 @@ pub struct Failure {
     pub exit: Exit,
     /// For people; may span lines.
     pub message: String,
+    /// Whether the message holds the program's own colours.
+    pub rendered: bool,
 }
 
 impl Failure {
     /// A failure with this exit code.
     pub fn new(exit: Exit, message: impl Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self { exit, message: message.to_string(), rendered: false }
+    }
+
+    /// A failure with a message that was rendered for standard error.
+    pub fn rendered(exit: Exit, message: &str) -> Self {
+        Self { exit, message: message.to_owned(), rendered: true }
     }
 }
 

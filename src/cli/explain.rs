@@ -1,25 +1,45 @@
 /*! `qualm explain TEST-ID`: every bound that applies to a test, and where it is written. */
 
+use std::fmt;
 use std::io::{self, Write};
 
-use super::Failure;
 use super::args::ExplainArgs;
 use super::run::{SpecArgs, load_specs};
+use super::{Failure, streams};
 use crate::counterpart::{self, Choice, Depth};
 use crate::metrics::{Direction, Metric};
 use crate::model;
-use crate::report::text::one_line;
+use crate::shown::one_line;
 use crate::spec::{Effective, Gate, Location, Origin, Pair, Quantized, Resolver, Setting, Spec};
 use crate::suite::exit::Exit;
 use crate::suite::plan::PAIR_TESTS;
 use crate::suite::record::TestKind;
+
+/// A stream to which each `writeln!` adds one line, whatever the names and reasons in it hold.
+struct Lines(streams::Out);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn write_fmt(&mut self, line: fmt::Arguments) -> io::Result<()> {
+        let line = line.to_string();
+        self.0.write_all(one_line(line.trim_end_matches('\n')).as_bytes())?;
+        self.0.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 /// Explains one test, or, given `SPEC::PAIR`, every kind of bound of the pair.
 pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let specs = load_specs(&SpecArgs { spec: &args.spec, profile: args.profile.as_deref() })?;
     let (spec, pair, part) = find(&specs, &args.id)?;
     let resolver = spec.resolver(pair).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = Lines(streams::text());
     writeln!(out, "{}", args.id)?;
     writeln!(out, "  pair {} at {}", pair.name, pair.at)?;
     let kind = PAIR_TESTS.iter().find(|(_, name)| *name == part).map(|(kind, _)| *kind);

@@ -4,13 +4,14 @@ of the mutants.
 */
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use super::Failure;
 use super::args::{FalsifyArgs, thread_count};
 use super::run::{SpecArgs, load_specs};
+use super::{Failure, streams};
 use crate::fault::{FAULTS, Fault};
 use crate::report;
+use crate::shown::one_line;
 use crate::spec::Granularity;
 use crate::suite::baseline::Baselines;
 use crate::suite::exit::Exit;
@@ -23,7 +24,7 @@ use crate::suite::select::Selection;
 
 /// Puts faults into every pair, and fails if one goes unnoticed.
 pub fn run(args: &FalsifyArgs) -> Result<Exit, Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = streams::text_or_json(args.json);
     if args.list {
         list(&mut out)?;
         return Ok(Exit::Ok);
@@ -65,7 +66,7 @@ pub fn run(args: &FalsifyArgs) -> Result<Exit, Failure> {
         }
     });
     for warning in warnings {
-        eprint!("{}", warning.render(io::stderr().is_terminal()));
+        streams::tell_rendered(|color| warning.render(color));
     }
     let bytes = found.to_json().map_err(|error| Failure::new(Exit::Internal, error))?;
     report::write_files(&args.out_dir, &[(FILE_NAME, &bytes)])
@@ -100,7 +101,7 @@ fn pair_line(out: &mut impl Write, pair: &FalsifiedPair) -> io::Result<()> {
     };
     writeln!(out, "pair {} ... {word}: {}", pair.id, words(&pair.counts))?;
     if let Some(reason) = &pair.unsound {
-        writeln!(out, "    it does not pass as it is: {}", super::console::one_line(reason))?;
+        writeln!(out, "    it does not pass as it is: {}", one_line(reason))?;
     }
     out.flush()
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use super::Failure;
 use super::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs, SchemaKind};
+use super::{Failure, streams};
 use crate::suite::exit::Exit;
 
 /// Prints a JSON schema.
@@ -16,7 +16,7 @@ pub fn schema(args: &SchemaArgs) -> Result<Exit, Failure> {
         SchemaKind::Spec => crate::spec::SCHEMA.to_owned(),
         SchemaKind::Contract => crate::report::contract_json::schema(),
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
+    streams::raw_out().write_all(text.as_bytes())?;
     Ok(Exit::Ok)
 }
 
@@ -24,7 +24,7 @@ pub fn schema(args: &SchemaArgs) -> Result<Exit, Failure> {
 pub fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "qualm", &mut script);
-    io::stdout().lock().write_all(&script)?;
+    streams::raw_out().write_all(&script)?;
     Ok(Exit::Ok)
 }
 
@@ -32,7 +32,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
 pub fn man(args: &ManArgs) -> Result<Exit, Failure> {
     let command = Cli::command();
     match &args.dir {
-        None => clap_mangen::Man::new(command).render(&mut io::stdout().lock())?,
+        None => clap_mangen::Man::new(command).render(&mut streams::raw_out())?,
         Some(dir) => write_pages(dir, command).map_err(|error| {
             let problem = format!("cannot write manual pages to {}: {error}", dir.display());
             Failure::new(Exit::Internal, problem)

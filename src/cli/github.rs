@@ -2,10 +2,12 @@
 The run as GitHub Actions shows it, when it is GitHub Actions that runs it.
 */
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::streams;
+use crate::disk;
 use crate::report::github;
 use crate::suite::record::Contract;
 
@@ -29,7 +31,10 @@ pub fn tell(contract: &Contract, out: &mut impl Write) -> io::Result<()> {
     };
     let path = PathBuf::from(path);
     if let Err(error) = add_summary(contract, &path) {
-        eprintln!("warning: cannot write the job summary to {}: {error}", path.display());
+        streams::tell(format_args!(
+            "warning: cannot write the job summary to {}: {error}",
+            path.display()
+        ));
     }
     Ok(())
 }
@@ -49,9 +54,9 @@ fn add_summary(contract: &Contract, path: &Path) -> io::Result<()> {
     let used = fs::metadata(path).map_or(0, |file| file.len());
     let room = SUMMARY.saturating_sub(used);
     if room < LEAST {
-        eprintln!("warning: the job summary is full; qualm's is left out");
+        streams::tell(format_args!("warning: the job summary is full; qualm's is left out"));
         return Ok(());
     }
     let text = github::summary(contract, room as usize);
-    OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
+    disk::append(path, text.as_bytes())
 }

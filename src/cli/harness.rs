@@ -22,9 +22,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::Failure;
 use super::run::{self, Caller};
 use super::run_args::RunArgs;
+use super::streams;
 use crate::codec::simd;
 use crate::suite::exit::Exit;
 
@@ -36,24 +36,35 @@ struct HarnessArgs {
     run: RunArgs,
 }
 
+/// The process's arguments. What is asked for in their place, help or the version, is printed, and so
+/// is what is wrong with them, which may hold anything.
+pub(super) fn arguments<T: Parser>() -> Result<T, Exit> {
+    T::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            streams::tell(format_args!("{}", error.render().to_string().trim_end()));
+            return Exit::Usage;
+        }
+        streams::printed(error.print(), Exit::Ok)
+    })
+}
+
 /// The body of a test binary: runs the specs below `root`, relative to the package's directory.
 ///
 /// Under cargo-nextest, and with `--exact`, the exit code is 0 or 101; otherwise it is qualm's own.
 pub fn main(root: &str) -> ExitCode {
-    let mut args = HarnessArgs::parse().run;
+    let mut args = match arguments::<HarnessArgs>() {
+        Ok(args) => args.run,
+        Err(exit) => return ExitCode::from(exit.code()),
+    };
     if args.spec.is_empty() {
         args.spec = vec![PathBuf::from(root)];
     }
     let plain = args.exact || std::env::var_os("NEXTEST").is_some();
-    let run = |_| run::run(&args, Caller::TestBinary);
-    let exit = match simd::level().map_err(Failure::from).and_then(run) {
-        Ok(exit) => exit,
-        Err(failure) => {
-            eprintln!("Error: {failure}");
-            failure.exit
-        }
+    let run = || {
+        simd::level()?;
+        run::run(&args, Caller::TestBinary)
     };
-    match exit {
+    match super::end(super::guarded(run), "Error") {
         Exit::Ok => ExitCode::SUCCESS,
         _ if plain && !args.list => ExitCode::from(Exit::TestFailed.code()),
         exit => ExitCode::from(exit.code()),

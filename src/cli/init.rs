@@ -3,15 +3,15 @@
 */
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use super::args::InitArgs;
-use super::{Failure, one_pair};
+use super::{Failure, one_pair, streams};
 use crate::report;
 use crate::report::draft::{DraftError, Words, draft};
 use crate::report::numbers;
-use crate::report::text::one_line;
+use crate::shown::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::record::{PairRecord, TestOutcome};
 
@@ -56,15 +56,20 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
     })?;
     warn_of_one_sided(&pair);
     if to_stdout {
-        io::stdout().lock().write_all(draft.as_bytes())?;
+        let mut out = streams::text();
+        out.write_all(draft.as_bytes())?;
+        out.flush()?;
         return Ok(Exit::Ok);
     }
     report::write_file(&out, draft.as_bytes()).map_err(|e| Failure::new(Exit::Internal, e))?;
-    println!(
+    let mut stdout = streams::text();
+    writeln!(
+        stdout,
         "wrote {} with bounds for {} tensors; next: look at it, then `qualm run` and `qualm accept`",
         out.display(),
         pair.tensors.len()
-    );
+    )?;
+    stdout.flush()?;
     Ok(Exit::Ok)
 }
 
@@ -76,9 +81,9 @@ fn warn_of_one_sided(pair: &PairRecord) {
         if let Some(first) = tensors.next() {
             let count = numbers::counted(tensors.count() as u64 + 1, "tensor");
             let first = one_line(&first.tensor);
-            eprintln!(
+            streams::tell(format_args!(
                 "warning: the quantized model {words} {count} ({first}, …); the spec allows it"
-            );
+            ));
         }
     }
 }

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::args::{InspectArgs, thread_count};
+use super::{Failure, streams};
 use crate::measure::{self, Scan};
 use crate::model::{self, Model, ReadError, Storage, Tensor};
 use crate::suite::exit::Exit;
@@ -14,7 +14,7 @@ use crate::suite::exit::Exit;
 pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let model = model::open(&args.model)?;
     let scans = measure::scan(&model, args.digest, thread_count(args.threads));
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = streams::text_or_json(args.json);
     if args.json {
         serde_json::to_writer_pretty(&mut out, &to_json(&model, &scans))
             .map_err(io::Error::from)?;
@@ -22,9 +22,9 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     } else {
         write_text(&mut out, &model, &scans, args.digest)?;
     }
-    out.flush()?;
     let readable = scans.iter().all(Result::is_ok);
-    Ok(if readable { Exit::Ok } else { Exit::InputError })
+    let exit = if readable { Exit::Ok } else { Exit::InputError };
+    Ok(streams::printed(out.flush(), exit))
 }
 
 fn to_json(model: &Model, scans: &[Result<Scan, ReadError>]) -> Value {

@@ -1,15 +1,14 @@
 /*! `qualm merge DIR|FILE…`: the shards of a run put together. */
 
-use std::io;
 use std::time::Instant;
 
-use super::Failure;
 use super::args::{MergeArgs, PlaceArgs};
 use super::color;
 use super::console::Console;
 use super::run::{
     attach_evidence, knows_qtype, report_options, tell_github, warn_of_spec, write_reports,
 };
+use super::{Failure, streams};
 use crate::suite::baseline::Baselines;
 use crate::suite::blob;
 use crate::suite::exit::Exit;
@@ -24,17 +23,15 @@ pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let shards = merge::gather(loaded, args.allow_missing).map_err(|error| incomplete(&error))?;
     let PlaceArgs { snapshots, out_dir } = &args.places;
     let baselines = Baselines::new(snapshots, out_dir, false, None)?;
-    let out = io::BufWriter::new(io::stdout().lock());
-    let color = color::on_stdout(args.color);
-    let mut console = Console::new(out, args.format, color);
+    let mut console = Console::new(args.format, color::on_stdout(args.color));
     console.begin(shards.count());
     let mut contract = merge::merge(shards, &baselines, knows_qtype, &mut console)
         .map_err(|error| incomplete(&error))?;
     attach_evidence(&mut contract, out_dir);
     let reports = report_options(args.junit_dialect, args.junit_cases);
     write_reports(out_dir, &contract, &reports)?;
-    console.end(&contract, started.elapsed().as_secs_f64())?;
+    let printed = console.end(&contract, started.elapsed().as_secs_f64());
     warn_of_spec(&contract);
-    tell_github(&contract, args.format, &mut console)?;
-    Ok(Exit::from_code(contract.exit_code))
+    let printed = printed.and(tell_github(&contract, args.format, &mut console));
+    Ok(streams::printed(printed, Exit::from_code(contract.exit_code)))
 }

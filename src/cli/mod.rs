@@ -26,13 +26,47 @@ mod rerun;
 mod run;
 mod run_args;
 mod stats;
+mod streams;
 
 pub use args::{Cli, Command};
 pub use error::Failure;
 
 use crate::codec::simd;
 use crate::suite::exit::Exit;
+use crate::{disk, internal};
 use run::Caller;
+
+/// The program: reads the process's arguments, runs the command, and says on standard error why it
+/// failed. Whatever happens, the exit code means what it says.
+pub fn main() -> Exit {
+    match harness::arguments::<Cli>() {
+        Ok(cli) => end(guarded(|| run(cli)), "error"),
+        Err(exit) => exit,
+    }
+}
+
+/// Runs a command such that a panic in it is an internal error, and a signal leaves nothing behind.
+fn guarded(command: impl FnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    internal::keep_panics();
+    disk::clear_on_signals();
+    let command_line: Vec<String> =
+        std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
+    let doing = format_args!("running `qualm {}`", command_line.join(" "));
+    internal::guard(doing, command).map_err(|error| Failure::new(Exit::Internal, error))?
+}
+
+/// The exit code of a command; why it failed is said, after a word of its own.
+fn end(result: Result<Exit, Failure>, word: &str) -> Exit {
+    result.unwrap_or_else(|failure| {
+        let message = format!("{word}: {failure}\n");
+        if failure.rendered {
+            streams::tell_rendered(|_| message);
+        } else {
+            streams::tell(format_args!("{}", message.trim_end()));
+        }
+        failure.exit
+    })
+}
 
 /// Runs the command that the arguments ask for.
 pub fn run(cli: Cli) -> Result<Exit, Failure> {

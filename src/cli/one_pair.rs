@@ -41,7 +41,11 @@ pub fn measure(text: &str, threads: Option<usize>) -> Result<PairRecord, Failure
     };
     let contract = suite::run(&plan, &options, None, &mut Silent);
     let mut pairs = contract.specs.into_iter().flat_map(|spec| spec.pairs);
-    pairs.next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))
+    let pair = pairs.next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))?;
+    match pair.tests.iter().find(|test| suite::is_internal(test)) {
+        Some(test) => Err(Failure::new(Exit::Internal, test.reason.as_deref().unwrap_or_default())),
+        None => Ok(pair),
+    }
 }
 
 /// Adds the map that a command line names to the spec of one pair.

@@ -11,9 +11,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::streams;
+use crate::baseline::in_ci;
 use crate::measure::Progress;
 use crate::report::numbers;
-use crate::report::text::one_line;
+use crate::shown::one_line;
 use crate::suite::Listener;
 use crate::suite::plan::{Plan, PlannedPair};
 use crate::suite::record::{PairRecord, TestRecord};
@@ -56,7 +58,7 @@ impl Bar {
     /// A line for a plan, if standard error is a terminal that can be drawn on.
     pub fn new(plan: &Plan) -> Option<Self> {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let ci = std::env::var_os("CI").is_some();
+        let ci = in_ci(std::env::var_os::<&'static str>);
         (io::stderr().is_terminal() && !dumb && !ci).then(|| Self::start(plan))
     }
 
@@ -171,7 +173,7 @@ fn weight(pair: &PlannedPair) -> u64 {
 
 fn clear(state: &mut State) {
     if std::mem::take(&mut state.drawn) {
-        let mut out = io::stderr().lock();
+        let mut out = streams::raw_err();
         let _ = out.write_all(b"\r\x1b[K").and_then(|()| out.flush());
     }
 }
@@ -191,7 +193,7 @@ impl Shared {
             let total = self.progress.total.load(Ordering::Relaxed);
             if let Some(line) = line(&state, bytes, total, elapsed) {
                 let line: String = line.chars().take(columns() - 1).collect();
-                let mut out = io::stderr().lock();
+                let mut out = streams::raw_err();
                 state.drawn = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush()).is_ok();
             }
         }

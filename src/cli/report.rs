@@ -1,7 +1,7 @@
 /*! `qualm report CONTRACT`: every report made again from a `contract.json`. */
 
-use super::Failure;
 use super::args::ReportArgs;
+use super::{Failure, streams};
 use crate::report::{self, Options};
 use crate::suite::exit::Exit;
 use crate::suite::record::Contract;
@@ -40,6 +40,6 @@ pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
 
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        streams::tell(format_args!("warning: {warning}"));
     }
 }

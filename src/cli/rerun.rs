@@ -5,9 +5,12 @@ Its reports go into a directory of their own: a record of a few tests must not s
 of the whole suite stood.
 */
 
+use std::io::Write as _;
+
 use super::Failure;
 use super::args::RerunArgs;
 use super::run::{self, Caller};
+use super::streams;
 use crate::suite::exit::Exit;
 use crate::suite::record::{Contract, TestOutcome};
 
@@ -24,7 +27,7 @@ pub fn run(args: RerunArgs) -> Result<Exit, Failure> {
         .map(|test| test.id.clone())
         .collect();
     if failed.is_empty() {
-        println!("nothing failed in {}", from.display());
+        writeln!(streams::text(), "nothing failed in {}", from.display())?;
         return Ok(Exit::Ok);
     }
     args.filters = failed;

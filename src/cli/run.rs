@@ -7,17 +7,19 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::Failure;
 use super::args::thread_count;
 use super::color;
-use super::console::{self, Console, one_line};
+use super::console::{self, Console};
 use super::github;
 use super::progress::{Bar, Watched};
 use super::run_args::{Color, FailLevel, Format, JunitCases, JunitDialect, NoTests, RunArgs};
+use super::{Failure, streams};
 use crate::baseline::file_stem;
 use crate::codec::TensorType;
+use crate::disk;
 use crate::model::scheme;
 use crate::report;
+use crate::shown::one_line;
 use crate::spec::{self, Granularity, LoadOptions, Spec};
 use crate::suite::baseline::Baselines;
 use crate::suite::blob::{Blob, PlanRecord};
@@ -44,7 +46,9 @@ pub enum Caller {
 /// Runs the suite, or lists it.
 pub fn run(args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
     if args.compatible.logfile.is_some() {
-        eprintln!("warning: `--logfile` is deprecated and does nothing here; see --out-dir");
+        streams::tell(format_args!(
+            "warning: `--logfile` is deprecated and does nothing here; see --out-dir"
+        ));
     }
     let selection = args.selection();
     let wanted = |name: &str| selection.may_select_below(name);
@@ -66,7 +70,7 @@ pub fn run(args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
     };
     let mut plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
     if args.list {
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = streams::text_or_json(args.format() == Format::Json);
         console::list(&mut out, &plan, args.format())?;
         out.flush()?;
         // The process ends: taking a large plan apart would last as long as listing it.
@@ -104,7 +108,7 @@ pub fn load_specs(args: &SpecArgs) -> Result<Vec<Spec>, Failure> {
 
 fn print_warnings(specs: &[Spec]) {
     for warning in specs.iter().flat_map(|spec| &spec.warnings) {
-        eprint!("{}", warning.render(color::on_stderr(Color::Auto)));
+        streams::tell_rendered(|color| warning.render(color));
     }
 }
 
@@ -137,7 +141,7 @@ fn load_some(args: &SpecArgs, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Spec>
         }
         Ok(specs)
     } else {
-        Err(Failure::new(Exit::SpecInvalid, problems.join("\n").trim_end()))
+        Err(Failure::rendered(Exit::SpecInvalid, problems.join("\n").trim_end()))
     }
 }
 
@@ -190,7 +194,7 @@ fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure
     let message = "no tests selected: no filter, tag or spec matches one";
     match args.no_tests.unwrap_or(default) {
         NoTests::Fail => return Err(Failure::new(Exit::NoTests, message)),
-        NoTests::Warn => eprintln!("warning: {message}"),
+        NoTests::Warn => streams::tell(format_args!("warning: {message}")),
         NoTests::Pass => {}
     }
     let mut console = console(args);
@@ -201,9 +205,8 @@ fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure
     Ok(Exit::Ok)
 }
 
-fn console(args: &RunArgs) -> Console<impl Write> {
-    let out = io::BufWriter::new(io::stdout().lock());
-    let mut console = Console::new(out, args.format(), color::on_stdout(args.color));
+fn console(args: &RunArgs) -> Console {
+    let mut console = Console::new(args.format(), color::on_stdout(args.color));
     console.show_output = args.show_output;
     console.slowest = args.slowest.unwrap_or(0);
     console
@@ -253,12 +256,12 @@ fn execute(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure>
         attach_evidence(&mut contract, &args.out_dir);
         write_reports(&reports_directory(plan, args, caller), &contract, &reports)?;
     }
-    console.end(&contract, started.elapsed().as_secs_f64())?;
+    let mut printed = console.end(&contract, started.elapsed().as_secs_f64());
     if !is_one_of_many(args, caller) {
         warn_of_spec(&contract);
-        tell_github(&contract, args.format(), &mut console)?;
+        printed = printed.and(tell_github(&contract, args.format(), &mut console));
     }
-    Ok(Exit::from_code(contract.exit_code))
+    Ok(streams::printed(printed, Exit::from_code(contract.exit_code)))
 }
 
 /// Adds what an earlier `qualm falsify` left in the output directory, where it still applies.
@@ -266,7 +269,7 @@ pub fn attach_evidence(contract: &mut Contract, out: &Path) {
     match Falsification::read(out) {
         Ok(None) => {}
         Ok(Some(found)) => suite::falsify::attach(contract, &found),
-        Err(problem) => eprintln!("warning: {problem}"),
+        Err(problem) => streams::tell(format_args!("warning: {problem}")),
     }
 }
 
@@ -276,7 +279,8 @@ pub fn warn_of_spec(contract: &Contract) {
     for check in pairs.flat_map(|pair| &pair.tests).flat_map(|test| &test.checks) {
         if check.check == SPEC_CHECK && check.level == Level::Warn {
             let place = check.source.as_ref().map(report::place).unwrap_or_default();
-            eprintln!("warning: {}\n  --> {place}", one_line(&check.message));
+            let message = one_line(&check.message);
+            streams::tell(format_args!("warning: {message}\n  --> {place}"));
         }
     }
 }
@@ -299,14 +303,10 @@ fn reports_directory(plan: &Plan, args: &RunArgs, caller: Caller) -> PathBuf {
 }
 
 /// Annotations and a job summary, where a run is a step of GitHub's; JSON events stay alone.
-pub fn tell_github(
-    contract: &Contract,
-    format: Format,
-    console: &mut Console<impl Write>,
-) -> io::Result<()> {
+pub fn tell_github(contract: &Contract, format: Format, console: &mut Console) -> io::Result<()> {
     match format {
-        Format::Json | Format::Junit => github::tell(contract, &mut io::stderr().lock()),
-        Format::Pretty | Format::Terse => github::tell(contract, console),
+        Format::Json | Format::Junit => github::tell(contract, &mut streams::raw_err()),
+        Format::Pretty | Format::Terse => github::tell(contract, console.commands()?),
     }
 }
 
@@ -328,7 +328,7 @@ pub fn write_reports(
     let warnings = report::write_all(directory, contract, options)
         .map_err(|error| Failure::new(Exit::Internal, error))?;
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        streams::tell(format_args!("warning: {warning}"));
     }
     Ok(())
 }
@@ -340,7 +340,7 @@ fn write_blob(directory: &Path, blob: &Blob) -> Result<(), Failure> {
     let path = directory.join(Blob::file_name(blob.index, blob.plan.total));
     report::write_file(&path, &bytes).map_err(|error| internal(&error))?;
     if let Some(status) = std::env::var_os("TEST_SHARD_STATUS_FILE") {
-        std::fs::write(status, "")?;
+        disk::append(Path::new(&status), b"")?;
     }
     Ok(())
 }
@@ -352,7 +352,8 @@ fn explain(contract: &Contract) {
         let tests = contract.specs.iter().flat_map(|spec| &spec.pairs).flat_map(|it| &it.tests);
         for test in tests.filter(|test| test.outcome == outcome) {
             let reason = test.reason.as_deref().unwrap_or_default();
-            eprintln!("Error: {}: {}", one_line(&test.id), one_line(reason));
+            let (id, reason) = (one_line(&test.id), one_line(reason));
+            streams::tell(format_args!("Error: {id}: {reason}"));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::args::{StatsArgs, thread_count};
+use super::{Failure, streams};
 use crate::codec::{TYPES, TensorType};
 use crate::measure::stats::{BUCKETS, ErrorStats, RANGE, Through, TypeStats};
 use crate::measure::stats::{float_tensors, quantize_stats};
@@ -25,7 +25,7 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::NoTests, problem));
     }
     let stats = quantize_stats(&model, &tensors, &types, thread_count(args.threads));
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = streams::text_or_json(args.json);
     if args.json {
         let types: Vec<Value> = stats.iter().map(type_json).collect();
         serde_json::to_writer_pretty(&mut out, &json!({ "types": types }))

@@ -3,24 +3,18 @@ What `llama-quantize-stats -p` has printed, read back: the RMSE of each tensor t
 */
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use crate::codec::TensorType;
+use crate::disk;
 use crate::model::ModelError;
-
-/// Longest file that is read: a line is some 150 bytes, a model has thousands of tensors.
-const LONGEST: u64 = 64 << 20;
 
 /// Root mean square errors by tensor, of one type.
 pub type PrintedStats = BTreeMap<String, f64>;
 
 /// Reads the lines of one type.
 pub fn read(path: &Path, ty: TensorType) -> Result<PrintedStats, ModelError> {
-    let file = std::fs::File::open(path).map_err(|error| ModelError::io(path, "open", error))?;
-    let mut text = String::new();
-    file.take(LONGEST)
-        .read_to_string(&mut text)
+    let text = disk::read_text(path, disk::STATISTICS)
         .map_err(|error| ModelError::io(path, "read", error))?;
     parse(&text, ty).map_err(|problem| ModelError::new(path, problem))
 }

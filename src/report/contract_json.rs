@@ -4,13 +4,13 @@
 Every other report is a rendering of this one and can be made again from it.
 */
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::format::{Options, Rendered, Report, ReportError};
+use crate::disk;
 use crate::suite::record::{Contract, SCHEMA};
 
 /// Renders `contract.json`.
@@ -73,6 +73,12 @@ pub enum ContractError {
     },
 }
 
+impl From<ContractError> for ReportError {
+    fn from(error: ContractError) -> Self {
+        Self::Json(error.into())
+    }
+}
+
 /// The one key that every version of the format has.
 #[derive(Deserialize)]
 struct Versioned {
@@ -83,7 +89,7 @@ impl Contract {
     /// Reads a `contract.json`.
     pub fn read(path: &Path) -> Result<Self, ContractError> {
         let io = |source| ContractError::Io { path: path.to_owned(), source };
-        let bytes = fs::read(path).map_err(io)?;
+        let bytes = disk::read(path, disk::RECORD).map_err(io)?;
         Self::from_json(&bytes, path)
     }
 
@@ -107,6 +113,8 @@ pub fn schema() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::super::sample;

@@ -1,14 +1,10 @@
 /*!
-What a report is, and the table of reports.
+What a report is.
 */
 
 use std::path::PathBuf;
 
-use super::contract_json::{ContractError, ContractJson};
-use super::contract_md::ContractMd;
-use super::html::ReportHtml;
-use super::junit::{Cases, Dialect, Junit};
-use super::tsv::Tsv;
+use crate::internal::InternalError;
 use crate::suite::record::Contract;
 
 /// A rendering of the record of a run. It knows nothing of how the run was made.
@@ -23,12 +19,25 @@ pub trait Report: Sync {
     fn render(&self, contract: &Contract, options: &Options) -> Result<Rendered, ReportError>;
 }
 
-/// Every report that a run writes; the first is the truth, the others are made from it.
-pub static REPORTS: [&dyn Report; 5] = [&ContractJson, &ContractMd, &ReportHtml, &Junit, &Tsv];
+/// What a document may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Properties of suites and cases, places, counts: for readers that take what they know.
+    #[default]
+    Rich,
+    /// Valid by the schemas `junit-10.xsd` of Jenkins' xunit plugin and `junit-4.xsd`: metrics are
+    /// in `system-out`.
+    Strict,
+}
 
-/// Looks a report up by its name.
-pub fn by_name(name: &str) -> Option<&'static dyn Report> {
-    REPORTS.into_iter().find(|report| report.name() == name)
+/// Which tests are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cases {
+    /// All of them, in the order of the run.
+    #[default]
+    All,
+    /// All but those that passed with nothing to say, the worst first.
+    Failed,
 }
 
 /// What a user may choose about reports.
@@ -88,20 +97,21 @@ pub enum ReportError {
     /// The XML cannot be built.
     #[error("cannot render junit.xml: {0}")]
     Junit(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The program broke down.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
 }
 
 impl ReportError {
+    pub(super) fn write((path, source): (PathBuf, std::io::Error)) -> Self {
+        Self::Write { path, source }
+    }
+
     pub(super) fn json(error: serde_json::Error) -> Self {
         Self::Json(error.into())
     }
 
     pub(super) fn junit(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Junit(error.into())
-    }
-}
-
-impl From<ContractError> for ReportError {
-    fn from(error: ContractError) -> Self {
-        Self::Json(error.into())
     }
 }

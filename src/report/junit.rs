@@ -13,7 +13,7 @@ use super::failure::{
     by_gravity, failure_kind, failure_lines, is_bad, is_violated, last_part, pairs, waiver_lines,
     worst_check,
 };
-use super::format::{Options, Rendered, Report, ReportError};
+use super::format::{Cases, Dialect, Options, Rendered, Report, ReportError};
 use super::junit_repair::{Additions, CaseAdditions, Properties, SuiteAdditions, as_trace, repair};
 use super::markdown::baseline_word;
 use super::numbers;
@@ -22,27 +22,6 @@ use crate::suite::record::{
     CheckOutcome, Contract, GateCounts, JUDGED, PairRecord, SpecRecord, TensorRow, TestKind,
     TestOutcome, TestRecord, gate_counts,
 };
-
-/// What a document may hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dialect {
-    /// Properties of suites and cases, places, counts: for readers that take what they know.
-    #[default]
-    Rich,
-    /// Valid by the schemas `junit-10.xsd` of Jenkins' xunit plugin and `junit-4.xsd`: metrics are
-    /// in `system-out`.
-    Strict,
-}
-
-/// Which tests are listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cases {
-    /// All of them, in the order of the run.
-    #[default]
-    All,
-    /// All but those that passed with nothing to say, the worst first.
-    Failed,
-}
 
 /// Renders `junit.xml`.
 #[derive(Debug)]

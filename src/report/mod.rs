@@ -16,6 +16,7 @@ mod markdown;
 pub mod numbers;
 #[cfg(test)]
 mod sample;
+mod table;
 pub mod text;
 pub mod tsv;
 mod write;
@@ -26,8 +27,9 @@ pub use failure::{
     Located, by_gravity, excess, failure_kind, failure_lines, movement_text, not_judged_lines,
     place, waiver_lines, worst_first,
 };
-pub use format::{Options, REPORTS, Rendered, Report, ReportError, by_name};
+pub use format::{Cases, Dialect, Options, Rendered, Report, ReportError};
 pub use html::ReportHtml;
-pub use junit::{Cases, Dialect, Junit};
+pub use junit::Junit;
+pub use table::{REPORTS, by_name};
 pub use tsv::Tsv;
 pub use write::{write_all, write_file, write_files};

@@ -5,32 +5,7 @@ What is read by people as lines (terminals, TSV, Markdown) gets escapes for what
 line or mislead the eye; XML gets what XML can hold.
 */
 
-use std::borrow::Cow;
-
-/// One line: control characters, line separators and marks that reorder text become escapes
-/// (`\n`, `\u{1b}`). Everything else, backslashes included, stays as it is.
-pub fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unprintable) {
-        return Cow::Borrowed(text);
-    }
-    let mut line = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_unprintable(c) { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    Cow::Owned(line)
-}
-
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            // Line and paragraph separator; marks, embeddings and isolates of bidirectional text.
-            '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}'
-            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            // Byte order mark and noncharacters.
-            | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
-        )
-}
+pub use crate::shown::one_line;
 
 /// Text that XML 1.0 can hold: terminal sequences are gone, line ends are LF, and characters that
 /// are no `Char` of the standard are U+FFFD.

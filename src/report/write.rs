@@ -1,97 +1,73 @@
 /*!
-Writing reports into the output directory: whenever the process is killed, each file is either old
-or new, and whole.
+Writing reports into the output directory.
 */
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::path::Path;
 
 use super::contract_json::ContractJson;
-use super::format::{Options, REPORTS, Rendered, Report, ReportError};
+use super::format::{Options, Rendered, Report, ReportError};
+use super::table::REPORTS;
 use crate::suite::record::Contract;
+use crate::{disk, internal};
 
 /// Renders every report of [`REPORTS`] and writes them into a directory, which is made if need be.
 ///
 /// `contract.json` is the truth: the others are rendered from what it says when it is read back, so
 /// that they can be made again from it to the byte. Returns warnings for people.
+///
+/// # Errors
+///
+/// A report that cannot be rendered does not keep the others from being written, but for
+/// `contract.json`.
 pub fn write_all(
     directory: &Path,
     contract: &Contract,
     options: &Options,
 ) -> Result<Vec<String>, ReportError> {
-    let json = ContractJson.render(contract, options)?;
+    let json = render(&ContractJson, contract, options)?;
     let contract = Contract::from_json(&json.bytes, Path::new(ContractJson.file_name()))?;
     let mut files = vec![(ContractJson.file_name(), json)];
+    let mut failed = None;
     for report in REPORTS.iter().filter(|report| report.name() != ContractJson.name()) {
-        files.push((report.file_name(), report.render(&contract, options)?));
+        match render(*report, &contract, options) {
+            Ok(rendered) => files.push((report.file_name(), rendered)),
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
     let contents: Vec<(&str, &[u8])> =
         files.iter().map(|(name, Rendered { bytes, .. })| (*name, bytes.as_slice())).collect();
     write_files(directory, &contents)?;
-    Ok(files.into_iter().flat_map(|(_, rendered)| rendered.warnings).collect())
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(files.into_iter().flat_map(|(_, rendered)| rendered.warnings).collect()),
+    }
 }
 
-/// Writes a set of files. All of them are on disk under temporary names before the first one gets
-/// its own, so that the moment in which some are old and others new is short.
+/// Renders a report; a panic is an error of this report alone.
+fn render(
+    report: &dyn Report,
+    contract: &Contract,
+    options: &Options,
+) -> Result<Rendered, ReportError> {
+    internal::guard(format_args!("rendering {}", report.file_name()), || {
+        report.render(contract, options)
+    })?
+}
+
+/// Writes a set of files into a directory, as [`disk::write_files`] does.
 pub fn write_files(directory: &Path, files: &[(&str, &[u8])]) -> Result<(), ReportError> {
-    let failed = |path: PathBuf| move |source| ReportError::Write { path, source };
-    fs::create_dir_all(directory).map_err(failed(directory.to_owned()))?;
-    let mut written = Vec::with_capacity(files.len());
-    for (name, bytes) in files {
-        let path = directory.join(name);
-        let file = temporary(&path, bytes).map_err(failed(path.clone()))?;
-        written.push((path, file));
-    }
-    for (path, file) in written {
-        file.persist(&path).map_err(|error| failed(path)(error.error))?;
-    }
-    sync_directory(directory).map_err(failed(directory.to_owned()))
+    disk::write_files(directory, files).map_err(ReportError::write)
 }
 
 /// Writes one file, wherever it is; makes its directory if need be.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    let write = || {
-        fs::create_dir_all(parent(path))?;
-        temporary(path, bytes)?.persist(path)?;
-        sync_directory(parent(path))
-    };
-    write().map_err(|source| ReportError::Write { path: path.to_owned(), source })
-}
-
-fn parent(path: &Path) -> &Path {
-    // A bare file name has the empty path for its parent.
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// A file beside `path`, its bytes on disk; it is gone again unless it gets that name.
-fn temporary(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".qualm-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // Temporary files are private by default; a report is as readable as the umask allows.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(parent(path))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok(file)
-}
-
-/// Makes renames durable where directories can be synchronized.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    if cfg!(unix) { fs::File::open(directory)?.sync_all() } else { Ok(()) }
+    disk::write_file(path, bytes).map_err(ReportError::write)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::sample;
     use super::*;
 

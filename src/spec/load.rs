@@ -2,8 +2,6 @@
 From a file's bytes to a valid [`Spec`], or to everything that is wrong with it.
 */
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -17,6 +15,7 @@ use super::discover::spec_name;
 use super::read::read_spec;
 use super::table::Findings;
 use super::{Diagnostic, LoadOptions, Source, Spec, SpecErrors};
+use crate::disk;
 
 /// Reads and validates one spec file below a suite's root.
 ///
@@ -27,7 +26,7 @@ use super::{Diagnostic, LoadOptions, Source, Spec, SpecErrors};
 ///
 /// All problems of the file at once.
 pub fn load(path: &Path, root: &Path, options: &LoadOptions) -> Result<Spec, SpecErrors> {
-    let bytes = read(path).map_err(|error| {
+    let bytes = disk::read(path, disk::SPEC).map_err(|error| {
         let source = Arc::new(Source::new(path, ""));
         let message = format!("cannot read {}: {error}", path.display());
         let at = source.locate(0..0);
@@ -111,12 +110,6 @@ pub fn parse(
         }
         _ => Err(SpecErrors::new(findings.list)),
     }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(Source::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A problem that leaves nothing to read.

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::plan::{Plan, PlannedPair};
 use super::record::{Contract, Examined, FileRecord, PairRecord, Partition, Sums, TestKind};
+use crate::disk;
 use crate::metrics::Moments;
 use crate::model::{self, hex};
 use crate::spec::{Granularity, MapChoice, Quantized, Spec};
@@ -268,7 +269,7 @@ fn stamp(path: &Path, written: &str) -> ModelStamp {
 }
 
 fn stamp_text(path: &Path, written: &str) -> ModelStamp {
-    let (files, error) = match fs::read(path) {
+    let (files, error) = match disk::read(path, disk::STATISTICS) {
         Ok(bytes) => {
             let header_sha256 = hex(&Sha256::digest(&bytes));
             (
@@ -316,7 +317,8 @@ impl Blob {
 
     /// Reads a blob, and the sums that are not finite back into its record.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+        let bytes =
+            disk::read(path, disk::BLOB).map_err(|error| format!("cannot be read: {error}"))?;
         let broken = |error: serde_json::Error| format!("is no whole blob of a shard: {error}");
         let Versioned { format } = serde_json::from_slice(&bytes).map_err(broken)?;
         if format != FORMAT {

@@ -22,6 +22,9 @@ use crate::spec::{Diagnostic, Effective, Gate, Judgement, Resolver, Setting, Sev
 /// Check name of what is wrong with the spec itself, as the models show.
 pub const SPEC_CHECK: &str = "spec";
 
+/// Check name of what the program itself broke down over.
+pub const INTERNAL_CHECK: &str = "internal";
+
 /// Tensors of a pair whose values are searched for a cause: where so many fail, one cause is behind
 /// most of them.
 pub const MOST_EXAMINED: usize = 64;
@@ -496,6 +499,12 @@ pub fn ignored(test: &PlannedTest, why: &str) -> TestRecord {
 /// A test that could not be judged.
 pub fn error(test: &PlannedTest, reason: &str, diagnosis: Option<Diagnosis>) -> TestRecord {
     TestRecord { diagnosis, ..without_checks(test, TestOutcome::Error, reason) }
+}
+
+/// A test over which the program broke down.
+pub fn internal(test: &PlannedTest, reason: &str) -> TestRecord {
+    let checks = vec![fact(INTERNAL_CHECK, false, reason.to_owned())];
+    TestRecord { checks, ..without_checks(test, TestOutcome::Error, reason) }
 }
 
 fn without_checks(test: &PlannedTest, outcome: TestOutcome, reason: &str) -> TestRecord {

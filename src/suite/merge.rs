@@ -19,7 +19,8 @@ use super::record::{
     Time,
 };
 use super::rows::{global_row, sort_rows};
-use super::run::{Listener, baseline_to_judge, contract, empty_record, push};
+use super::run::{Listener, baseline_to_judge, broken, contract, empty_record, push};
+use crate::internal;
 use crate::spec::{self, Granularity, LoadOptions, Pair, Spec};
 
 /// Missing shards that a message names.
@@ -78,7 +79,9 @@ pub fn merge(
     for planned in &planned {
         listener.pair(planned);
         let parts = found.remove(&planned.id).unwrap_or_default();
-        let mut pair = join(planned, parts, baselines);
+        let doing = format_args!("merging {}", planned.id);
+        let mut pair = internal::guard(doing, || join(planned, parts, baselines))
+            .unwrap_or_else(|error| broken(planned, &error));
         if warnings_fail {
             judge::fail_on_warnings(&mut pair.tests);
         }

@@ -23,3 +23,4 @@ mod verdict;
 pub use judge::SPEC_CHECK;
 pub use rows::{finding_record, global_row, model_record, sort_rows, tensor_row};
 pub use run::{Listener, Options, run};
+pub use verdict::is_internal;

@@ -22,6 +22,7 @@ use super::rows::{
 use super::{folds, obligations, verdict};
 use crate::counterpart::{self, Choice, Depth, Mapped};
 use crate::diagnose;
+use crate::internal::{self, InternalError};
 use crate::measure::printed_stats::{self, PrintedStats};
 use crate::measure::twin::Expectation;
 use crate::measure::{self, Matched, Measured, Pairing, Policy, Progress};
@@ -92,7 +93,10 @@ pub fn run(
             true if partition.is_some() => break,
             true => not_run(planned, &format!("not run: stopped after {failures} failures")),
             false if !planned.runs_here() => not_run(planned, ""),
-            false => run_pair(planned, options, last, &mut usages, listener),
+            false => internal::guard(format_args!("judging {}", planned.id), || {
+                run_pair(planned, options, last, &mut usages, listener)
+            })
+            .unwrap_or_else(|error| broken(planned, &error)),
         };
         pair.tests.iter().for_each(|test| listener.test(test));
         listener.pair_done(&pair);
@@ -163,6 +167,19 @@ fn not_run(planned: &PlannedPair, why: &str) -> PairRecord {
     let mut record = empty_record(planned);
     let reason = |test: &PlannedTest| test.ignored.clone().unwrap_or_else(|| why.to_owned());
     record.tests = planned.tests_here().map(|test| judge::ignored(test, &reason(test))).collect();
+    record
+}
+
+/// A pair over which the program broke down: none of its tests has a verdict.
+pub(super) fn broken(planned: &PlannedPair, error: &InternalError) -> PairRecord {
+    let mut record = empty_record(planned);
+    let reason = error.to_string();
+    let judged = |test: &PlannedTest| match &test.ignored {
+        Some(why) => judge::ignored(test, why),
+        None => judge::internal(test, &reason),
+    };
+    record.tests = planned.tests_here().map(judged).collect();
+    record.error = Some(reason);
     record
 }
 

@@ -6,7 +6,7 @@ alone, so that they cannot disagree.
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::exit::Exit;
-use super::judge::{SPEC_CHECK, is_baseline};
+use super::judge::{INTERNAL_CHECK, SPEC_CHECK, is_baseline};
 use super::record::{
     BaselineStatus, CheckOutcome, Level, PairRecord, Summary, TestOutcome, TestRecord, Time,
     Verdict,
@@ -45,7 +45,12 @@ fn warnings(test: &TestRecord) -> u64 {
     warned.count() as u64
 }
 
-/// The exit code: no tests, then wrong specs, then input errors, then failures, then baselines alone.
+/// Did the program break down over this test?
+pub fn is_internal(test: &TestRecord) -> bool {
+    test.checks.iter().any(|check| check.check == INTERNAL_CHECK)
+}
+
+/// The exit code: no tests, then mistakes of the program, then wrong specs, then input errors, then failures, then baselines alone.
 pub fn exit(pairs: &[&PairRecord]) -> Exit {
     let tests = || pairs.iter().flat_map(|pair| &pair.tests);
     let bad = |test: &&TestRecord| test.outcome == TestOutcome::Failed;
@@ -58,6 +63,8 @@ pub fn exit(pairs: &[&PairRecord]) -> Exit {
     };
     if tests().next().is_none() {
         Exit::NoTests
+    } else if tests().any(is_internal) {
+        Exit::Internal
     } else if tests().any(spec_is_wrong) {
         Exit::SpecInvalid
     } else if tests().any(|test| test.outcome == TestOutcome::Error) {
@@ -76,7 +83,7 @@ pub fn of(exit: Exit) -> Verdict {
     match exit {
         Exit::Ok => Verdict::Passed,
         Exit::BaselinesPending => Verdict::Pending,
-        Exit::InputError => Verdict::Error,
+        Exit::InputError | Exit::Internal => Verdict::Error,
         _ => Verdict::Failed,
     }
 }

@@ -5,14 +5,13 @@ Reads `config.json` and the files that quantizers write next to it, each only up
 What a file does not say is not guessed here: the schemes have their defaults.
 */
 
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
+use crate::disk;
 use crate::model::configuration::Places;
-
-/// Longest configuration file that is read.
-const LONGEST: u64 = 32 << 20;
 
 /// What the configuration files say about the quantization.
 #[derive(Debug, Default)]
@@ -51,8 +50,8 @@ impl Config {
     pub fn read(directory: Option<&Path>, metadata: &[(String, Value)]) -> Self {
         let mut config = Self { metadata: metadata.to_vec(), ..Self::default() };
         let comfy = metadata.iter().find(|(key, _)| key == "_quantization_metadata");
-        let comfy = comfy.and_then(|(_, value)| serde_json::from_str(value.as_str()?).ok());
-        config.comfy = comfy.map_or(Value::Null, |mut value: Value| value["layers"].take());
+        let comfy = comfy.and_then(|(_, value)| disk::value(value.as_str()?.as_bytes()).ok());
+        config.comfy = comfy.map_or(Value::Null, |value| value["layers"].clone());
         let Some(directory) = directory else { return config };
         let mut files = Vec::new();
         for name in Places::FILES {
@@ -78,17 +77,16 @@ impl Config {
         config
     }
 
-    /// A JSON file, `Null` if it is not there.
+    /// The object in a JSON file; `Null`, and a note, if it cannot be used.
     fn file(&mut self, path: &Path) -> Value {
-        let Ok(metadata) = std::fs::metadata(path) else { return Value::Null };
-        let problem = if metadata.len() > LONGEST {
-            format!("has {} bytes, more than {LONGEST}", metadata.len())
-        } else {
-            match std::fs::read(path).map(|text| serde_json::from_slice(&text)) {
-                Ok(Ok(value)) => return value,
-                Ok(Err(error)) => error.to_string(),
+        let problem = match disk::read(path, disk::CONFIGURATION) {
+            Ok(text) => match disk::value(&text) {
+                Ok(value) if value.is_object() => return value,
+                Ok(_) => "it is JSON, but not an object".to_owned(),
                 Err(error) => error.to_string(),
-            }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Value::Null,
+            Err(error) => error.to_string(),
         };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         self.notes.push(format!("{name} is not used: {problem}"));

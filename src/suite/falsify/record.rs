@@ -5,12 +5,12 @@ It holds no times and no paths of this machine: the same suite gives the same by
 */
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::disk;
 use crate::suite::record::{FileRecord, Harness, PairRecord, Source, SpecRecord};
 
 /// Version of the format of `falsify.json`.
@@ -182,7 +182,7 @@ impl Falsification {
     /// The file cannot be read, or is of another version.
     pub fn read(directory: &Path) -> Result<Option<Self>, String> {
         let path = directory.join(FILE_NAME);
-        let bytes = match fs::read(&path) {
+        let bytes = match disk::read(&path, disk::FALSIFICATION) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("cannot read {}: {error}", path.display())),

@@ -1,0 +1,64 @@
+/*!
+Writing files so that each is, at any moment, either old or new, and whole.
+*/
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::temporary::Temporary;
+
+/// Writes a file beside its place and moves it there; makes the directory if need be.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(parent(path))?;
+    Temporary::write(parent(path), bytes)?.persist(path)?;
+    sync_directory(parent(path))
+}
+
+/// As [`replace`], with the path in the error.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), (PathBuf, io::Error)> {
+    replace(path, bytes).map_err(|error| (path.to_owned(), error))
+}
+
+/// Writes a set of files. All of them are on disk under temporary names before the first one gets
+/// its own, so that the moment in which some are old and others new is short.
+pub fn write_files(directory: &Path, files: &[(&str, &[u8])]) -> Result<(), (PathBuf, io::Error)> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| (path, error)
+    };
+    fs::create_dir_all(directory).map_err(failed(directory))?;
+    let mut written = Vec::with_capacity(files.len());
+    for (name, bytes) in files {
+        let path = directory.join(name);
+        let file = Temporary::write(parent(&path), bytes).map_err(failed(&path))?;
+        written.push((path, file));
+    }
+    for (path, file) in written {
+        file.persist(&path).map_err(failed(&path))?;
+    }
+    sync_directory(directory).map_err(failed(directory))
+}
+
+/// Removes a file; true if there was one.
+pub fn remove_if_present(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directory that a file lies in.
+pub fn parent(path: &Path) -> &Path {
+    // A bare file name has the empty path for its parent.
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes renames durable where directories can be synchronized.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(directory)?.sync_all() } else { Ok(()) }
+}

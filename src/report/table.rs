@@ -1,0 +1,18 @@
+/*!
+The table of reports.
+*/
+
+use super::contract_json::ContractJson;
+use super::contract_md::ContractMd;
+use super::format::Report;
+use super::html::ReportHtml;
+use super::junit::Junit;
+use super::tsv::Tsv;
+
+/// Every report that a run writes; the first is the truth, the others are made from it.
+pub static REPORTS: [&dyn Report; 5] = [&ContractJson, &ContractMd, &ReportHtml, &Junit, &Tsv];
+
+/// Looks a report up by its name.
+pub fn by_name(name: &str) -> Option<&'static dyn Report> {
+    REPORTS.into_iter().find(|report| report.name() == name)
+}
