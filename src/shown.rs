@@ -7,6 +7,7 @@ command for the system that reads the log.
 */
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// One line: control characters, line separators and marks that reorder text become escapes
@@ -20,6 +21,14 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
         if is_unprintable(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     Cow::Owned(line)
+}
+
+/// Columns beyond which a cell is no longer padded: a table is for cells that fit on a screen.
+const WIDEST: usize = 200;
+
+/// The width of a column of a table with these cells, in characters.
+pub fn width<'c>(cells: impl Iterator<Item = &'c str>) -> usize {
+    cells.map(|cell| cell.chars().count()).max().unwrap_or(0).min(WIDEST)
 }
 
 fn is_unprintable(c: char) -> bool {
@@ -160,7 +169,8 @@ impl Notation {
             Self::Text { .. } => safe.extend(c.escape_default()),
             Self::Json => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    safe.push_str(&format!("\\u{unit:04x}"));
+                    // Writing into a string cannot fail.
+                    let _ = write!(safe, "\\u{unit:04x}");
                 }
             }
         }

@@ -18,7 +18,8 @@ const LONGEST: usize = 180;
 ///
 /// `spec` is the spec's path below the suite root without `.toml`, separated by `/`, which becomes
 /// `__`. Letters, digits, `-`, `.` and single `_` stand for themselves; every other byte is written
-/// `%XX`, and so is a `_` that could be taken for part of a `__` and a `.` that would hide the file.
+/// `%XX`, and so is a `_` that could be taken for part of a `__` and a `.` that would hide the file or
+/// make it a device (`nul.x`).
 /// A stem that would be too long is cut and carries a hash after a `~`.
 ///
 /// ```
@@ -47,6 +48,15 @@ pub fn file_stem(spec: &str, pair: &str) -> String {
     format!("{}~{digest}__{}", cut(&spec_part, 80), cut(&pair_part, 48))
 }
 
+/// Is this, before a dot, the name of a device on Windows?
+fn is_device(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let numbered = ["com", "lpt"].iter().any(|port| {
+        name.strip_prefix(port).is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'9']))
+    });
+    numbered || matches!(name.as_str(), "con" | "prn" | "aux" | "nul")
+}
+
 /// One component: no `__`, no `_` at its ends, nothing that needs care.
 fn encode(component: &str) -> String {
     let mut out = String::with_capacity(component.len());
@@ -56,7 +66,7 @@ fn encode(component: &str) -> String {
         let last = i + 1 == bytes.len();
         let plain = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => true,
-            b'.' => !first,
+            b'.' => !first && !is_device(&out),
             b'_' => !first && !last && !out.ends_with('_'),
             _ => false,
         };

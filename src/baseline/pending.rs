@@ -100,8 +100,7 @@ impl Places {
             }
         }
         let own = |p: &Pending| match &p.origin {
-            Origin::File(path) => path.clone(),
-            Origin::Artefact(path, _) => path.clone(),
+            Origin::File(path) | Origin::Artefact(path, _) => path.clone(),
         };
         let mut known: HashSet<PathBuf> = found.iter().map(own).collect();
         let directories = self.directories();

@@ -75,7 +75,7 @@ pub fn review(
                 tally.accepted.push(one.name.clone());
             }
             Answer::Reject => {
-                tally.rejected.extend(review::reject(std::slice::from_ref(one), false)?)
+                tally.rejected.extend(review::reject(std::slice::from_ref(one), false)?);
             }
             Answer::Accept | Answer::Skip => tally.skipped.push(one.name.clone()),
         }

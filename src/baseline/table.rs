@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::snapshot::quote;
 use super::{Comparison, Measurement, Move, Snapshot, Structure, TensorComparison};
 use crate::metrics::Metric;
+use crate::shown::width;
 
 /// Most rows of a table.
 const MOST_ROWS: usize = 200;
@@ -109,11 +110,11 @@ fn align(head: [&str; 6], rows: &[Row]) -> String {
         return String::new();
     }
     let head = head.map(str::to_owned);
-    let width = |i: usize| {
+    let column = |i: usize| {
         let cells = std::iter::once(&head).chain(shown).filter_map(|row| row.get(i));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        width(cells.map(String::as_str))
     };
-    let widths: Vec<usize> = (0..6).map(width).collect();
+    let widths: Vec<usize> = (0..6).map(column).collect();
     let mut out = String::new();
     for row in std::iter::once(&head).chain(shown) {
         let mut line = String::new();

@@ -9,6 +9,7 @@ use super::{Failure, streams};
 use crate::baseline::{
     self, Accept, BaselineError, Environment, Pending, Places, Pruned, References, Store,
 };
+use crate::disk;
 use crate::suite::exit::Exit;
 
 impl From<BaselineError> for Failure {
@@ -28,6 +29,10 @@ fn places(args: &PlaceArgs) -> Result<Places, Failure> {
     let environment = Environment::from_process()?;
     let mut pending = vec![args.out_dir.join("pending")];
     pending.extend(environment.pending_dir);
+    disk::sweep(&args.snapshots);
+    for directory in &pending {
+        disk::sweep(&directory.join(&args.snapshots));
+    }
     Ok(Places {
         workspace: environment.workspace_root.unwrap_or_else(|| Path::new(".").to_owned()),
         snapshots: vec![args.snapshots.clone()],

@@ -23,6 +23,7 @@ use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::SPEC_CHECK;
 use crate::suite::exit::Exit;
+use crate::suite::id;
 use crate::suite::record::{
     CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, TensorRow,
     TestKind, TestOutcome, TestRecord, gate_counts,
@@ -66,7 +67,7 @@ struct Finding {
 /// Judges a pair: 0 healthy, 5 damaged, 6 unreadable.
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     refuse_unknown_types(args)?;
-    let pair = one_pair::measure(&spec_text(args), args.threads)?;
+    let pair = one_pair::measure(&spec_text(args), &args.reference, &args.quantized, args.threads)?;
     refuse_idle_rules(&pair)?;
     let mut findings = findings(&pair);
     if !findings.is_empty() && is_swapped(args, &pair)? {
@@ -117,7 +118,9 @@ fn is_swapped(args: &CheckArgs, pair: &PairRecord) -> Result<bool, Failure> {
         quantized: args.reference.clone(),
         ..args.clone()
     };
-    Ok(findings(&one_pair::measure(&spec_text(&turned), args.threads)?).is_empty())
+    let (reference, quantized) = (&turned.reference, &turned.quantized);
+    let pair = one_pair::measure(&spec_text(&turned), reference, quantized, args.threads)?;
+    Ok(findings(&pair).is_empty())
 }
 
 /// The one finding of a pair whose models changed places.
@@ -200,8 +203,7 @@ fn logical(pair: &PairRecord, name: &str) -> String {
 }
 
 fn tensor_of<'a>(pair: &PairRecord, test: &'a TestRecord) -> Option<&'a str> {
-    let own = test.id.strip_prefix(&pair.id)?.strip_prefix("::")?;
-    (test.kind == TestKind::Tensor).then_some(own)
+    id::tensor(&pair.id, test.kind, &test.id)
 }
 
 /// What a test found.

@@ -3,15 +3,14 @@
 use std::io::Write;
 
 use super::args::CompareArgs;
+use super::report::read_record;
 use super::{Failure, streams};
 use crate::report::compare::{Comparison, Style};
 use crate::suite::exit::Exit;
-use crate::suite::record::Contract;
 
 /// Compares two records: 0 if nothing fails that did not fail before, else 101.
 pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
-    let read = |path| Contract::read(path).map_err(|error| Failure::new(Exit::InputError, error));
-    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    let (old, new) = (read_record(&args.old)?, read_record(&args.new)?);
     let comparison = Comparison::new(&old, &new);
     let style = if args.markdown { Style::Markdown } else { Style::Text };
     let text = comparison.render(style, args.max_bytes);

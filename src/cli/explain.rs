@@ -12,7 +12,7 @@ use crate::model;
 use crate::shown::one_line;
 use crate::spec::{Effective, Gate, Location, Origin, Pair, Quantized, Resolver, Setting, Spec};
 use crate::suite::exit::Exit;
-use crate::suite::plan::PAIR_TESTS;
+use crate::suite::id;
 use crate::suite::record::TestKind;
 
 /// A stream to which each `writeln!` adds one line, whatever the names and reasons in it hold.
@@ -42,14 +42,14 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let mut out = Lines(streams::text());
     writeln!(out, "{}", args.id)?;
     writeln!(out, "  pair {} at {}", pair.name, pair.at)?;
-    let kind = PAIR_TESTS.iter().find(|(_, name)| *name == part).map(|(kind, _)| *kind);
-    match kind {
+    match id::pair_test(part) {
         Some(TestKind::Global) => global(&mut out, &resolver)?,
         Some(TestKind::Structure) => structure(&mut out, pair)?,
         Some(TestKind::Baseline) => baseline(&mut out, pair)?,
         _ => {
-            origin(&mut out, pair, part)?;
-            tensor(&mut out, &resolver, part)?;
+            let name = id::tensor_of_part(part);
+            origin(&mut out, pair, name)?;
+            tensor(&mut out, &resolver, name)?;
         }
     }
     out.flush()?;

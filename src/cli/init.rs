@@ -37,7 +37,7 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         path(&args.quantized)
     );
     one_pair::push_map(&mut text, args.map.as_deref());
-    let pair = one_pair::measure(&text, args.threads)?;
+    let pair = one_pair::measure(&text, &args.reference, &args.quantized, args.threads)?;
     if let Some(error) = unreadable(&pair) {
         return Err(Failure::new(Exit::InputError, error));
     }
@@ -116,7 +116,9 @@ fn dominant_type(pair: &PairRecord) -> String {
 /// absolute path.
 fn seen_from(directory: &Path, path: &Path) -> Result<String, Failure> {
     let text = |path: &Path| {
-        path.to_str().map(|text| text.replace('\\', "/")).ok_or_else(|| {
+        let slashes =
+            |text: &str| if cfg!(windows) { text.replace('\\', "/") } else { text.to_owned() };
+        path.to_str().map(slashes).ok_or_else(|| {
             Failure::new(
                 Exit::Usage,
                 format_args!("{}: no UTF-8, which TOML needs", path.display()),

@@ -8,6 +8,7 @@ use super::args::{InspectArgs, thread_count};
 use super::{Failure, streams};
 use crate::measure::{self, Scan};
 use crate::model::{self, Model, ReadError, Storage, Tensor};
+use crate::shown::{one_line, width};
 use crate::suite::exit::Exit;
 
 /// Lists the tensors; an unreadable one is listed with its reason and makes the exit code 6.
@@ -99,16 +100,13 @@ fn write_text(
         model.tensors.len()
     )?;
     for note in &model.notes {
-        writeln!(out, "note: {note}")?;
+        writeln!(out, "note: {}", one_line(note))?;
     }
     let heads = ["tensor", "type", "shape", "bytes", "bits/weight", "non-finite"];
     let rows: Vec<[String; 6]> =
         model.tensors.iter().zip(scans).map(|(tensor, scan)| text_row(tensor, scan)).collect();
     let widths: Vec<usize> = (0..heads.len())
-        .map(|column| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.chain([heads[column].len()]).max().unwrap_or(0)
-        })
+        .map(|column| width(rows.iter().map(|row| row[column].as_str()).chain([heads[column]])))
         .collect();
     let mut line = |cells: [&str; 6], tail: &str| {
         writeln!(
@@ -143,8 +141,8 @@ fn write_text(
 fn text_row(tensor: &Tensor, scan: &Result<Scan, ReadError>) -> [String; 6] {
     let extents: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
     [
-        tensor.name.escape_debug().to_string(),
-        tensor.qtype().to_owned(),
+        one_line(&tensor.name).into_owned(),
+        one_line(tensor.qtype()).into_owned(),
         format!("[{}]", extents.join(", ")),
         tensor.stored_bytes().to_string(),
         tensor.bits_per_weight().map_or_else(|| "-".to_owned(), |bits| format!("{bits:.4}")),

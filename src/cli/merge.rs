@@ -6,9 +6,10 @@ use super::args::{MergeArgs, PlaceArgs};
 use super::color;
 use super::console::Console;
 use super::run::{
-    attach_evidence, knows_qtype, report_options, tell_github, warn_of_spec, write_reports,
+    attach_evidence, knows_qtype, mark, report_options, tell_github, warn_of_spec, write_reports,
 };
 use super::{Failure, streams};
+use crate::disk;
 use crate::suite::baseline::Baselines;
 use crate::suite::blob;
 use crate::suite::exit::Exit;
@@ -22,6 +23,9 @@ pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let loaded = paths.iter().map(|path| Loaded::read(path)).collect();
     let shards = merge::gather(loaded, args.allow_missing).map_err(|error| incomplete(&error))?;
     let PlaceArgs { snapshots, out_dir } = &args.places;
+    disk::sweep(out_dir);
+    disk::sweep(snapshots);
+    let stale = mark(out_dir)?;
     let baselines = Baselines::new(snapshots, out_dir, false, None)?;
     let mut console = Console::new(args.format, color::on_stdout(args.color));
     console.begin(shards.count());
@@ -30,6 +34,7 @@ pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     attach_evidence(&mut contract, out_dir);
     let reports = report_options(args.junit_dialect, args.junit_cases);
     write_reports(out_dir, &contract, &reports)?;
+    stale.finish()?;
     let printed = console.end(&contract, started.elapsed().as_secs_f64());
     warn_of_spec(&contract);
     let printed = printed.and(tell_github(&contract, args.format, &mut console));

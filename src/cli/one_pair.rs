@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Failure;
 use super::args::thread_count;
 use crate::report::draft::{quoted, template};
-use crate::spec::{self, Granularity, LoadOptions};
+use crate::spec::{self, Granularity, LoadOptions, Quantized};
 use crate::suite::exit::Exit;
 use crate::suite::plan::{self, Choice};
 use crate::suite::record::PairRecord;
@@ -16,13 +16,25 @@ struct Silent;
 
 impl Listener for Silent {}
 
-/// Runs a spec of one pair, given as text; its paths are relative to the working directory.
-pub fn measure(text: &str, threads: Option<usize>) -> Result<PairRecord, Failure> {
+/// Runs a spec of one pair, given as text. The models are those of the command line, whatever their
+/// paths are made of: a text may not be able to say them.
+pub fn measure(
+    text: &str,
+    reference: &Path,
+    quantized: &Path,
+    threads: Option<usize>,
+) -> Result<PairRecord, Failure> {
     // Paths on the command line are taken as they are: the shell has replaced variables.
     let options =
         LoadOptions { env: &|name| Some(format!("${{{name}}}")), ..LoadOptions::default() };
-    let spec = spec::parse(text.as_bytes(), Path::new("pair.toml"), Path::new(""), &options)
+    let mut spec = spec::parse(text.as_bytes(), Path::new("pair.toml"), Path::new(""), &options)
         .map_err(|errors| Failure::new(Exit::Usage, errors))?;
+    for pair in &mut spec.pairs {
+        reference.clone_into(&mut pair.reference.path);
+        if let Quantized::File(model) = &mut pair.quantized {
+            quantized.clone_into(&mut model.path);
+        }
+    }
     let specs = [spec];
     let choice = Choice {
         selection: Selection::default(),
@@ -38,6 +50,7 @@ pub fn measure(text: &str, threads: Option<usize>) -> Result<PairRecord, Failure
         baselines: None,
         max_fail: None,
         warnings_fail: false,
+        nothing_passes: false,
     };
     let contract = suite::run(&plan, &options, None, &mut Silent);
     let mut pairs = contract.specs.into_iter().flat_map(|spec| spec.pairs);

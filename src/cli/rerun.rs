@@ -9,16 +9,17 @@ use std::io::Write as _;
 
 use super::Failure;
 use super::args::RerunArgs;
+use super::report::read_record;
 use super::run::{self, Caller};
 use super::streams;
 use crate::suite::exit::Exit;
-use crate::suite::record::{Contract, TestOutcome};
+use crate::suite::record::TestOutcome;
 
 /// Reads what failed from a record and runs exactly that.
 pub fn run(args: RerunArgs) -> Result<Exit, Failure> {
     let RerunArgs { from, run: mut args, .. } = args;
     let from = from.unwrap_or_else(|| args.out_dir.join("contract.json"));
-    let contract = Contract::read(&from).map_err(|e| Failure::new(Exit::InputError, e))?;
+    let contract = read_record(&from)?;
     let selection = args.selection();
     let tests = contract.specs.iter().flat_map(|spec| &spec.pairs).flat_map(|pair| &pair.tests);
     let failed: Vec<String> = tests

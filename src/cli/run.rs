@@ -16,9 +16,9 @@ use super::run_args::{Color, FailLevel, Format, JunitCases, JunitDialect, NoTest
 use super::{Failure, streams};
 use crate::baseline::file_stem;
 use crate::codec::TensorType;
-use crate::disk;
+use crate::disk::{self, Unfinished};
 use crate::model::scheme;
-use crate::report;
+use crate::report::{self, Report};
 use crate::shown::one_line;
 use crate::spec::{self, Granularity, LoadOptions, Spec};
 use crate::suite::baseline::Baselines;
@@ -50,6 +50,7 @@ pub fn run(args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
             "warning: `--logfile` is deprecated and does nothing here; see --out-dir"
         ));
     }
+    let stale = if args.list || is_one_of_many(args, caller) { None } else { Some(begin(args)?) };
     let selection = args.selection();
     let wanted = |name: &str| selection.may_select_below(name);
     let profile = args.profile.as_deref();
@@ -79,10 +80,39 @@ pub fn run(args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     if plan.pairs.is_empty() {
-        return no_tests(&plan, args, caller);
+        let exit = no_tests(&plan, args, caller)?;
+        stale.map_or(Ok(()), Unfinished::withdraw)?;
+        return Ok(exit);
     }
     plan::expand(&mut plan, args.no_baseline);
-    execute(&plan, args, caller)
+    execute(&plan, args, caller, stale)
+}
+
+/// Before anything can go wrong: what killed runs left over goes, and the reports of an earlier run
+/// are marked until those of this one are there.
+fn begin(args: &RunArgs) -> Result<Unfinished, Failure> {
+    let pending = args.out_dir.join("pending");
+    for directory in [&args.out_dir, &args.snapshots, &pending, &pending.join(&args.snapshots)] {
+        disk::sweep(directory);
+    }
+    let Some(Shard { index, total, .. }) = args.part()? else { return mark(&args.out_dir) };
+    // A shard that ends early must be missed.
+    let blob = args.out_dir.join(Blob::file_name(index, total));
+    let old = |error| Failure::new(Exit::Internal, format_args!("{}: {error}", blob.display()));
+    disk::remove_if_present(&blob).map_err(old)?;
+    mark(&shard_directory(&args.out_dir, index, total))
+}
+
+/// Marks the reports in a directory until others take their place.
+pub fn mark(directory: &Path) -> Result<Unfinished, Failure> {
+    let reports = report::REPORTS.map(Report::file_name);
+    Unfinished::begin(directory, &reports).map_err(|error| {
+        Failure::new(Exit::Internal, format_args!("cannot write {}: {error}", directory.display()))
+    })
+}
+
+fn shard_directory(out: &Path, index: u64, total: u64) -> PathBuf {
+    out.join(format!("shard-{index}-of-{total}"))
 }
 
 /// A process that a runner starts for a single test: what all have in common was said when the tests
@@ -199,7 +229,13 @@ fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure
     }
     let mut console = console(args);
     console.begin(0);
-    let options = Options { threads: 1, baselines: None, max_fail: None, warnings_fail: false };
+    let options = Options {
+        threads: 1,
+        baselines: None,
+        max_fail: None,
+        warnings_fail: false,
+        nothing_passes: true,
+    };
     let contract = suite::run(plan, &options, None, &mut console);
     console.end(&contract, 0.0)?;
     Ok(Exit::Ok)
@@ -222,7 +258,12 @@ fn baselines(args: &RunArgs, in_shard: bool) -> Result<Option<Baselines>, Failur
         .map_err(|error| Failure::new(Exit::Usage, error))
 }
 
-fn execute(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
+fn execute(
+    plan: &Plan,
+    args: &RunArgs,
+    caller: Caller,
+    stale: Option<Unfinished>,
+) -> Result<Exit, Failure> {
     let started = Instant::now();
     let warnings_fail = args.fail_level == FailLevel::Warn;
     let options = Options {
@@ -230,6 +271,11 @@ fn execute(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure>
         baselines: baselines(args, plan.shard.is_some())?,
         max_fail: args.most_failures(),
         warnings_fail,
+        // libtest is green where all tests are ignored.
+        nothing_passes: match args.no_tests {
+            Some(choice) => choice != NoTests::Fail,
+            None => caller == Caller::TestBinary || args.compatible.bench,
+        },
     };
     let part = plan.shard.map(|shard| {
         let record = PlanRecord::of(plan, args.profile.as_deref(), warnings_fail);
@@ -247,7 +293,7 @@ fn execute(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure>
     }
     let reports = report_options(args.junit_dialect, args.junit_cases);
     if let Some((Shard { index, total, .. }, record)) = part {
-        let directory = args.out_dir.join(format!("shard-{index}-of-{total}"));
+        let directory = shard_directory(&args.out_dir, index, total);
         write_reports(&directory, &contract, &reports)?;
         let blob = Blob::new(plan, record, index, contract);
         write_blob(&args.out_dir, &blob)?;
@@ -256,12 +302,20 @@ fn execute(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure>
         attach_evidence(&mut contract, &args.out_dir);
         write_reports(&reports_directory(plan, args, caller), &contract, &reports)?;
     }
+    stale.map_or(Ok(()), Unfinished::finish)?;
     let mut printed = console.end(&contract, started.elapsed().as_secs_f64());
     if !is_one_of_many(args, caller) {
         warn_of_spec(&contract);
         printed = printed.and(tell_github(&contract, args.format(), &mut console));
     }
-    Ok(streams::printed(printed, Exit::from_code(contract.exit_code)))
+    let exit = Exit::from_code(contract.exit_code);
+    if exit == Exit::NoTests {
+        streams::tell(format_args!(
+            "error: all selected tests are ignored, nothing was compared; --include-ignored runs \
+             them, --no-tests pass is content with that"
+        ));
+    }
+    Ok(streams::printed(printed, exit))
 }
 
 /// Adds what an earlier `qualm falsify` left in the output directory, where it still applies.
@@ -336,7 +390,7 @@ pub fn write_reports(
 /// Writes what `qualm merge` reads, and tells Bazel that its shards were honoured.
 fn write_blob(directory: &Path, blob: &Blob) -> Result<(), Failure> {
     let internal = |error: &dyn std::fmt::Display| Failure::new(Exit::Internal, error);
-    let bytes = serde_json::to_vec(blob).map_err(|error| internal(&error))?;
+    let bytes = blob.to_bytes().map_err(|error| internal(&error))?;
     let path = directory.join(Blob::file_name(blob.index, blob.plan.total));
     report::write_file(&path, &bytes).map_err(|error| internal(&error))?;
     if let Some(status) = std::env::var_os("TEST_SHARD_STATUS_FILE") {

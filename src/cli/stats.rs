@@ -11,6 +11,7 @@ use crate::codec::{TYPES, TensorType};
 use crate::measure::stats::{BUCKETS, ErrorStats, RANGE, Through, TypeStats};
 use crate::measure::stats::{float_tensors, quantize_stats};
 use crate::model::{self, Tensor};
+use crate::shown::one_line;
 use crate::suite::exit::Exit;
 
 /// Quantizes every float tensor in memory and prints the errors.
@@ -76,7 +77,7 @@ fn label(ty: TensorType) -> &'static str {
 fn write_type(out: &mut impl Write, stats: &TypeStats, histogram: bool) -> io::Result<()> {
     let label = label(stats.ty);
     for (name, through) in &stats.tensors {
-        let name = format!("{label}::{}", name.escape_debug());
+        let name = format!("{label}::{}", one_line(name));
         match through {
             Through::Done { errors, .. } => write_errors(out, &name, errors, histogram)?,
             Through::NotQuantizable { reason } => {

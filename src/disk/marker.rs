@@ -52,6 +52,13 @@ impl Unfinished {
     }
 }
 
+impl Unfinished {
+    /// The run has nothing to report: what is there stays what it was.
+    pub fn withdraw(mut self) -> io::Result<()> {
+        self.mark.take().map_or(Ok(()), tempfile::NamedTempFile::close)
+    }
+}
+
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // It was not finished: the mark stays.

@@ -2,15 +2,17 @@
 Writing files so that each is, at any moment, either old or new, and whole.
 */
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use super::temporary::Temporary;
+use super::temporary::{Temporary, sweep};
 
 /// Writes a file beside its place and moves it there; makes the directory if need be.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(parent(path))?;
+    prepare(parent(path))?;
     Temporary::write(parent(path), bytes)?.persist(path)?;
     sync_directory(parent(path))
 }
@@ -27,7 +29,7 @@ pub fn write_files(directory: &Path, files: &[(&str, &[u8])]) -> Result<(), (Pat
         let path = path.to_owned();
         move |error| (path, error)
     };
-    fs::create_dir_all(directory).map_err(failed(directory))?;
+    prepare(directory).map_err(failed(directory))?;
     let mut written = Vec::with_capacity(files.len());
     for (name, bytes) in files {
         let path = directory.join(name);
@@ -38,6 +40,17 @@ pub fn write_files(directory: &Path, files: &[(&str, &[u8])]) -> Result<(), (Pat
         file.persist(&path).map_err(failed(&path))?;
     }
     sync_directory(directory).map_err(failed(directory))
+}
+
+/// Makes a directory if need be, and removes what killed processes left in it, once a process.
+fn prepare(directory: &Path) -> io::Result<()> {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    fs::create_dir_all(directory)?;
+    let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if swept.insert(directory.to_owned()) {
+        sweep(directory);
+    }
+    Ok(())
 }
 
 /// Removes a file; true if there was one.

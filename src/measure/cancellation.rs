@@ -8,9 +8,10 @@ added up together with what each addition loses (Knuth's two-sum), which leaves 
 n · 2⁻¹⁰⁶ · Σ|rq|.
 */
 
+use super::sides::unreadable;
 use super::{Matched, Measured, plan};
 use crate::metrics::{LANES, Moments, two_sum};
-use crate::model::{Model, ReadError, Scratch, Tensor};
+use crate::model::{Model, Scratch, Tensor};
 
 /// Cosines below this are summed up again: 20 · 2⁻⁵³ of it is 6e-13.
 const SMALL: f64 = 1.0 / 256.0;
@@ -61,7 +62,7 @@ fn products(sides: [(&Tensor, &Model, &str); 2], buffers: &mut Buffers) -> Resul
             values.resize((end - start) as usize, 0.0);
             tensor
                 .decode(&model.files, start..end, &mut buffers.scratch, values)
-                .map_err(|error: ReadError| format!("{side}: {error}"))?;
+                .map_err(|error| unreadable((tensor, &model.files), side, &error))?;
         }
         let [r, q] = &buffers.values;
         sum.add(r, q);

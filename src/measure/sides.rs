@@ -3,6 +3,7 @@ One chunk of the two tensors of a pair: read, decoded in blocks that stay in the
 and summed up or compared at once.
 */
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use super::fold::Outcome;
@@ -43,6 +44,17 @@ pub struct Sides<'a> {
     pub quantized: Side<'a>,
 }
 
+/// Why a side cannot be read: its part, its file, and what went wrong.
+pub fn unreadable((tensor, files): Side, part: &str, error: &dyn Display) -> String {
+    let error = error.to_string();
+    let file = tensor.extent().and_then(|at| files.get(at.file));
+    let path = file.map(|file| file.path.display().to_string());
+    match path.filter(|path| !error.contains(path)) {
+        Some(path) => format!("{part} {path}: {error}"),
+        None => format!("{part}: {error}"),
+    }
+}
+
 impl Sides<'_> {
     /// Sums up the elements of `range`.
     pub fn sum(
@@ -54,9 +66,9 @@ impl Sides<'_> {
     ) -> Result<Outcome, String> {
         let Buffers { scratch, reference, quantized, sheet } = buffers;
         let (r_source, r_values) = load(self.reference, range, layout, scratch, reference)
-            .map_err(|error| format!("reference: {error}"))?;
+            .map_err(|error| unreadable(self.reference, "reference", &error))?;
         let (q_source, q_values) = load(self.quantized, range, layout, scratch, quantized)
-            .map_err(|error| format!("quantized: {error}"))?;
+            .map_err(|error| unreadable(self.quantized, "quantized", &error))?;
         let mut part = Part::new(layout, range);
         sheet.reset();
         let mut at = range.start;
@@ -80,9 +92,9 @@ impl Sides<'_> {
     /// Compares the elements of `range` bit for bit.
     pub fn compare(&self, range: &Range<u64>, buffers: &mut Buffers) -> Result<Outcome, String> {
         let (r, width) = read_stored(self.reference, range, &mut buffers.reference.bytes)
-            .map_err(|error| format!("reference: {error}"))?;
+            .map_err(|error| unreadable(self.reference, "reference", &error))?;
         let (q, _) = read_stored(self.quantized, range, &mut buffers.quantized.bytes)
-            .map_err(|error| format!("quantized: {error}"))?;
+            .map_err(|error| unreadable(self.quantized, "quantized", &error))?;
         let first = if r == q { None } else { r.iter().zip(q).position(|(r, q)| r != q) };
         let first_difference = first.map(|at| range.start + (at / width) as u64);
         Ok(Outcome::Exact { first_difference })

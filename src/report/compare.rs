@@ -10,7 +10,8 @@ use super::failure::{Located, failure_lines, is_bad, pairs, tests};
 use super::markdown::Page;
 use super::numbers;
 use super::text::{code, one_line, prose};
-use crate::suite::record::{Contract, PairRecord, TestOutcome};
+use crate::suite::id;
+use crate::suite::record::{Contract, PairRecord, TestKind, TestOutcome};
 
 /// Movements that are told, worse and better.
 const MOVEMENTS: usize = 10;
@@ -180,9 +181,8 @@ fn movements(old: &Contract, new: &Contract) -> Vec<Movement> {
     for (_, pair) in pairs(new) {
         let Some(old) = before.get(pair.id.as_str()) else { continue };
         let (olds, news) = (values(old), values(pair));
-        for (name, (sqnr, bits)) in news {
-            let Some(&(old_sqnr, old_bits)) = olds.get(name) else { continue };
-            let id = format!("{}::{name}", pair.id);
+        for (id, (sqnr, bits)) in news {
+            let Some(&(old_sqnr, old_bits)) = olds.get(&id) else { continue };
             movements.push(Movement { id, sqnr: (old_sqnr, sqnr), bits: (old_bits, bits) });
         }
     }
@@ -191,20 +191,23 @@ fn movements(old: &Contract, new: &Contract) -> Vec<Movement> {
     movements
 }
 
-/// SQNR and bits per weight of a pair's tensors, and of the whole.
-fn values(pair: &PairRecord) -> BTreeMap<&str, (f64, f64)> {
-    let mut values: BTreeMap<&str, (f64, f64)> = pair
+/// SQNR and bits per weight of a pair's tensors, and of the whole, by test.
+fn values(pair: &PairRecord) -> BTreeMap<String, (f64, f64)> {
+    let mut values: BTreeMap<String, (f64, f64)> = pair
         .tensors
         .iter()
         .filter(|row| row.sums.is_some() || row.error.is_some())
         .map(|row| {
             let sqnr = row.metrics().map_or(f64::NAN, |metrics| metrics.sqnr_db);
-            (row.tensor.as_str(), (sqnr, row.bits_per_weight.0))
+            (id::of_tensor(&pair.id, &row.tensor), (sqnr, row.bits_per_weight.0))
         })
         .collect();
     if let Some(global) = &pair.global {
         let sqnr = global.metrics().map_or(f64::NAN, |metrics| metrics.sqnr_db);
-        values.insert("(global)", (sqnr, global.bits_per_weight.0));
+        values.insert(
+            id::of(&pair.id, TestKind::Global, "(global)"),
+            (sqnr, global.bits_per_weight.0),
+        );
     }
     values
 }

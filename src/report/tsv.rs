@@ -14,6 +14,7 @@ use super::failure::pairs;
 use super::format::{Options, Rendered, Report, ReportError};
 use super::text::one_line;
 use crate::metrics::CONTRACT_COSINE;
+use crate::suite::id;
 use crate::suite::record::{Contract, FindingRecord, GlobalRow, TensorRow};
 
 /// The contract's columns.
@@ -40,7 +41,7 @@ impl Report for Tsv {
         let mut text = format!("{HEADER}\n");
         for (_, pair) in pairs(contract) {
             for row in &pair.tensors {
-                text.push_str(&line(&format!("{}::{}", pair.id, row.tensor), row));
+                text.push_str(&line(&id::of_tensor(&pair.id, &row.tensor), row));
             }
         }
         Ok(Rendered::from(text.into_bytes()))

@@ -2,6 +2,7 @@
 Finding the spec files below a suite's root, and their names.
 */
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,16 @@ pub enum DiscoverError {
         /// The link.
         path: PathBuf,
     },
+    /// Links lead to a directory again and again.
+    #[error("links lead to {} in more than {MOST_WAYS} ways", path.display())]
+    Ways {
+        /// The directory.
+        path: PathBuf,
+    },
 }
+
+/// Most ways in which links may lead to one directory: each of them has its own specs and tests.
+const MOST_WAYS: usize = 16;
 
 /// Finds every `*.toml` below `root`, sorted by the bytes of the paths.
 ///
@@ -35,7 +45,7 @@ pub fn discover(root: &Path) -> Result<Vec<PathBuf>, DiscoverError> {
         return Ok(vec![root.to_owned()]);
     }
     let mut found = Vec::new();
-    walk(root, &mut Vec::new(), &mut found)?;
+    walk(root, &mut Vec::new(), &mut HashMap::new(), &mut found)?;
     found.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
     Ok(found)
 }
@@ -43,11 +53,17 @@ pub fn discover(root: &Path) -> Result<Vec<PathBuf>, DiscoverError> {
 fn walk(
     directory: &Path,
     above: &mut Vec<PathBuf>,
+    ways: &mut HashMap<PathBuf, usize>,
     found: &mut Vec<PathBuf>,
 ) -> Result<(), DiscoverError> {
     let real = fs::canonicalize(directory).map_err(io_error(directory))?;
     if above.contains(&real) {
         return Err(DiscoverError::Cycle { path: directory.to_owned() });
+    }
+    let ways_here = ways.entry(real.clone()).or_default();
+    *ways_here += 1;
+    if *ways_here > MOST_WAYS {
+        return Err(DiscoverError::Ways { path: directory.to_owned() });
     }
     above.push(real);
     for entry in fs::read_dir(directory).map_err(io_error(directory))? {
@@ -61,7 +77,7 @@ fn walk(
             kind = fs::metadata(&path).map_err(io_error(&path))?.file_type();
         }
         if kind.is_dir() {
-            walk(&path, above, found)?;
+            walk(&path, above, ways, found)?;
         } else if kind.is_file() && path.extension().is_some_and(|it| it == "toml") {
             found.push(path);
         }
@@ -117,5 +133,26 @@ mod tests {
         fs::create_dir(root.path().join("a")).unwrap();
         std::os::unix::fs::symlink(root.path(), root.path().join("a/up")).unwrap();
         assert!(matches!(discover(root.path()), Err(DiscoverError::Cycle { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_may_lead_to_a_directory_in_a_few_ways() {
+        for (levels, fine) in [(4, true), (14, false)] {
+            let root = tempfile::tempdir().unwrap();
+            let at = |name: &str| root.path().join(name);
+            fs::create_dir(at("x")).unwrap();
+            fs::write(at("x/s.toml"), "").unwrap();
+            // Each level leads to the next in two ways.
+            for level in 0..levels {
+                fs::create_dir(at(&format!("l{level}"))).unwrap();
+                let next = if level + 1 == levels { "x".into() } else { format!("l{}", level + 1) };
+                for side in ["a", "b"] {
+                    let link = at(&format!("l{level}/{side}"));
+                    std::os::unix::fs::symlink(format!("../{next}"), link).unwrap();
+                }
+            }
+            assert_eq!(discover(&at("l0")).is_ok(), fine, "{levels} levels");
+        }
     }
 }

@@ -195,6 +195,15 @@ impl Gate {
         }
     }
 
+    /// From here on a bound is none, because nothing can break it: cosines differ by at most 2, and no
+    /// damage is a million times what is allowed.
+    pub const fn no_bound(self) -> f64 {
+        match self {
+            Self::WorstRow => 2.0,
+            _ => 1e6,
+        }
+    }
+
     /// What the gate demands, and what its bound means. The smaller a bound, the stricter.
     pub const fn doc(self) -> &'static str {
         self.row().demands

@@ -89,11 +89,15 @@ pub fn parse(
             return Err(fatal(path, &text, place..place + 1, "not valid UTF-8", Some(help)));
         }
     };
+    if let Some((at, line)) = long_line(text) {
+        let message = format!("a line of {} bytes, more than {LONGEST_LINE}", line.len());
+        return Err(fatal(path, &text[..at], at..at, &message, Some("break the line")));
+    }
     let source = Arc::new(Source::new(path, text));
     let (document, syntax) = DeTable::parse_recoverable(text);
     let mut findings = Findings::new(source);
     if !syntax.is_empty() {
-        for error in syntax {
+        for error in syntax.into_iter().take(MOST_SYNTAX_ERRORS) {
             let span = error.span().unwrap_or(text.len()..text.len());
             let finding = findings.error(span, error.message());
             findings.push(finding);
@@ -110,6 +114,24 @@ pub fn parse(
         }
         _ => Err(SpecErrors::new(findings.list)),
     }
+}
+
+/// Longest line of a spec, in bytes: every finding shows its line.
+const LONGEST_LINE: usize = 256 << 10;
+
+/// One mistake in a document's syntax makes many; the first tell it.
+const MOST_SYNTAX_ERRORS: usize = 20;
+
+/// The first line that is too long, and where it begins.
+fn long_line(text: &str) -> Option<(usize, &str)> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.len() > LONGEST_LINE {
+            return Some((at, line));
+        }
+        at += line.len();
+    }
+    None
 }
 
 /// A problem that leaves nothing to read.

@@ -2,7 +2,7 @@
 The parts that several levels of a spec share: bounds, tolerances, integrity settings, lists.
 */
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use toml::de::DeValue;
 
 use super::read::PartialTolerance;
@@ -85,6 +85,9 @@ pub(super) fn tolerance(findings: &mut Findings, table: &Table) -> PartialTolera
     }
 }
 
+/// Most bytes that a regular expression may need once it is compiled.
+const LARGEST_REGEX: usize = 256 << 10;
+
 /// Integrity settings; `outer_reason` is that of the rule around them.
 pub(super) fn integrity(
     findings: &mut Findings,
@@ -125,7 +128,15 @@ fn setting(
         _ => match gate.least_bound() {
             None => findings.wrong_type(key, value),
             Some(least) => {
-                findings.bound_of(key, value, least, f64::MAX, |a, b| a <= b).map(Setting::Bound)
+                let bound = findings.bound_of(key, value, least, f64::MAX, |a, b| a <= b)?;
+                if bound.fail.or(bound.warn).is_some_and(|it| it >= gate.no_bound()) {
+                    let message = format!("nothing can break this bound of `{gate}`: it is off");
+                    let help = format!("write {gate} = \"off\" and, in the same table, a reason");
+                    let finding = findings.error(value.span(), message).help(help);
+                    findings.push(finding);
+                    return None;
+                }
+                Some(Setting::Bound(bound))
             }
         },
     }
@@ -136,7 +147,10 @@ fn renames(findings: &mut Findings, table: &Table, shared: bool) -> Vec<Rename> 
     for table in findings.tables(table, "rename") {
         let (from, to) = (findings.statement(&table, "from"), findings.text(&table, "to"));
         let (Some(from), Some(to)) = (from, to) else { continue };
-        match Regex::new(from.text) {
+        if !findings.takes_pattern(&from.span) {
+            break;
+        }
+        match RegexBuilder::new(from.text).size_limit(LARGEST_REGEX).build() {
             Err(error) => {
                 let finding = bad_regex(findings, &from, &error);
                 findings.push(finding);

@@ -64,17 +64,18 @@ pub(super) struct Findings {
     pub source: Arc<Source>,
     /// At most [`Findings::MOST`].
     pub list: Vec<Diagnostic>,
-    errors: bool,
+    errors: usize,
+    patterns: usize,
 }
 
 impl Findings {
     pub fn new(source: Arc<Source>) -> Self {
-        Self { source, list: Vec::new(), errors: false }
+        Self { source, list: Vec::new(), errors: 0, patterns: 0 }
     }
 
     /// True if the spec is invalid.
     pub fn has_errors(&self) -> bool {
-        self.errors
+        self.errors > 0
     }
 
     pub fn at(&self, span: Range<usize>) -> Location {
@@ -92,13 +93,30 @@ impl Findings {
     }
 
     /// So many findings are kept: nobody reads more, and a file may be wrong at every byte.
-    const MOST: usize = 1000;
+    const MOST: usize = 100;
 
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.errors |= diagnostic.severity == Severity::Error;
+        self.errors += usize::from(diagnostic.severity == Severity::Error);
         if self.list.len() < Self::MOST {
             self.list.push(diagnostic);
         }
+    }
+
+    /// Most globs and regular expressions of a file.
+    const MOST_PATTERNS: usize = 10_000;
+    /// With so many errors, no further pattern is looked at: to compile one takes its time.
+    const HOPELESS: usize = 20;
+
+    /// Whether another glob or regular expression is to be read.
+    pub fn takes_pattern(&mut self, span: &Range<usize>) -> bool {
+        self.patterns += 1;
+        if self.patterns == Self::MOST_PATTERNS + 1 {
+            let message =
+                format!("more than {} globs and regular expressions", Self::MOST_PATTERNS);
+            let finding = self.error(span.clone(), message);
+            self.push(finding.help("write globs that match more, or split the file"));
+        }
+        self.patterns <= Self::MOST_PATTERNS && self.errors < Self::HOPELESS
     }
 
     /// Takes a table as one of a shape: reports unknown and missing keys.

@@ -94,6 +94,9 @@ impl Findings {
         let texts = self.texts(table, name);
         let mut globs = Globs::with_capacity(texts.len());
         for Text { text, span } in texts {
+            if !self.takes_pattern(&span) {
+                break;
+            }
             match glob_to_regex(text) {
                 Ok(_) => {
                     let at = self.at(span);

@@ -4,6 +4,7 @@ A pair against its snapshot: asks the baseline room, and puts its answer into th
 
 use std::path::Path;
 
+use super::id;
 use super::judge::{conclude, error, fact};
 use super::plan::{PlannedPair, PlannedTest};
 use super::record::{
@@ -180,11 +181,11 @@ fn message(decision: &Decision) -> String {
 
 /// Marks each metric's checks with how the metric moved.
 fn mark(comparison: &Comparison, planned: &PlannedPair, tests: &mut [TestRecord]) {
-    let prefix = format!("{}::", planned.id);
     for test in tests {
         let moves = match test.kind {
             TestKind::Tensor => {
-                test.id.strip_prefix(&prefix).and_then(|name| comparison.tensor(name))
+                let tensor = id::tensor(&planned.id, test.kind, &test.id);
+                tensor.and_then(|name| comparison.tensor(name))
             }
             TestKind::Global => comparison.global.as_ref(),
             TestKind::Structure | TestKind::Baseline => None,

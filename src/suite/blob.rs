@@ -9,6 +9,7 @@ header digests of all models, the mode, and the number of shards.
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::model::{self, hex};
 use crate::spec::{Granularity, MapChoice, Quantized, Spec};
 
 /// Version of the format; another version is not read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The record of one shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub const FORMAT: u32 = 1;
 pub struct Blob {
     /// Version of this format.
     pub format: u32,
+    /// SHA-256 of the file's bytes with zeros in this place, lower-case hex.
+    pub digest: String,
     /// Of the plan, lower-case hex.
     pub fingerprint: String,
     /// This shard, from 1.
@@ -288,6 +291,7 @@ impl Blob {
         let pairs = || contract.specs.iter().flat_map(|spec| &spec.pairs);
         Self {
             format: FORMAT,
+            digest: NO_DIGEST.to_owned(),
             fingerprint: record.fingerprint(),
             index,
             plan: record,
@@ -325,11 +329,44 @@ impl Blob {
             return Err(format!("has format {format}, this qualm reads format {FORMAT}"));
         }
         let mut blob: Self = serde_json::from_slice(&bytes).map_err(broken)?;
+        let signed = digest_place(&bytes).map(|place| {
+            let mut unsigned = bytes.clone();
+            unsigned[place].copy_from_slice(NO_DIGEST.as_bytes());
+            hex(&Sha256::digest(unsigned))
+        });
+        if signed.as_ref() != Some(&blob.digest) {
+            return Err("was changed since its shard wrote it: its digest is another".to_owned());
+        }
         if blob.plan.fingerprint() != blob.fingerprint {
             return Err("does not have the fingerprint that its plan gives".to_owned());
         }
         blob.restore();
+        blob.check_sums()?;
         Ok(blob)
+    }
+
+    /// The bytes of the file, with their digest.
+    pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&Self { digest: NO_DIGEST.to_owned(), ..self.clone() })?;
+        let digest = hex(&Sha256::digest(&bytes));
+        if let Some(place) = digest_place(&bytes) {
+            bytes[place].copy_from_slice(digest.as_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// Refuses sums that no tensor can have.
+    fn check_sums(&self) -> Result<(), String> {
+        for pair in self.contract.specs.iter().flat_map(|spec| &spec.pairs) {
+            for row in &pair.tensors {
+                let Some(sums) = &row.sums else { continue };
+                if let Some(problem) = impossible(&Moments::from(sums), &row.shape, row.numel) {
+                    let (pair, tensor) = (&pair.id, &row.tensor);
+                    return Err(format!("has impossible sums of {pair}::{tensor}: {problem}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn restore(&mut self) {
@@ -346,6 +383,36 @@ impl Blob {
             pair.tensors.iter_mut().for_each(super::rows::from_sums);
         }
     }
+}
+
+/// What stands in the place of the digest while it is computed.
+const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Where the digest stands in the bytes of a blob: near their beginning, and nowhere else.
+fn digest_place(bytes: &[u8]) -> Option<Range<usize>> {
+    const KEY: &[u8] = b"\"digest\":\"";
+    let start = bytes.get(..64)?.windows(KEY.len()).position(|it| it == KEY)? + KEY.len();
+    let place = start..start + NO_DIGEST.len();
+    (bytes.get(place.end) == Some(&b'"')).then_some(place)
+}
+
+/// Why sums cannot be those of a tensor of this shape.
+fn impossible(sums: &Moments, shape: &[u64], numel: u64) -> Option<String> {
+    let extents = shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent));
+    if extents != Some(numel) {
+        return Some(format!("the shape {shape:?} does not have {numel} elements"));
+    }
+    let Moments { n, rr, qq, ee, rq, max_abs, .. } = *sums;
+    if n > numel {
+        return Some(format!("{n} values of {numel}"));
+    }
+    if [rr, qq, ee, max_abs].iter().any(|sum| *sum < 0.0) {
+        return Some("a sum of squares is negative".to_owned());
+    }
+    // Cauchy and Schwarz, but for what rounding adds.
+    let most = libm::sqrt(rr) * libm::sqrt(qq);
+    (rq.abs() > most * (1.0 + 1e-6) + f64::MIN_POSITIVE)
+        .then(|| format!("products of {rq:e} where at most {most:e} can be"))
 }
 
 fn nonfinite(pair: &PairRecord) -> impl Iterator<Item = Nonfinite> {

@@ -4,6 +4,7 @@ says so, and named where a test fails for them, because the model computes the s
 damaged.
 */
 
+use super::id;
 use super::record::{TestKind, TestOutcome, TestRecord};
 use crate::model::{Model, ReadError, scheme};
 use crate::spec::Resolver;
@@ -40,7 +41,7 @@ pub fn explain(
     let rename = |name: &str| resolver.rename(name);
     let Ok(folds) = scheme::folds(reference, quantized, &rename) else { return Vec::new() };
     for test in tests.iter_mut().filter(|test| failed(test)) {
-        let Some(tensor) = test.id.strip_prefix(prefix).and_then(|id| id.strip_prefix("::")) else {
+        let Some(tensor) = id::tensor(prefix, test.kind, &test.id) else {
             continue;
         };
         let Some(fold) = folds.iter().find(|fold| fold.concerns(tensor)) else { continue };

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::baseline::{self, Baselines};
 use super::blob::{Blob, PairPlan, PlanRecord, SpecText};
+use super::id;
 use super::judge;
 use super::plan::{PlannedPair, PlannedTest};
 use super::record::{
@@ -89,7 +90,7 @@ pub fn merge(
         listener.pair_done(&pair);
         push(&mut records, planned, pair);
     }
-    Ok(contract(records, filtered_out, None, time))
+    Ok(contract(records, filtered_out, None, time, false))
 }
 
 /// Refuses what is broken, foreign, doubled or missing; with `allow_missing`, tests that no shard
@@ -228,7 +229,7 @@ impl Shards {
                     .tests
                     .iter()
                     .map(|test| PlannedTest {
-                        id: format!("{}::{}", record.id, test.part),
+                        id: id::of(&record.id, test.kind, &test.part),
                         kind: test.kind,
                         part: test.part.clone().into(),
                         ignored: test.ignored.clone(),
@@ -273,7 +274,7 @@ impl Shards {
 /// The ids of a pair's tests that a shard was dealt.
 fn dealt(pair: &PairPlan, shard: u64) -> impl Iterator<Item = String> {
     let mine = pair.tests.iter().filter(move |test| test.shard == shard);
-    mine.map(|test| format!("{}::{}", pair.id, test.part))
+    mine.map(|test| id::of(&pair.id, test.kind, &test.part))
 }
 
 /// A spec from its text, as of the day of the run.

@@ -7,6 +7,7 @@ pub mod blob;
 pub mod exit;
 pub mod falsify;
 mod folds;
+pub mod id;
 mod judge;
 mod listing;
 pub mod merge;

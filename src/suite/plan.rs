@@ -7,18 +7,12 @@ Listing needs the reference's header alone, and each header once, however many p
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::id::{self, PAIR_TESTS};
 use super::listing::{Listing, Listings};
 use super::record::TestKind;
 use super::select::{Ignored, Selection};
 use super::shard::{Item, Shard};
 use crate::spec::{Granularity, Location, Pair, Resolver, Spec};
-
-/// Names of the tests that a pair has beside its tensors'.
-pub const PAIR_TESTS: [(TestKind, &str); 3] = [
-    (TestKind::Structure, "(structure)"),
-    (TestKind::Global, "(global)"),
-    (TestKind::Baseline, "(baseline)"),
-];
 
 /// One test of a pair.
 #[derive(Clone, Debug)]
@@ -130,12 +124,14 @@ pub struct Choice {
     pub benchmarks: bool,
 }
 
-/// Two tests with one id.
+/// Two pairs that cannot be told from each other.
 #[derive(Debug, thiserror::Error)]
-#[error("the id {id} is there twice: {first} and {second}")]
+#[error("the id {id} is there {how}: {first} and {second}")]
 pub struct DuplicateId {
     /// The id.
     pub id: String,
+    /// Twice, or once more in letters of another case.
+    pub how: &'static str,
     /// Where the first pair stands.
     pub first: Location,
     /// Where the second pair stands.
@@ -147,11 +143,22 @@ pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, Duplicat
     let mut plan = Plan::default();
     // Neither name holds "::", so that two ids are equal if both of their names are.
     let mut seen: HashMap<(&str, &str), &Location> = HashMap::new();
+    let mut folded: HashMap<String, &Location> = HashMap::new();
     for spec in specs {
         for pair in &spec.pairs {
             let id = format!("{}::{}", spec.name, pair.name);
             if let Some(first) = seen.insert((&spec.name, &pair.name), &pair.at) {
-                return Err(DuplicateId { id, first: first.clone(), second: pair.at.clone() });
+                let (first, second) = (first.clone(), pair.at.clone());
+                return Err(DuplicateId { id, how: "twice", first, second });
+            }
+            // Where a file system does not tell `p` from `P`, two snapshots would be one.
+            if !choice.no_baseline
+                && let Some(first) = folded.insert(id.to_ascii_lowercase(), &pair.at)
+            {
+                let how = "once more in letters of another case, and some file systems would keep \
+                           one snapshot for both; rename one, or run with --no-baseline";
+                let (first, second) = (first.clone(), pair.at.clone());
+                return Err(DuplicateId { id, how, first, second });
             }
             let tagged =
                 choice.tags.is_empty() || pair.tags.iter().any(|tag| choice.tags.contains(tag));
@@ -222,7 +229,7 @@ fn tests_of(
     let mut tests = Vec::with_capacity(listing.len() + PAIR_TESTS.len());
     for (name, bytes) in listing.iter() {
         tests.push(PlannedTest {
-            id: format!("{id}::{name}"),
+            id: id::of_tensor(id, name),
             kind: TestKind::Tensor,
             part: Cow::Owned(name.clone()),
             ignored: skipped(name),
@@ -235,7 +242,7 @@ fn tests_of(
         if kind == TestKind::Baseline && no_baseline {
             continue;
         }
-        let id = format!("{id}::{part}");
+        let id = id::of(id, kind, part);
         let part = Cow::Borrowed(part);
         let ignored = None;
         tests.push(PlannedTest { id, kind, part, ignored, bytes: 0, shard: 1, here: true });

@@ -61,7 +61,8 @@ pub fn exit(pairs: &[&PairRecord]) -> Exit {
                 && it.outcome == CheckOutcome::Violated
         })
     };
-    if tests().next().is_none() {
+    // Nothing to compare is a failure, whether nothing was selected or all of it is ignored.
+    if tests().all(|test| test.outcome == TestOutcome::Ignored) {
         Exit::NoTests
     } else if tests().any(is_internal) {
         Exit::Internal

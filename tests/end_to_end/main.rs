@@ -8,6 +8,7 @@ mod converted;
 mod diff;
 mod fail_closed;
 mod golden;
+mod hostile;
 mod layouts;
 mod metrics;
 mod packings;

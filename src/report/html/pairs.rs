@@ -10,6 +10,7 @@ use super::markup::{Row, State, code, esc, left_out, table};
 use crate::report::failure::{known_models, not_judged_lines, pairs};
 use crate::report::markdown::baseline_word;
 use crate::report::numbers;
+use crate::suite::id;
 use crate::suite::record::{
     BaselineStatus, Contract, PairRecord, SpecRecord, TensorRow, TestOutcome,
 };
@@ -33,7 +34,7 @@ impl<'a> States<'a> {
 
     /// A tensor's state; one that was measured for another test's sake is ignored.
     pub fn tensor(&self, pair: &PairRecord, tensor: &str) -> State {
-        let id = format!("{}::{tensor}", pair.id);
+        let id = id::of_tensor(&pair.id, tensor);
         self.0.get(id.as_str()).copied().unwrap_or(State::Ignored)
     }
 }
