@@ -170,7 +170,9 @@ fn what_is_left_over_goes_and_what_is_not_ours_stays() {
     }
     for arguments in [&["run"][..], &["accept"], &["run"], &["pending"], &["report", "x.json"]] {
         let left = ["target/qualm/.qualm-dead.tmp", "snapshots/.qualm-dead.tmp"];
-        left.map(|file| suite.write(file, "half"));
+        for file in left {
+            suite.write(file, "half");
+        }
         suite.qualm(arguments);
         let still = |file: &&str| suite.path().join(file).exists();
         if arguments[0] != "report" {
@@ -179,7 +181,7 @@ fn what_is_left_over_goes_and_what_is_not_ours_stays() {
         if arguments[0] == "run" {
             assert!(!still(&left[0]), "{arguments:?}");
         }
-        assert!(mine.iter().all(|file| still(file)), "{arguments:?}");
+        assert!(mine.iter().all(still), "{arguments:?}");
     }
 }
 
