@@ -1,5 +1,5 @@
 /*!
-Plays the fuzz corpus back on stable Rust: every input that a target keeps must pass it.
+Plays the fuzz corpus back on stable Rust, and fuzzes every target for a short, fixed number of runs.
 
 `cargo test --test fuzz_corpus -- --ignored` writes the seeds that are made here anew.
 */
@@ -17,41 +17,127 @@ fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
 
-fn play_back(target: &str, body: fn(&[u8])) {
+/// Runs of a target on changed inputs: short enough for every commit. `fuzz/run` goes on from there.
+const RUNS: u64 = 300;
+
+/// Replays what a target keeps, and then changes it, the same way every time.
+fn play(target: &str) {
+    let (_, body) = targets::TARGETS.iter().find(|(name, _)| *name == target).expect("a target");
     let directory = std::fs::read_dir(corpus(target)).expect("the corpus is committed");
-    let paths: Vec<PathBuf> = directory.map(|entry| entry.expect("an entry").path()).collect();
-    assert!(!paths.is_empty(), "{target} has inputs");
-    for path in paths {
-        let input = std::fs::read(&path).expect("readable");
-        let passed = std::panic::catch_unwind(|| body(&input));
+    let mut paths: Vec<PathBuf> = directory.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let inputs: Vec<Vec<u8>> =
+        paths.iter().map(|path| std::fs::read(path).expect("readable")).collect();
+    assert!(!inputs.is_empty(), "{target} has inputs");
+    for (path, input) in paths.iter().zip(&inputs) {
+        let passed = std::panic::catch_unwind(|| body(input));
         assert!(passed.is_ok(), "{} breaks its target", path.display());
+    }
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    for run in 0..RUNS {
+        let input = change(&inputs, &mut random);
+        let passed = std::panic::catch_unwind(|| body(&input));
+        if passed.is_err() {
+            let kept = std::env::temp_dir().join(format!("qualm-{target}-{run}"));
+            std::fs::write(&kept, &input).expect("written");
+            panic!("run {run} breaks {target}; its input is {}", kept.display());
+        }
     }
 }
 
-#[test]
-fn gguf() {
-    play_back("gguf", targets::container);
+/// The generator of Marsaglia, with Vigna's shifts.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end.max(1) as u64) as usize
+    }
 }
 
-#[test]
-fn safetensors() {
-    play_back("safetensors", targets::container);
+/// An input of the corpus with a few changes: what libFuzzer does, without its feedback.
+fn change(inputs: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    const WORDS: [&[u8]; 10] = [
+        &[0; 8],
+        &[0xFF; 8],
+        b"18446744073709551615",
+        b"-1",
+        b"1e309",
+        b"NaN",
+        b"\xE2\x80\xAE",
+        b"\x1B[2J",
+        b"[[[[[[[[",
+        b"<fuzz>",
+    ];
+    let mut input = inputs[random.below(inputs.len())].clone();
+    for _ in 0..=random.below(4) {
+        let at = random.below(input.len());
+        let len = random.below(16).min(input.len() - at);
+        match random.below(7) {
+            0 if !input.is_empty() => input[at] ^= 1 << random.below(8),
+            1 if !input.is_empty() => input[at] = random.below(256) as u8,
+            2 => drop(input.drain(at..at + len)),
+            3 => input.truncate(at),
+            4 => {
+                let piece = input[at..at + len].to_vec();
+                input.splice(at..at, piece);
+            }
+            5 => {
+                let other = &inputs[random.below(inputs.len())];
+                let from = random.below(other.len());
+                let to = (from + random.below(64)).min(other.len());
+                input.splice(at..at, other[from..to].iter().copied());
+            }
+            _ => {
+                let word = WORDS[random.below(WORDS.len())];
+                let end = (at + random.below(word.len() + 1)).min(input.len());
+                input.splice(at..end, word.iter().copied());
+            }
+        }
+    }
+    input
 }
 
-#[test]
-fn scheme() {
-    play_back("scheme", targets::scheme);
+/// A test a target.
+macro_rules! targets {
+    ($($name:ident),*) => {
+        $(
+            #[test]
+            fn $name() {
+                play(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn every_target_is_played() {
+            let played = [$(stringify!($name)),*];
+            let known: Vec<&str> = targets::TARGETS.iter().map(|(name, _)| *name).collect();
+            assert_eq!(played.as_slice(), known);
+            for name in known {
+                let listed = corpus(name).join("../../fuzz_targets").join(format!("{name}.rs"));
+                assert!(listed.exists(), "{name} is no target of libFuzzer");
+            }
+        }
+    };
 }
 
-#[test]
-fn decode() {
-    play_back("decode", targets::decode);
-}
-
-#[test]
-fn encode() {
-    play_back("encode", targets::encode);
-}
+targets!(
+    gguf,
+    safetensors,
+    scheme,
+    decode,
+    encode,
+    spec,
+    snapshot,
+    record,
+    blob,
+    archive,
+    numbers,
+    configuration,
+    directory
+);
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
     std::fs::create_dir_all(corpus(target)).expect("a directory");

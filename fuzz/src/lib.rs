@@ -5,14 +5,37 @@ the corpus back (`tests/fuzz_corpus.rs` includes this file).
 Each panics when a law is broken; for hostile input an error is a right answer, a panic never is.
 */
 
+mod files;
+
 use std::path::Path;
 
+pub use files::{archive, blob, configuration, directory, numbers, record, snapshot, spec};
 use qualm::codec::{TYPES, TypeInfo};
 use qualm::model::scheme::SCHEMES;
 use qualm::model::{self, Model, Scratch, Storage, Tensor};
 
 /// Elements that are decoded at each end of a tensor.
 const EDGE: u64 = 700;
+
+/// A target: what it is called, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 13] = [
+    ("gguf", container),
+    ("safetensors", container),
+    ("scheme", scheme),
+    ("decode", decode),
+    ("encode", encode),
+    ("spec", spec),
+    ("snapshot", snapshot),
+    ("record", record),
+    ("blob", blob),
+    ("archive", archive),
+    ("numbers", numbers),
+    ("configuration", configuration),
+    ("directory", directory),
+];
 
 /// Opens the input as a model; what opens must be in bounds and decode.
 pub fn container(data: &[u8]) {

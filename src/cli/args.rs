@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
 use super::run_args::{Color, Format, JunitCases, JunitDialect, RunArgs};
+use super::threads::threads;
 use crate::report::compare::LEAST_BYTES;
 use crate::suite::exit::Exit;
 
@@ -498,17 +499,4 @@ fn cosine(text: &str) -> Result<f64, String> {
         Ok(value) => Err(format!("{value} is not a cosine: it must lie in [-1, 1]")),
         Err(error) => Err(error.to_string()),
     }
-}
-
-pub fn threads(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(0) => Err("must not be 0".to_owned()),
-        Ok(n) => Ok(n),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// The number of threads to use: what was asked for, or one per core.
-pub fn thread_count(asked: Option<usize>) -> usize {
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }

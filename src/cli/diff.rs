@@ -7,7 +7,8 @@ side has, on shapes that differ, and when there is nothing to compare.
 
 use std::io::{self, Write};
 
-use super::args::{DiffArgs, thread_count};
+use super::args::DiffArgs;
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::counterpart::{self, Choice, Depth};
 use crate::gate;

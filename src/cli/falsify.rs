@@ -6,8 +6,9 @@ of the mutants.
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::args::{FalsifyArgs, thread_count};
+use super::args::FalsifyArgs;
 use super::run::{SpecArgs, load_specs};
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::fault::{FAULTS, Fault};
 use crate::report;

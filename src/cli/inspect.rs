@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::args::{InspectArgs, thread_count};
+use super::args::InspectArgs;
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::measure::{self, Scan};
 use crate::model::{self, Model, ReadError, Storage, Tensor};

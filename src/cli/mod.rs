@@ -27,6 +27,7 @@ mod run;
 mod run_args;
 mod stats;
 mod streams;
+mod threads;
 
 pub use args::{Cli, Command};
 pub use error::Failure;

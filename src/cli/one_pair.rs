@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Failure;
-use super::args::thread_count;
+use super::threads::thread_count;
 use crate::report::draft::{quoted, template};
 use crate::spec::{self, Granularity, LoadOptions, Quantized};
 use crate::suite::exit::Exit;

@@ -7,12 +7,12 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::args::thread_count;
 use super::color;
 use super::console::{self, Console};
 use super::github;
 use super::progress::{Bar, Watched};
 use super::run_args::{Color, FailLevel, Format, JunitCases, JunitDialect, NoTests, RunArgs};
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::baseline::file_stem;
 use crate::codec::TensorType;

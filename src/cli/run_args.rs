@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::Failure;
-use super::args::threads;
+use super::threads::threads;
 use crate::report::{Cases, Dialect};
 use crate::spec::Granularity;
 use crate::suite::exit::Exit;

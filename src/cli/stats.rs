@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::args::{StatsArgs, thread_count};
+use super::args::StatsArgs;
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::codec::{TYPES, TensorType};
 use crate::measure::stats::{BUCKETS, ErrorStats, RANGE, Through, TypeStats};

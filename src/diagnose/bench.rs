@@ -11,6 +11,7 @@ use std::ops::Range;
 use crate::measure::Matched;
 use crate::measure::twin::{Twin, quantize_like};
 use crate::metrics::Locals;
+use crate::metrics::functions;
 use crate::model::{Model, Scratch, Tensor};
 
 /// Most elements of the sample, each side.
@@ -286,7 +287,7 @@ impl Noise {
         match (self.rr == 0.0, self.ee == 0.0) {
             (_, true) => f64::INFINITY,
             (true, false) => f64::NEG_INFINITY,
-            _ => 10.0 * (self.rr / self.ee).log10(),
+            _ => 10.0 * functions::log10(self.rr / self.ee),
         }
     }
 }

@@ -6,6 +6,7 @@ of a stored plane.
 use super::bench::{Bench, Noise, gain, sqnr};
 use super::{Cause, Diagnosis};
 use crate::codec::{Class, TensorType};
+use crate::metrics::functions;
 use crate::model::{Plane, Scratch, Storage};
 
 /// Most values of a plane that is read whole.
@@ -69,7 +70,7 @@ fn scale_lies_outside(bench: &Bench) -> bool {
 
 /// 2, 4, 0.5, …, but for 1; sign and a percent aside.
 pub fn is_power_of_two(by: f64) -> bool {
-    let log = by.abs().log2();
+    let log = functions::log2(by.abs());
     log.is_finite() && log.round() != 0.0 && (log - log.round()).abs() < 0.03
 }
 

@@ -8,6 +8,7 @@ do, and what the others are meant to beat or to trade for something better.
 
 use crate::codec::{Class, TensorType, float};
 use crate::metrics::PIECE;
+use crate::metrics::functions;
 use crate::model::{Plane, Storage, Tensor, Weight};
 
 /// A kind of grid.
@@ -160,7 +161,7 @@ impl Grid {
         // Converted weights hardly repeat; 8 bits repeat from a few hundred values on.
         let repeats = count >= 64 && levels.len() * 5 <= count * 3;
         repeats.then(|| Self::Lattice {
-            bits: ((levels.len() + 1) as f64).log2().ceil().clamp(2.0, 8.0) as u32,
+            bits: functions::log2((levels.len() + 1) as f64).ceil().clamp(2.0, 8.0) as u32,
         })
     }
 

@@ -47,8 +47,13 @@ pub struct Sides<'a> {
 /// Why a side cannot be read: its part, its file, and what went wrong.
 pub fn unreadable((tensor, files): Side, part: &str, error: &dyn Display) -> String {
     let error = error.to_string();
-    let file = tensor.extent().and_then(|at| files.get(at.file));
-    let path = file.map(|file| file.path.display().to_string());
+    let path = |file: &SourceFile| file.path.display().to_string();
+    let path = match (tensor.extent().and_then(|at| files.get(at.file)), files) {
+        (Some(file), _) | (None, [file]) => Some(path(file)),
+        // Where a tensor of an unknown type ends, and so which file holds it, may not be known.
+        (None, [first, .., last]) => Some(format!("(one of {} … {})", path(first), path(last))),
+        (None, []) => None,
+    };
     match path.filter(|path| !error.contains(path)) {
         Some(path) => format!("{part} {path}: {error}"),
         None => format!("{part}: {error}"),

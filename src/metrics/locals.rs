@@ -9,6 +9,7 @@ kept. Rows, slices and blocks that hold a NaN or an infinity are passed over; th
 
 use std::ops::Range;
 
+use super::functions;
 use super::kernels::Sheet;
 use super::{Moments, PIECE, Sums, Total};
 
@@ -123,7 +124,7 @@ impl Locals {
 impl Groups {
     /// The one whose gain is furthest from 1 in |ln gain|; of equals, the louder.
     pub fn worst_gain(&self) -> Option<Group> {
-        let distance = |group: &Group| (group.qq / group.rr).ln().abs();
+        let distance = |group: &Group| functions::ln(group.qq / group.rr).abs();
         match (self.loudest, self.quietest) {
             (Some(loud), Some(quiet)) if distance(&quiet) > distance(&loud) => Some(quiet),
             (loud, _) => loud,
@@ -210,7 +211,7 @@ impl Group {
 
     /// `10 log10(Σr²/Σe²)` in dB; infinite if the error is zero.
     pub fn sqnr_db(&self) -> f64 {
-        if self.ee == 0.0 { f64::INFINITY } else { 10.0 * (self.rr / self.ee).log10() }
+        if self.ee == 0.0 { f64::INFINITY } else { 10.0 * functions::log10(self.rr / self.ee) }
     }
 
     /// Grows with the cosine: its square, with its sign.
@@ -240,7 +241,7 @@ impl Block {
 
     /// `10 log10(Σr²/Σe²)` in dB.
     pub fn sqnr_db(&self) -> f64 {
-        10.0 * (self.rr / self.ee).log10()
+        10.0 * functions::log10(self.rr / self.ee)
     }
 }
 

@@ -2,6 +2,7 @@
 Sums over pairs of values, and the metrics that they give.
 */
 
+pub mod functions;
 pub mod kernels;
 mod locals;
 mod metric;

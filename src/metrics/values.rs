@@ -5,6 +5,7 @@ r = reference, q = quantized, e = q - r; n elements.
 */
 
 use super::Moments;
+use super::functions;
 
 /// The metrics of a tensor, or of a whole model taken as one vector.
 ///
@@ -61,7 +62,7 @@ impl Metrics {
             rmse: (m.ee / n).sqrt(),
             cosine: cosine(m),
             max_abs: m.max_abs,
-            sqnr_db: if m.ee == 0.0 { f64::INFINITY } else { 10.0 * (m.rr / m.ee).log10() },
+            sqnr_db: if m.ee == 0.0 { f64::INFINITY } else { 10.0 * functions::log10(m.rr / m.ee) },
             rel_rmse: if m.ee == 0.0 { 0.0 } else { (m.ee / m.rr).sqrt() },
             gain: if m.rr == 0.0 && m.qq == 0.0 { 1.0 } else { (m.qq / m.rr).sqrt() },
             mean_error: m.e / n,

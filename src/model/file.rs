@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::edit::Edited;
+use super::backing::{Backing, Edited};
 use super::{Edit, ModelError, ReadError};
 
 /// One file of a model. A clone shares the open file.
@@ -23,15 +23,6 @@ pub struct SourceFile {
     /// SHA-256 of the header (everything before the data), lower-case hex.
     pub header_sha256: String,
     backing: Arc<Backing>,
-}
-
-/// Where the bytes are.
-#[derive(Debug)]
-pub(super) enum Backing {
-    File(File),
-    Memory(Vec<u8>),
-    /// Another file's bytes, changed as they are read.
-    Edited(Edited),
 }
 
 impl SourceFile {
@@ -102,24 +93,6 @@ impl SourceFile {
     }
 }
 
-impl Backing {
-    pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        match self {
-            Self::File(file) => read_exact_at(file, buffer, offset),
-            Self::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let wanted = bytes
-                    .get(start..)
-                    .and_then(|rest| rest.get(..buffer.len()))
-                    .ok_or(io::ErrorKind::UnexpectedEof)?;
-                buffer.copy_from_slice(wanted);
-                Ok(())
-            }
-            Self::Edited(edited) => edited.read_exact_at(buffer, offset),
-        }
-    }
-}
-
 /// Lower-case hex of a digest.
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
@@ -127,26 +100,4 @@ pub fn hex(digest: &[u8]) -> String {
         text.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
         text
     })
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !buffer.is_empty() {
-        match file.seek_read(buffer, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                buffer = &mut buffer[n..];
-                offset += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@ This room knows where the bytes of a tensor lie and that they are in bounds: a [
 can be read without further checks. What the bytes mean is `codec/`'s to say.
 */
 
+mod backing;
 mod checkpoint;
 pub mod configuration;
 mod directory;

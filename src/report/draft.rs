@@ -13,6 +13,7 @@ use std::path::Path;
 use super::numbers;
 use crate::gate::{CheckOutcome, Level, value_of};
 use crate::metrics::Metrics;
+use crate::metrics::functions;
 use crate::spec::{self, LoadOptions};
 use crate::suite::record::{GlobalRow, PairRecord, TensorRow, TestOutcome};
 
@@ -344,8 +345,8 @@ fn cosine(measured: f64) -> String {
     if distance < 1e-9 {
         return "0.999999999".to_owned();
     }
-    let digits = (1.0 - distance.log10().floor()).max(2.0);
-    let unit = 10f64.powf(digits);
+    let digits = (1.0 - functions::log10(distance).floor()).max(2.0);
+    let unit = functions::pow(10.0, digits);
     let bound = (1.0 - (distance * unit).ceil() / unit).max(-1.0);
     format!("{bound:.*}", digits as usize)
 }
@@ -353,8 +354,8 @@ fn cosine(measured: f64) -> String {
 /// A bound above the distance of a gain from 1, with one digit.
 fn gain(measured: f64) -> String {
     let distance = ((measured - 1.0).abs() * GAIN_MARGIN).max(LEAST_GAIN);
-    let digits = (-distance.log10().floor()).max(0.0);
-    let unit = 10f64.powf(digits);
+    let digits = (-functions::log10(distance).floor()).max(0.0);
+    let unit = functions::pow(10.0, digits);
     format!("{:.*}", digits as usize, (distance * unit).ceil() / unit)
 }
 

@@ -9,6 +9,7 @@ use std::f64::consts::LN_10;
 use super::numbers;
 use super::text::one_line;
 use crate::metrics::Metric;
+use crate::metrics::functions;
 use crate::suite::record::{
     CheckOutcome, CheckRecord, Contract, JUDGED, Level, ModelRecord, Movement, MovementKind,
     PairRecord, Source, SpecRecord, TestOutcome, TestRecord,
@@ -180,10 +181,10 @@ pub fn excess(check: &CheckRecord) -> f64 {
     let (value, bound) = (value.0, bound.0);
     let excess = match Metric::from_name(&check.check) {
         // 1 - cos ≈ (Σe²/Σr²)/2 for small errors.
-        Some(Metric::Cosine) => ((1.0 - value) / (1.0 - bound)).ln(),
+        Some(Metric::Cosine) => functions::ln((1.0 - value) / (1.0 - bound)),
         Some(Metric::SqnrDb) => (bound - value) * LN_10 / 10.0,
-        Some(Metric::Rmse | Metric::RelRmse | Metric::MaxAbs) => 2.0 * (value / bound).ln(),
-        Some(Metric::Gain) => 2.0 * ((value - 1.0).abs() / bound).ln(),
+        Some(Metric::Rmse | Metric::RelRmse | Metric::MaxAbs) => 2.0 * functions::ln(value / bound),
+        Some(Metric::Gain) => 2.0 * functions::ln((value - 1.0).abs() / bound),
         None => f64::INFINITY,
     };
     if excess.is_nan() { f64::INFINITY } else { excess }

@@ -4,6 +4,7 @@ How much more noise than its twin's a tensor may have: shared by the gates that 
 
 use crate::measure::twin::Twin;
 use crate::metrics::CONTRACT_COSINE;
+use crate::metrics::functions;
 use crate::spec::Gate;
 
 /// Least SQNR of a conversion between float types, in dB: bfloat16 gives 55.
@@ -42,7 +43,7 @@ pub fn coarseness(expected: f64) -> f64 {
 
 /// A cosine with the noise behind it louder by so many dB.
 fn louder(cosine: f64, db: f64) -> f64 {
-    let noise = (1.0 - cosine * cosine) * 10f64.powf(db / 10.0);
+    let noise = (1.0 - cosine * cosine) * functions::pow(10.0, db / 10.0);
     (1.0 - noise).max(0.0).sqrt()
 }
 

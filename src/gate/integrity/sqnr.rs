@@ -3,6 +3,7 @@
 use super::noise::least_sqnr;
 use super::suspect::{Finding, NotJudged, Ruling, Suspect};
 use crate::measure::twin::{Both, Twin};
+use crate::metrics::functions;
 
 /// Judges sample and whole; `bound` is in dB below the twin's SQNR.
 pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
@@ -11,7 +12,7 @@ pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     if actual.rr == 0.0 {
         return Err(NotJudged::because("the reference is all zero"));
     }
-    let whole = 10.0 * (suspect.sums.rr / suspect.sums.ee).log10();
+    let whole = 10.0 * functions::log10(suspect.sums.rr / suspect.sums.ee);
     let (sampled, expected) = (actual.sqnr_db(), expected.sqnr_db());
     let least = least_sqnr(twin, expected, bound);
     // The sample is compared with its own twin; the whole may differ from the sample by a little.

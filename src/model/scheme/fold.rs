@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::Class;
+use crate::metrics::functions;
 use crate::model::{
     Model, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
 };
@@ -238,7 +239,7 @@ fn ratios(reference: &[f32], quantized: &[f32], one: f32) -> Option<Vec<f32>> {
 
 /// Root mean square of the logarithms about their mean: how far from one common factor.
 fn spread(factors: &[f32]) -> f64 {
-    let logarithms = || factors.iter().map(|factor| f64::from(*factor).ln());
+    let logarithms = || factors.iter().map(|factor| functions::ln(f64::from(*factor)));
     let count = factors.len().max(1) as f64;
     let mean = logarithms().sum::<f64>() / count;
     (logarithms().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
