@@ -89,3 +89,23 @@ fn each_code_by_what_gives_it() {
         assert!(table.iter().any(|(_, tested)| *tested == exit), "no test gives {what}");
     }
 }
+
+/// Each row of the threat table names tests that are there.
+#[test]
+fn the_threat_table_names_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.contains(".rs::")).collect();
+    assert!(rows.len() >= 15, "{} rows", rows.len());
+    for row in table.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 4)
+    {
+        let head = row.contains("what happens");
+        assert!(head || row.contains(".rs::"), "no test: {row}");
+    }
+    for name in rows.iter().flat_map(|row| row.split('`')).filter(|name| name.contains(".rs::")) {
+        let (file, test) = name.split_once("::").unwrap();
+        let text = fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let made_by_macro = file == "tests/fuzz_corpus.rs" && text.contains(&format!("    {test}"));
+        assert!(text.contains(&format!("fn {test}()")) || made_by_macro, "{name} is not there");
+    }
+}

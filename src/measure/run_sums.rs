@@ -3,6 +3,8 @@ Sums over a run of elements of the reference and of something that stands for it
 what is expected of it.
 */
 
+use crate::metrics::functions;
+
 /// How far a row may be from what the sample leads to expect, as a ratio of Σe², before its pieces are
 /// asked for their own twins: 1.5 dB, with which the gates pass it.
 const ORDINARY: f64 = 1.4;
@@ -60,7 +62,7 @@ impl RunSums {
 
     /// Signal-to-noise ratio in dB; infinite without an error.
     pub fn sqnr_db(&self) -> f64 {
-        if self.ee == 0.0 { f64::INFINITY } else { 10.0 * (self.rr / self.ee).log10() }
+        if self.ee == 0.0 { f64::INFINITY } else { 10.0 * functions::log10(self.rr / self.ee) }
     }
 
     /// Ratio of the norms; 1 if both are zero.

@@ -20,6 +20,7 @@ pub use super::run_sums::RunSums;
 use super::{Matched, Measured};
 use super::{own, plan};
 use crate::codec::{Class, TensorType};
+use crate::metrics::functions;
 use crate::metrics::{CONTRACT_COSINE, Locals, PIECE};
 use crate::model::{Model, Scratch, Storage, Tensor};
 
@@ -66,7 +67,7 @@ impl Both {
     /// that every gate that looks at them passes.
     fn settles(&self, whole: &RunSums) -> bool {
         let expected = self.twin.sqnr_db();
-        let allowed = self.twin.lost() * 10f64.powf(SETTLED / 10.0);
+        let allowed = self.twin.lost() * functions::pow(10.0, SETTLED / 10.0);
         self.actual.sqnr_db() >= expected - SETTLED
             // The gate allows the whole, of other elements than the twin's, twice as much.
             && whole.sqnr_db() >= expected - 2.0 * SETTLED

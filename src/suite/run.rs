@@ -596,3 +596,82 @@ fn baseline_test(
         None => judge::ignored(test, "--no-baseline"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::spec::{self, Granularity, LoadOptions};
+    use crate::suite::plan::{self, Choice};
+    use crate::suite::record::Verdict;
+    use crate::suite::select::Selection;
+
+    /// Breaks down when the first pair is measured.
+    struct Broken(RefCell<u32>);
+
+    impl Listener for Broken {
+        fn progress(&self) -> Arc<Progress> {
+            *self.0.borrow_mut() += 1;
+            assert!(*self.0.borrow() > 1, "a mistake of the program");
+            Arc::default()
+        }
+    }
+
+    #[test]
+    fn a_pair_that_breaks_the_program_leaves_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for (name, ty, width) in [("r", "F32", 4), ("q", "BF16", 2)] {
+            let header = format!(
+                r#"{{"a":{{"dtype":"{ty}","shape":[2,64],"data_offsets":[0,{}]}}}}"#,
+                128 * width
+            );
+            // One and two, alternately, in either type.
+            let value = |i: usize| if i % 2 == 0 { 1f32 } else { 2.0 };
+            let data = (0..128).flat_map(|i| value(i).to_le_bytes()[4 - width..].to_vec());
+            let bytes: Vec<u8> = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()]
+                .concat()
+                .into_iter()
+                .chain(data)
+                .collect();
+            fs::write(path(&format!("{name}.safetensors")), bytes).unwrap();
+        }
+        let pair = |name: &str| {
+            format!(
+                "[[pair]]\nname = \"{name}\"\nreference = \"r.safetensors\"\n\
+                 quantized = \"q.safetensors\"\n"
+            )
+        };
+        let text = format!("schema = 1\n{}{}", pair("one"), pair("two"));
+        let options = LoadOptions::default();
+        let spec = spec::parse(text.as_bytes(), &path("s.toml"), Path::new(""), &options);
+        let specs = [spec.unwrap_or_else(|errors| panic!("{}", errors.render(false)))];
+        let choice = Choice {
+            selection: Selection::default(),
+            tags: Vec::new(),
+            shard: None,
+            no_baseline: true,
+            granularity: Some(Granularity::Tensor),
+            benchmarks: false,
+        };
+        let plan = plan::plan(&specs, &choice).unwrap();
+        let options = Options {
+            threads: 1,
+            baselines: None,
+            max_fail: None,
+            warnings_fail: false,
+            nothing_passes: false,
+        };
+        let contract = run(&plan, &options, None, &mut Broken(RefCell::new(0)));
+        assert_eq!(contract.exit_code, Exit::Internal.code(), "it is no verdict");
+        assert_eq!(contract.verdict, Verdict::Error);
+        let [first, second] = contract.specs[0].pairs.as_slice() else { panic!("two pairs") };
+        let says = |text: &str| first.error.as_ref().is_some_and(|error| error.contains(text));
+        assert!(says("one") && says("a mistake of the program"), "{:?}", first.error);
+        assert!(first.tests.iter().all(|test| test.outcome == TestOutcome::Error));
+        assert!(second.error.is_none(), "{:?}", second.error);
+        assert!(second.tests.iter().all(|test| test.outcome == TestOutcome::Passed));
+    }
+}
