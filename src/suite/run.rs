@@ -629,7 +629,7 @@ mod tests {
                 128 * width
             );
             // One and two, alternately, in either type.
-            let value = |i: usize| if i % 2 == 0 { 1f32 } else { 2.0 };
+            let value = |i: usize| if i.is_multiple_of(2) { 1f32 } else { 2.0 };
             let data = (0..128).flat_map(|i| value(i).to_le_bytes()[4 - width..].to_vec());
             let bytes: Vec<u8> = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()]
                 .concat()
