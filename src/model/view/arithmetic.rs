@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gather::Fetch;
+use crate::metrics::functions;
 use crate::model::{ReadError, Scratch};
 
 /// Elements that a first pass decodes at a time.
@@ -76,8 +77,8 @@ impl Op {
             Self::Add(by) => each(values, |value| value + by),
             Self::Mul(by) => each(values, |value| value * by),
             Self::Div(by) => each(values, |value| value / by),
-            Self::NegExp => each(values, |value| -f64::from(value).exp() as f32),
-            Self::LnNeg => each(values, |value| (-f64::from(value)).ln() as f32),
+            Self::NegExp => each(values, |value| -functions::exp(f64::from(value)) as f32),
+            Self::LnNeg => each(values, |value| functions::ln(-f64::from(value)) as f32),
             Self::MulAlong { factors, inner } => {
                 along(factors, *inner, start, values, |value, factor| value * factor);
             }
