@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Failure;
 use super::args::MapArgs;
+use super::{Failure, streams};
 use crate::counterpart::{self, Choice, Depth, Mapped};
 use crate::model::view::Recipe;
 use crate::model::{self, Model};
@@ -49,7 +49,7 @@ pub fn run(args: &MapArgs) -> Result<Exit, Failure> {
     let choice = Choice::named(args.map.as_deref());
     let mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
     let report = report(args, &mapped, &quantized);
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = streams::text_or_json(args.json);
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
         writeln!(out)?;

@@ -5,6 +5,12 @@ Tensors that a converter computes from `config.json`: factors of the rotary freq
 use serde_json::Value;
 
 use super::facts::{Facts, Names};
+use crate::metrics::functions;
+
+/// A power in single precision, rounded once.
+fn power(base: f32, exponent: f32) -> f32 {
+    functions::pow(f64::from(base), f64::from(exponent)) as f32
+}
 
 /// A tensor that follows from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +95,7 @@ impl<'a> Rope<'a> {
         let high = self.number("high_freq_factor").unwrap_or(4.0);
         let context = self.number("original_max_position_embeddings").unwrap_or(8192.0);
         let of = |pair: u32| {
-            let freq = 1.0 / (base as f32).powf((2 * pair) as f32 / dim as f32);
+            let freq = 1.0 / power(base as f32, (2 * pair) as f32 / dim as f32);
             let wave = 2.0 * std::f64::consts::PI / f64::from(freq);
             if wave < context / high {
                 1.0

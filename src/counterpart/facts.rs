@@ -3,15 +3,14 @@ What is known of a pair beside its tensors: the checkpoint's `config.json`, as i
 file's metadata.
 */
 
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::number::Number;
+use crate::disk;
 use crate::model::{Format, Model};
-
-/// Longest `config.json` that is read.
-const LONGEST: u64 = 32 << 20;
 
 /// Tables of `config.json` that hold the text model's keys where a model has several parts; what they
 /// say comes before what the file itself says.
@@ -88,12 +87,12 @@ impl Facts {
 
 /// A file's JSON; none if it is not there.
 fn read(path: &Path) -> Result<Option<Value>, String> {
-    let Ok(metadata) = std::fs::metadata(path) else { return Ok(None) };
-    if metadata.len() > LONGEST {
-        return Err(format!("config.json has {} bytes, more than {LONGEST}", metadata.len()));
-    }
-    let text = std::fs::read(path).map_err(|error| format!("config.json: {error}"))?;
-    serde_json::from_slice(&text).map(Some).map_err(|error| format!("config.json: {error}"))
+    let text = match disk::read(path, disk::CONFIGURATION) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("config.json: {error}")),
+    };
+    disk::value(&text).map(Some).map_err(|error| format!("config.json: {error}"))
 }
 
 fn walk<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {

@@ -7,6 +7,8 @@ strength: `== != < > <= >=`, `+ -`, `* / //`, `-` before a number, `^`. `//` rou
 
 use std::fmt;
 
+use crate::metrics::functions;
+
 /// A number, as it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Number {
@@ -80,7 +82,7 @@ impl Operator {
             Self::Floor => (a / b).floor(),
             Self::Multiply => a * b,
             Self::Divide => a / b,
-            Self::Power => a.powf(b),
+            Self::Power => functions::pow(a, b),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::facts::{Facts, Variables};
 use super::names::Pattern;
 use super::number::Number;
 use super::rule::{Name, Rule};
+use crate::disk;
 
 /// The built-in files.
 const FILES: &[(&str, &str)] = &[
@@ -163,7 +164,7 @@ impl Table {
 
     /// The built-in table with a user's file before it.
     pub fn with_file(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let text = disk::read_text(path, disk::SPEC).map_err(|error| error.to_string())?;
         let mut table = Self::built_in().clone();
         table.own = table.add(&text)?;
         table.check()?;
