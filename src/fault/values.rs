@@ -3,10 +3,9 @@ Faults of values: a tensor whose values are changed, or taken from other places,
 */
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::codec::Class;
-use crate::model::{Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight};
+use crate::model::view::{Step, View, ViewError};
+use crate::model::{Storage, Tensor};
 
 /// What happens to the values.
 #[derive(Clone, Debug)]
@@ -80,194 +79,74 @@ pub enum Route {
     },
 }
 
-impl Route {
-    /// Where the elements from `at` on come from, and how many of them come from one run.
-    fn run(&self, at: u64) -> (u64, u64) {
-        let until = |limit: u64| if at < limit { limit - at } else { u64::MAX };
-        match *self {
-            Self::Columns { rows, cols } => ((at % rows) * cols + at / rows, 1),
-            Self::Rope { head, row_len } => {
-                let (row, column) = (at / row_len, at % row_len);
-                let (first, within) = (row / head * head, row % head);
-                let source = first + within % 2 * (head / 2) + within / 2;
-                (source * row_len + column, row_len - column)
-            }
-            Self::Swap { a, b, len } => match at {
-                _ if (a..a + len).contains(&at) => (at - a + b, a + len - at),
-                _ if (b..b + len).contains(&at) => (at - b + a, b + len - at),
-                _ => (at, until(a).min(until(b))),
-            },
-            Self::Copy { to, from, len } => {
-                if (to..to + len).contains(&at) {
-                    (at - to + from, to + len - at)
-                } else {
-                    (at, until(to))
-                }
-            }
-            Self::Shift { start, by, end } => {
-                if at < start {
-                    (at, start - at)
-                } else if at + by < end {
-                    (at + by, end - by - at)
-                } else {
-                    (at + by - end + start, end - at)
-                }
-            }
-        }
-    }
-}
-
 /// Puts a change between a tensor's storage and whoever decodes it.
 pub fn change(tensor: &mut Tensor, change: Change) {
-    let source = tensor.clone();
-    let planes = match &source.storage {
-        Storage::Plain { ty, at } => {
-            let (name, shape) = (source.name.clone(), source.shape.clone());
-            vec![Plane { name, ty: *ty, shape, at: *at }]
-        }
-        Storage::Joined(weight) => weight.planes().to_vec(),
-        Storage::Undecodable { .. } => return,
+    if matches!(tensor.storage, Storage::Undecodable { .. }) {
+        return;
+    }
+    // Places are known by the code above to be within the tensor; what is not stays as it is.
+    if let Ok(view) = changed(&View::of(tensor), change) {
+        *tensor = view.into_tensor(&tensor.name);
+    }
+}
+
+/// The tensor with the change.
+fn changed(view: &View, change: Change) -> Result<View, ViewError> {
+    let step = |what: &'static str| Step::new(what, Vec::new());
+    Ok(match change {
+        Change::Scale(of, factor) => view.each(step("scale"), move |start, values| {
+            let indexed = (start..).zip(values).filter(|(at, _)| of.contains(at));
+            indexed.for_each(|(_, value)| *value *= factor);
+        }),
+        Change::Add(amount) => view.add(amount),
+        Change::Set(index, new) => view.each(step("set"), move |start, values| {
+            let place = index.checked_sub(start).and_then(|at| values.get_mut(at as usize));
+            if let Some(value) = place {
+                *value = new;
+            }
+        }),
+        Change::Clip(most) => view.each(step("clip"), move |_, values| {
+            for value in values {
+                *value = value.clamp(-most, most);
+            }
+        }),
+        Change::Noise(rms) => view.each(step("noise"), move |start, values| {
+            (start..).zip(values).for_each(|(at, value)| *value += rms * noise(at));
+        }),
+        Change::Columns { every, row_len } => view.each(step("columns"), move |start, values| {
+            let hit = |at: &u64| (at % row_len).is_multiple_of(every);
+            let indexed = (start..).zip(values).filter(|(at, _)| hit(at));
+            indexed.for_each(|(_, value)| *value = 0.0);
+        }),
+        Change::Route(route) => routed(view, &route)?,
+        Change::NoActivations => view.clone().without_activations(),
+    })
+}
+
+/// The tensor with values from other places.
+fn routed(view: &View, route: &Route) -> Result<View, ViewError> {
+    let numel = view.numel();
+    let runs = |runs: &[Range<u64>]| {
+        let flat = view.reshape(&[numel])?;
+        let parts: Result<Vec<View>, ViewError> =
+            runs.iter().map(|run| flat.slice(0, run.clone(), 1)).collect();
+        View::concat(&parts?, 0)
     };
-    tensor.storage = Storage::Joined(Arc::new(Faulty { source, planes, change }));
-}
-
-/// A tensor with a fault.
-#[derive(Debug)]
-struct Faulty {
-    source: Tensor,
-    planes: Vec<Plane>,
-    change: Change,
-}
-
-impl Faulty {
-    /// Values that come from other places.
-    fn route(
-        &self,
-        route: &Route,
-        files: &[SourceFile],
-        range: Range<u64>,
-        scratch: &mut Scratch,
-        values: &mut [f32],
-    ) -> Result<(), ReadError> {
-        if let Route::Columns { rows, cols } = *route {
-            return self.columns((rows, cols), files, range, scratch, values);
+    let moved = match *route {
+        Route::Columns { rows, cols } => view.reshape(&[rows, cols])?.transpose(&[1, 0]),
+        Route::Rope { head, row_len } => {
+            let rows = numel / row_len.max(1);
+            view.reshape(&[rows, row_len])?.permute_qk(rows / head.max(1))
         }
-        let mut at = range.start;
-        while at < range.end {
-            let (source, len) = route.run(at);
-            let len = len.min(range.end - at);
-            let from = (at - range.start) as usize;
-            let run = &mut values[from..from + len as usize];
-            self.source.decode(files, source..source + len, scratch, run)?;
-            at += len;
+        Route::Swap { a, b, len } => {
+            runs(&[0..a, b..b + len, a + len..b, a..a + len, b + len..numel])
         }
-        Ok(())
-    }
-
-    /// A matrix column by column: of every row, the stretch that the range's columns need is read.
-    fn columns(
-        &self,
-        (rows, cols): (u64, u64),
-        files: &[SourceFile],
-        range: Range<u64>,
-        scratch: &mut Scratch,
-        values: &mut [f32],
-    ) -> Result<(), ReadError> {
-        let wanted = range.start / rows..range.end.div_ceil(rows);
-        let mut stretch = vec![0.0; (wanted.end - wanted.start) as usize];
-        for row in 0..rows {
-            let start = row * cols + wanted.start;
-            self.source.decode(
-                files,
-                start..start + stretch.len() as u64,
-                scratch,
-                &mut stretch,
-            )?;
-            for (column, value) in wanted.clone().zip(&stretch) {
-                let at = column * rows + row;
-                if range.contains(&at) {
-                    values[(at - range.start) as usize] = *value;
-                }
-            }
+        Route::Copy { to, from, len } => runs(&[0..to, from..from + len, to + len..numel]),
+        Route::Shift { start, by, end } => {
+            runs(&[0..start, start + by..end, start..start + by, end..numel])
         }
-        Ok(())
-    }
-}
-
-impl Weight for Faulty {
-    fn scheme(&self) -> &str {
-        self.source.qtype()
-    }
-
-    fn class(&self) -> Class {
-        self.source.class()
-    }
-
-    fn planes(&self) -> &[Plane] {
-        &self.planes
-    }
-
-    fn activation_planes(&self) -> &[Plane] {
-        match (&self.source.storage, &self.change) {
-            (Storage::Joined(weight), change) if !matches!(change, Change::NoActivations) => {
-                weight.activation_planes()
-            }
-            _ => &[],
-        }
-    }
-
-    fn shape_is_known(&self) -> bool {
-        match &self.source.storage {
-            Storage::Joined(weight) => weight.shape_is_known(),
-            _ => true,
-        }
-    }
-
-    fn decode(
-        &self,
-        files: &[SourceFile],
-        range: Range<u64>,
-        scratch: &mut Scratch,
-        values: &mut [f32],
-    ) -> Result<(), ReadError> {
-        if let Change::Route(route) = &self.change {
-            return self.route(route, files, range, scratch, values);
-        }
-        self.source.decode(files, range.clone(), scratch, values)?;
-        let indexed = range.zip(values.iter_mut());
-        match &self.change {
-            Change::Scale(of, factor) => {
-                indexed.filter(|(at, _)| of.contains(at)).for_each(|(_, value)| *value *= factor);
-            }
-            Change::Add(amount) => values.iter_mut().for_each(|value| *value += amount),
-            Change::Set(index, new) => {
-                indexed.filter(|(at, _)| at == index).for_each(|(_, value)| *value = *new);
-            }
-            Change::Clip(most) => {
-                for value in values.iter_mut() {
-                    *value = value.clamp(-most, *most);
-                }
-            }
-            Change::Noise(rms) => indexed.for_each(|(at, value)| *value += rms * noise(at)),
-            Change::Columns { every, row_len } => {
-                let hit = |at: &u64| (at % row_len).is_multiple_of(*every);
-                indexed.filter(|(at, _)| hit(at)).for_each(|(_, value)| *value = 0.0);
-            }
-            Change::Route(_) | Change::NoActivations => {}
-        }
-        Ok(())
-    }
-
-    fn check_planes(
-        &self,
-        files: &[SourceFile],
-        scratch: &mut Scratch,
-    ) -> Result<Vec<PlaneFinding>, ReadError> {
-        match &self.source.storage {
-            Storage::Joined(weight) => weight.check_planes(files, scratch),
-            _ => Ok(Vec::new()),
-        }
-    }
+    };
+    moved?.reshape(view.shape())
 }
 
 /// Uniform noise of variance 1 that depends on the place alone (splitmix64).
@@ -286,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::codec::TensorType;
-    use crate::model::Extent;
+    use crate::model::{Extent, Scratch, SourceFile};
 
     fn tensor(shape: &[u64]) -> (Tensor, Vec<SourceFile>) {
         let numel: u64 = shape.iter().product();

@@ -7,14 +7,12 @@ Finds such folds where norms differ and the weights behind them match once the s
 out, and takes them out.
 */
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::Class;
 use crate::metrics::functions;
-use crate::model::{
-    Model, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
-};
+use crate::model::view::{View, ViewError};
+use crate::model::{Model, ReadError, Scratch, SourceFile, Tensor};
 
 /// Longest vector of factors: no layer is wider.
 const WIDEST: u64 = 1 << 20;
@@ -155,34 +153,35 @@ pub fn unfold(quantized: &mut Model, folds: &[Fold], rename: Rename) {
 
 /// A tensor without the folds that concern it.
 fn applied(tensor: &Tensor, folds: &[Fold]) -> Tensor {
-    let mut tensor = tensor.clone();
-    for fold in folds {
-        let factors = &fold.factors;
-        let change = if fold.consumers.contains(&tensor.name) {
-            Some(Change::DivideColumns)
-        } else if fold.producer == tensor.name {
-            Some(match fold.kind {
-                Producer::Norm { plus_one: true } => Change::PlusOne,
-                Producer::Norm { plus_one: false } => Change::MultiplyColumns,
-                Producer::Rows => Change::MultiplyRows,
-            })
-        } else if fold.bias().as_deref() == Some(&tensor.name) {
-            Some(Change::MultiplyColumns)
-        } else {
-            None
-        };
-        let extent = match change {
-            Some(Change::MultiplyRows) => tensor.shape.first(),
-            _ => tensor.shape.last(),
-        };
-        if let Some(change) = change
-            && extent == Some(&(factors.len() as u64))
-            && tensor.class() != Class::Exact
-        {
-            tensor.storage = Storage::Joined(Arc::new(Unfolded::new(&tensor, change, factors)));
-        }
+    if tensor.class() == Class::Exact {
+        return tensor.clone();
     }
-    tensor
+    let view = folds.iter().fold(View::of(tensor), |view, fold| {
+        // Factors that do not fit are another tensor's.
+        without(&view, &tensor.name, fold).unwrap_or(view)
+    });
+    view.into_tensor(&tensor.name)
+}
+
+/// A tensor without one fold.
+fn without(view: &View, name: &str, fold: &Fold) -> Result<View, ViewError> {
+    let factors = Arc::clone(&fold.factors);
+    let columns = view.shape().len().saturating_sub(1);
+    if fold.consumers.iter().any(|consumer| consumer == name) {
+        view.div_along(columns, factors)
+    } else if fold.producer == name {
+        match fold.kind {
+            Producer::Norm { plus_one: true } => {
+                Ok(view.add(1.0).mul_along(columns, factors)?.add(-1.0))
+            }
+            Producer::Norm { plus_one: false } => view.mul_along(columns, factors),
+            Producer::Rows => view.mul_along(0, factors),
+        }
+    } else if fold.bias().as_deref() == Some(name) {
+        view.mul_along(columns, factors)
+    } else {
+        Ok(view.clone())
+    }
 }
 
 /// One of the two models.
@@ -367,95 +366,5 @@ impl Pair<'_> {
         }
         let (producer, kind) = (producer.name.clone(), Producer::Rows);
         Ok(Some(Fold { producer, kind, consumers: vec![consumer], factors: factors.into() }))
-    }
-}
-
-/// What is done to the values of a tensor.
-#[derive(Clone, Copy, Debug)]
-enum Change {
-    DivideColumns,
-    MultiplyColumns,
-    MultiplyRows,
-    /// (1 + value) * factor - 1.
-    PlusOne,
-}
-
-/// A tensor and the factors that are taken out of it.
-#[derive(Clone, Debug)]
-struct Unfolded {
-    source: Tensor,
-    change: Change,
-    factors: Arc<[f32]>,
-    planes: Vec<Plane>,
-    /// Elements after which the row's factor changes.
-    row_len: u64,
-}
-
-impl Unfolded {
-    fn new(tensor: &Tensor, change: Change, factors: &Arc<[f32]>) -> Self {
-        let planes = match &tensor.storage {
-            Storage::Joined(weight) => weight.planes().to_vec(),
-            Storage::Plain { ty, at } => {
-                let Tensor { name, shape, .. } = tensor;
-                vec![Plane { name: name.clone(), ty: *ty, shape: shape.clone(), at: *at }]
-            }
-            Storage::Undecodable { .. } => Vec::new(),
-        };
-        let row_len = (tensor.numel() / factors.len().max(1) as u64).max(1);
-        Self { source: tensor.clone(), change, factors: Arc::clone(factors), planes, row_len }
-    }
-}
-
-impl Weight for Unfolded {
-    fn scheme(&self) -> &str {
-        self.source.qtype()
-    }
-
-    fn planes(&self) -> &[Plane] {
-        &self.planes
-    }
-
-    fn decode(
-        &self,
-        files: &[SourceFile],
-        range: Range<u64>,
-        scratch: &mut Scratch,
-        values: &mut [f32],
-    ) -> Result<(), ReadError> {
-        self.source.decode(files, range.clone(), scratch, values)?;
-        let cols = self.factors.len() as u64;
-        for (value, at) in values.iter_mut().zip(range) {
-            let column = self.factors[(at % cols) as usize];
-            match self.change {
-                Change::DivideColumns => *value /= column,
-                Change::MultiplyColumns => *value *= column,
-                Change::MultiplyRows => *value *= self.factors[(at / self.row_len) as usize],
-                Change::PlusOne => *value = (1.0 + *value) * column - 1.0,
-            }
-        }
-        Ok(())
-    }
-
-    fn own_grid(&self) -> Option<OwnGrid> {
-        let source = |source: Tensor| Self { source, ..self.clone() };
-        Some(self.source.own_grid()?.map(|end| self.source.with(source(end))))
-    }
-
-    fn activation_planes(&self) -> &[Plane] {
-        match &self.source.storage {
-            Storage::Joined(weight) => weight.activation_planes(),
-            _ => &[],
-        }
-    }
-
-    fn check_planes(
-        &self,
-        files: &[SourceFile],
-        scratch: &mut Scratch,
-    ) -> Result<Vec<PlaneFinding>, ReadError> {
-        match &self.source.storage {
-            Storage::Joined(weight) => weight.check_planes(files, scratch),
-            _ => Ok(Vec::new()),
-        }
     }
 }

@@ -4,6 +4,7 @@ Values that are computed element by element, and factors that need a pass over t
 All arithmetic is that of f32; a narrower type's is this and a cast.
 */
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,12 +32,24 @@ pub enum Op {
     MulAlong { factors: Arc<[f32]>, inner: u64 },
     /// Divided by a factor for each index of an axis, `inner` elements apart.
     DivAlong { factors: Arc<[f32]>, inner: u64 },
-    /// A function of the element's index, its value and a parameter.
-    Each { apply: fn(u64, f32, f32) -> f32, parameter: f32 },
+    /// Anything else that depends on an element's index and value alone.
+    Each(Function),
     /// `BitNet`: s = max(mean |x|, 1e-5); round(x/s) within -1..1, times s.
     Ternary(FirstPass),
     /// Each column divided by its L2 norm plus eps.
     ColumnNorm { columns: u64, eps: f64, pass: FirstPass },
+}
+
+/// Changes values in place, the first of which is the element of an index.
+type Change = dyn Fn(u64, &mut [f32]) + Send + Sync;
+
+/// A change that shows nothing of itself.
+pub struct Function(pub Arc<Change>);
+
+impl fmt::Debug for Function {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Function")
+    }
 }
 
 /// What a pass over the whole tensor found, once it was made.
@@ -60,6 +73,22 @@ impl FirstPass {
 }
 
 impl Op {
+    /// The operation once more, if it is a sum or a product with what does not depend on the values.
+    pub fn affine(&self) -> Option<Self> {
+        Some(match self {
+            Self::Add(by) => Self::Add(*by),
+            Self::Mul(by) => Self::Mul(*by),
+            Self::Div(by) => Self::Div(*by),
+            Self::MulAlong { factors, inner } => {
+                Self::MulAlong { factors: Arc::clone(factors), inner: *inner }
+            }
+            Self::DivAlong { factors, inner } => {
+                Self::DivAlong { factors: Arc::clone(factors), inner: *inner }
+            }
+            _ => return None,
+        })
+    }
+
     /// Whether every value depends on all.
     pub fn needs_all(&self) -> bool {
         matches!(self, Self::Ternary(_) | Self::ColumnNorm { .. })
@@ -85,14 +114,13 @@ impl Op {
             Self::DivAlong { factors, inner } => {
                 along(factors, *inner, start, values, |value, factor| value / factor);
             }
-            Self::Each { apply, parameter } => {
-                for (at, value) in (start..).zip(values) {
-                    *value = apply(at, *value, *parameter);
-                }
-            }
+            Self::Each(Function(apply)) => apply(start, values),
             Self::Ternary(pass) => {
-                let scale = pass.factors(|| mean_magnitude(numel, source))?[0];
-                each(values, |value| (value / scale).round_ties_even().clamp(-1.0, 1.0) * scale);
+                // The converter multiplies and divides by the inverse.
+                let inverse = 1.0 / pass.factors(|| mean_magnitude(numel, source))?[0];
+                each(values, |value| {
+                    (value * inverse).round_ties_even().clamp(-1.0, 1.0) / inverse
+                });
             }
             Self::ColumnNorm { columns, eps, pass } => {
                 let factors = pass.factors(|| column_norms(*columns, *eps, numel, source))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arithmetic::{FirstPass, Op};
+use super::arithmetic::{FirstPass, Function, Op};
 use super::expression::Body;
 use super::round_trip::{Quantizer, RoundTrip};
 use super::{Step, View, ViewError};
@@ -44,11 +44,15 @@ impl View {
         self.computed(Op::LnNeg, Step::new("ln_neg", Vec::new()))
     }
 
-    /// A function of each element's index, its value and a parameter, under a name of its own.
+    /// Values that `apply` changes in place, each by its index and value alone: it is given the index
+    /// of the first. Known by a name and arguments of its own.
     #[must_use]
-    pub fn each(&self, op: &'static str, apply: fn(u64, f32, f32) -> f32, parameter: f32) -> Self {
-        let step = Step::new(op, vec![("value", parameter.into())]);
-        self.computed(Op::Each { apply, parameter }, step)
+    pub fn each(
+        &self,
+        step: Step,
+        apply: impl Fn(u64, &mut [f32]) + Send + Sync + 'static,
+    ) -> Self {
+        self.computed(Op::Each(Function(Arc::new(apply))), step)
     }
 
     /// Each index of an axis times its factor.

@@ -133,6 +133,14 @@ impl View {
         }
     }
 
+    /// The parts of a join to which nothing was done since, in order; none of any other view.
+    pub fn pieces(&self) -> &[Self] {
+        match &self.node.body {
+            Body::Joined { parts, .. } => parts,
+            _ => &[],
+        }
+    }
+
     /// What the operations of [`Self::recipe`] begin with.
     fn bottom(&self) -> &Self {
         match self.source() {
@@ -379,8 +387,8 @@ impl View {
         Ok(Self::new(shape, Body::Joined { parts, join, step }, Vec::new()))
     }
 
-    /// The same movements over other stored tensors of the same numbers of elements; `None` where
-    /// values are computed, or where `replace` has nothing for a tensor.
+    /// The same movements, sums and factors over other stored tensors of the same numbers of elements;
+    /// `None` where values are computed in another way, or where `replace` has nothing for a tensor.
     pub fn over(&self, replace: &mut dyn FnMut(&Tensor) -> Option<Tensor>) -> Option<Self> {
         let body = match &self.node.body {
             Body::Stored(tensor) => {
@@ -396,7 +404,10 @@ impl View {
                 let parts = parts.iter().map(|part| part.over(replace)).collect::<Option<_>>()?;
                 Body::Joined { parts, join: join.clone(), step: step.clone() }
             }
-            Body::Computed { .. } | Body::RoundTrip { .. } => return None,
+            Body::Computed { source, op } => {
+                Body::Computed { op: op.affine()?, source: source.over(replace)? }
+            }
+            Body::RoundTrip { .. } => return None,
         };
         let steps = self.steps.to_vec();
         Some(Self { bare: self.bare, ..Self::new(self.shape.to_vec(), body, steps) })

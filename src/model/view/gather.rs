@@ -377,9 +377,15 @@ fn square(down: &Line, across: &Line, strip: &[f32], values: &mut [f32]) {
             let end = (start + SIDE).min(across.len);
             for index in first..last {
                 let (from, to) = (down.at(index), index * down.to);
-                for column in start..end {
-                    let value = strip[(from + across.at(column)) as usize];
-                    values[(to + column * across.to) as usize] = value;
+                let values = values[(to + start * across.to) as usize..].iter_mut();
+                let values = values.step_by(across.to as usize).take((end - start) as usize);
+                if let From::Step(step @ 1..) = across.from {
+                    let strip = strip[(from + start * step) as usize..].iter();
+                    let strip = strip.step_by(step as usize);
+                    values.zip(strip).for_each(|(value, from)| *value = *from);
+                } else {
+                    let places = (start..end).map(|column| from + across.at(column));
+                    values.zip(places).for_each(|(value, at)| *value = strip[at as usize]);
                 }
             }
         }

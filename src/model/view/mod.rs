@@ -16,6 +16,7 @@ mod gather;
 mod join;
 mod layout;
 mod read;
+mod replay;
 mod round_trip;
 mod step;
 mod summary;

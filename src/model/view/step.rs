@@ -14,7 +14,8 @@ pub struct Step {
 }
 
 impl Step {
-    pub(super) fn new(op: &'static str, args: Vec<(&'static str, Value)>) -> Self {
+    /// An operation.
+    pub fn new(op: &'static str, args: Vec<(&'static str, Value)>) -> Self {
         Self { op, args }
     }
 

@@ -73,7 +73,8 @@ impl Summary {
         }
         Self {
             scheme: if same { scheme } else { "mixed" }.to_owned(),
-            class: if alike { class } else { Class::Quantized },
+            // Elements that are compared bit for bit are so where they are stored only.
+            class: if alike && class != Class::Exact { class } else { Class::Quantized },
             planes: leaves.iter().flat_map(Leaf::planes).collect(),
             activations,
             shape_is_known,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Quantizer, View, ViewError};
+use super::{Quantizer, Recipe, Step, View, ViewError};
 use crate::codec::{Class, TensorType};
 use crate::model::{Extent, Scratch, SourceFile, Storage, Tensor};
 
@@ -172,13 +172,17 @@ fn apply((view, array): &Both, kind: u32, numbers: [usize; 4]) -> Both {
         }
         13 => (view.mul(0.5), array.map(|_, value| value * 0.5)),
         14 => {
-            let place = |at: u64, value: f32, by: f32| value + by * (at % 7) as f32;
+            let place = |start: u64, values: &mut [f32]| {
+                for (at, value) in (start..).zip(values) {
+                    *value += 0.25 * (at % 7) as f32;
+                }
+            };
             let shape = shape.clone();
             let expected = array.map(|index, value| {
                 let at = index.iter().zip(&shape).fold(0, |at, (i, extent)| at * extent + i);
                 value + 0.25 * (at % 7) as f32
             });
-            (view.each("place", place, 0.25), expected)
+            (view.each(Step::new("place", Vec::new()), place), expected)
         }
         _ => (view.clone(), array.clone()),
     }
@@ -226,6 +230,12 @@ fn check(shape: &[usize], ops: &[(u32, [usize; 4])], cuts: &[usize]) {
         both = apply(&both, *kind, *numbers);
     }
     let (view, array) = both;
+    if let Recipe::Single { source: Some(_), ops } = view.recipe()
+        && let Some(again) = View::of(&tensor).replay_all(&ops)
+    {
+        assert_eq!(again.recipe(), view.recipe());
+        assert_eq!(decode(&again.into_tensor("v"), &files, &[]), array.values);
+    }
     let recipe = view.recipe().to_string();
     assert_eq!(view.shape(), wide(&array.shape), "{recipe}");
     let tensor = view.clone().into_tensor("v");
@@ -422,7 +432,8 @@ fn first_passes_are_made_over_the_whole_tensor() {
     let view = View::of(&tensor);
     // The mean of 1..=6 is 3.5; 1 / 3.5 rounds to 0, 2 / 3.5 to 1.
     let ternary = view.ternary_absmean().into_tensor("v");
-    assert_eq!(decode(&ternary, &files, &[2, 3]), [0.0, 3.5, 3.5, 3.5, 3.5, 3.5]);
+    let scale = 1.0 / (1.0 / 3.5f32);
+    assert_eq!(decode(&ternary, &files, &[2, 3]), [0.0, scale, scale, scale, scale, scale]);
     let normed = view.div_col_l2norm(1e-7).unwrap().into_tensor("v");
     let norm = |first: usize| {
         let column = array.values[first..].iter().step_by(2);
