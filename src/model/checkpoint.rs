@@ -166,6 +166,7 @@ fn complete(model: &mut Model) -> Result<(), ModelError> {
     sort_tensors(model)?;
     if model.format == Format::Gguf {
         gguf::join_nvfp4(&mut model.tensors, &mut model.notes);
+        gguf::restore_shapes(model);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ rows have a form of their own are read in [`rows`].
 */
 
 mod metadata;
+mod native_shape;
 mod nvfp4;
 mod reader;
 mod refused;
@@ -28,6 +29,7 @@ use super::tensor::{Extent, Storage, Tensor, checked_numel};
 use super::{FileFault, ModelError, SourceFile};
 use crate::codec::TensorType;
 
+pub use native_shape::restore as restore_shapes;
 pub use nvfp4::join as join_nvfp4;
 pub use split::{is_one_model, is_raw_piece, shard_name, shards};
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::cut::{cut_biases, padded_outputs};
 use crate::model::view::View;
-use crate::model::{Model, ModelFinding, PlaneFault, Storage, Tensor};
+use crate::model::{Format, Model, ModelFinding, PlaneFault, Storage, Tensor};
 
 /// What an expert's matrix does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +67,7 @@ pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
     let padded = padded_outputs(reference, quantized);
     adopt_shapes(reference, quantized, &mut notes);
     cut_biases(reference, quantized, &padded);
+    adopt_leading_ones(reference, quantized);
     let wanted = layers(reference);
     let stored = layers(quantized);
     let known: HashSet<&str> = reference.tensors.iter().map(|t| t.name.as_str()).collect();
@@ -158,6 +159,25 @@ fn adopt_shapes(reference: &Model, quantized: &mut Model, notes: &mut Vec<String
         notes.push(format!(
             "the shapes of {adopted} weights are not stored; taken as the reference's"
         ));
+    }
+}
+
+/// GGUF cannot hold the leading extents of one that the reference may have: such shapes are the same.
+fn adopt_leading_ones(reference: &Model, quantized: &mut Model) {
+    fn inner(shape: &[u64]) -> &[u64] {
+        let ones = shape.iter().take_while(|&&extent| extent == 1).count();
+        &shape[ones..]
+    }
+    if ![reference.format, quantized.format].contains(&Format::Gguf) {
+        return;
+    }
+    let by_name = reference.by_name();
+    for tensor in &mut quantized.tensors {
+        let Some(&index) = by_name.get(tensor.name.as_str()) else { continue };
+        let shape = &reference.tensors[index].shape;
+        if *shape != tensor.shape && inner(shape) == inner(&tensor.shape) {
+            tensor.shape.clone_from(shape);
+        }
     }
 }
 
