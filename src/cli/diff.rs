@@ -26,10 +26,11 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let mut quantized = model::open(&args.quantized)?;
     let reference = model::open(&args.reference)?;
     let choice = Choice::named(args.map.as_deref());
+    let mut notes = choice.align(&reference, &mut quantized);
     let mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
     mapped.set_aside_in(&mut quantized);
     let reference = mapped.reference;
-    let mut notes = model::scheme::align(&reference, &mut quantized);
+    notes.append(&mut model::scheme::align(&reference, &mut quantized));
     notes.extend(mapped.notes);
     let policy = Policy {
         allow_missing: &|_| args.allow_missing,

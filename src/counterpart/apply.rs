@@ -5,7 +5,9 @@ A map, applied: a pair's reference with its tensors as the converter would have 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::align::align;
 use super::facts::Facts;
+use super::infer::{Inferred, infer};
 use super::inverse;
 use super::map::Map;
 use super::one_sided;
@@ -77,6 +79,11 @@ impl Choice {
         }
     }
 
+    /// Aligns the names and layouts of two checkpoints, unless nothing is to be mapped.
+    pub fn align(&self, reference: &Model, quantized: &mut Model) -> Vec<String> {
+        if *self == Self::Off { Vec::new() } else { align(reference, quantized) }
+    }
+
     /// What a command line says: `none`, or a file.
     pub fn named(map: Option<&Path>) -> Self {
         match map {
@@ -131,8 +138,9 @@ pub fn apply(
     let facts = Facts::of(&reference, quantized);
     let problem = facts.problem.iter().map(|problem| format!("no map: {problem}"));
     let Some(rules) = table.rules(&facts) else {
-        let mut mapped = Mapped::unmapped(reference);
-        mapped.notes.extend(problem.chain(no_rules(&facts)));
+        let unknown: Vec<String> = problem.chain(no_rules(&facts)).collect();
+        let mut mapped = inferred(reference, quantized);
+        mapped.notes.splice(0..0, unknown);
         return Ok(mapped);
     };
     let backward = formats && quantized.format == Format::Safetensors;
@@ -160,6 +168,36 @@ fn no_rules(facts: &Facts) -> Option<String> {
             format!("{} (general.architecture {:?})", classes.join(", "), facts.architecture());
         format!("no map: the table of architectures has no entry for {known}")
     })
+}
+
+/// Without rules, what values say on a sample; the rest is left as it is.
+fn inferred(reference: Model, quantized: &Model) -> Mapped {
+    let Inferred { mut views, unmatched } = infer(&reference, quantized);
+    let known = reference.by_name();
+    views.retain(|name, _| !known.contains_key(name.as_str()));
+    let mut mapped = Mapped::unmapped(reference);
+    if views.is_empty() {
+        return mapped;
+    }
+    mapped.notes.push(format!(
+        "this map is inferred: {} of {} tensors of the quantized model are matched by shape and by values \
+         on a sample",
+        views.len(),
+        quantized.tensors.len()
+    ));
+    let unmatched: Vec<&str> = unmatched.iter().map(String::as_str).collect();
+    if !unmatched.is_empty() {
+        mapped.notes.push(list("values do not say what these are", &unmatched));
+    }
+    let used: HashSet<String> =
+        views.values().flat_map(View::sources).map(|source| source.name.clone()).collect();
+    mapped.reference.tensors.retain(|tensor| !used.contains(&tensor.name));
+    for (name, view) in views {
+        mapped.recipes.insert(name.clone(), view.recipe());
+        mapped.reference.tensors.push(view.into_tensor(name));
+    }
+    mapped.reference.tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    mapped
 }
 
 fn forward(checkpoint: &Model, converted: &Model, map: Map, depth: Depth) -> Mapped {

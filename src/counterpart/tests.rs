@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::infer::infer;
 use super::map::Map;
 use super::{Facts, Table};
 use crate::model;
+use crate::model::view::Recipe;
 
 /// Folders with pairs: those in the repository, and more if a variable names a folder.
 fn pairs() -> Vec<PathBuf> {
@@ -60,4 +62,48 @@ fn every_tensor_is_made_of_what_the_converter_made_it_of() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Sources and order of heads of a row whose rule moves whole rows of one tensor at most; the values of a
+/// quantized source are its weight's.
+fn simple(row: &Value) -> Option<(String, Option<u64>)> {
+    let [piece] = &row["pieces"].as_array()?[..] else { return None };
+    let source = piece["hf"].as_str()?.replace("qweight", "weight").replace("_packed", "");
+    let ops = piece["ops"].as_array()?.iter().filter(|op| op["op"] != "gptq_dequant");
+    match ops.collect::<Vec<_>>()[..] {
+        [] => Some((source, None)),
+        [op] if op["op"] == "permute_qk" => Some((source, op["n_head"].as_u64())),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_values_tell_without_a_rule_is_what_the_converter_did() {
+    let (mut right, mut possible) = (0, 0);
+    for path in pairs() {
+        let text = std::fs::read_to_string(path.join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        let checkpoint = model::open(&path).unwrap();
+        let converted = model::open(&path.join("model-q.gguf")).unwrap();
+        let found = infer(&checkpoint, &converted);
+        for row in expected["tensors"].as_array().unwrap() {
+            let name = row["gguf"].as_str().unwrap();
+            let case = format!("{}: {name}", path.display());
+            let is_matrix = row["shape"].as_array().unwrap().len() == 2;
+            let view = found.views.get(name);
+            assert!(is_matrix || view.is_none(), "{case}: vectors and stacks are not told apart");
+            let Some((source, heads)) = simple(row).filter(|_| is_matrix) else { continue };
+            possible += 1;
+            let Some(view) = view else { continue };
+            let names: Vec<&str> = view.sources().map(|tensor| tensor.name.as_str()).collect();
+            assert_eq!(names, [source], "{case}");
+            let own = match view.recipe() {
+                Recipe::Single { ops, .. } => ops.first().map(|step| step.args[0].1.as_u64()),
+                Recipe::Joined { .. } => None,
+            };
+            assert_eq!(own.flatten(), heads, "{case}");
+            right += 1;
+        }
+    }
+    assert!(right * 10 > possible * 9, "{right} of {possible}");
 }

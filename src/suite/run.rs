@@ -370,7 +370,10 @@ pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
         }
     };
     let mut quantized = quantized;
-    let mapped = counterpart::apply(reference, &quantized, &Choice::of(pair), Depth::Values)?;
+    let choice = Choice::of(pair);
+    let notes = choice.align(&reference, &mut quantized);
+    let mut mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
+    mapped.notes.extend(notes);
     mapped.set_aside_in(&mut quantized);
     Ok(Loaded { mapped, quantized })
 }
