@@ -93,6 +93,15 @@ causes! {
     Reshaped "reshaped" "The values are right, under another shape.";
     Shape "shape" "The shape is another than the reference's.";
     RopePermuted "rope-permuted" "Query or key rows are in the other rotary order.";
+    QkNotPermuted "qk-not-permuted" "Query or key rows are as in the checkpoint; the conversion permutes them.";
+    QkPermutedTwice "qk-permuted-twice" "Query or key rows are permuted twice.";
+    WrongHeadCount "wrong-head-count" "Query or key rows are permuted with another number of heads.";
+    PlusOneMissing "plus-one-missing" "The conversion adds one to the norm, and the file has it not.";
+    PlusOneTwice "plus-one-twice" "The conversion adds one to the norm, and the file has it twice.";
+    PartsReordered "parts-reordered" "The parts of a fused tensor are in another order than the conversion puts them.";
+    ExpertsReordered "experts-reordered" "The experts of a stack are in another order.";
+    NotTransposed "not-transposed" "The conversion transposes the tensor, and the file has it as it was.";
+    NotFromConfig "not-from-config" "The tensor does not follow from the configuration that it is computed from.";
     TilePermuted "tile-permuted" "Rows are in another order: the tiled one of some runtime.";
     NibbleSwapped "nibble-swapped" "Codes or scales are packed in another order inside their words.";
     ByteSwapped "byte-swapped" "Numbers are stored in the other byte order.";

@@ -7,6 +7,7 @@ suspected fault, and see whether what is left is what an undamaged tensor would 
 
 mod bench;
 mod cause;
+mod conversion;
 mod displaced;
 mod facts;
 mod order;
@@ -58,6 +59,9 @@ fn experiments(subject: &Subject, sums: &Moments) -> Option<Diagnosis> {
             .iter()
             .find_map(|try_it| try_it(&bench))
             .or_else(|| values::nonfinite(&bench, sums));
+    }
+    if let Some(diagnosis) = conversion::undone(&bench) {
+        return Some(diagnosis);
     }
     let bad = bench.bad_rows();
     if !bad.is_empty() && bad.len() * LOCAL <= bench.rows.len() {
