@@ -26,7 +26,11 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let mut quantized = model::open(&args.quantized)?;
     let reference = model::open(&args.reference)?;
     let choice = Choice::named(args.map.as_deref());
-    let mut notes = choice.align(&reference, &mut quantized);
+    let of_models = [("reference", &reference), ("quantized", &quantized)].into_iter();
+    let mut notes: Vec<String> = of_models
+        .flat_map(|(role, model)| model.notes.iter().map(move |note| format!("{role}: {note}")))
+        .collect();
+    notes.append(&mut choice.align(&reference, &mut quantized));
     let mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
     mapped.set_aside_in(&mut quantized);
     let reference = mapped.reference;

@@ -398,6 +398,9 @@ fn suite_properties(
     ] {
         properties.push((name.to_owned(), count.to_string()));
     }
+    for (number, note) in (1..).zip(&pair.notes) {
+        properties.push((format!("note.{number}"), xml(note)));
+    }
     let left_out = pair.tests.len() - listed;
     if left_out > 0 {
         properties.push(("tests.not_listed".to_owned(), left_out.to_string()));

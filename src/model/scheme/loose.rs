@@ -202,10 +202,11 @@ pub fn find(tensors: &[Tensor], context: &Context, attached: &dyn Fn(&str) -> bo
     let mut scratch = Scratch::default();
     for (plane, row, suffix) in &planes {
         found.names.insert(plane.name.clone());
-        let judged = match row.kind {
-            Loose::Mark => continue,
-            _ => Judged::of(plane, context, &mut scratch),
-        };
+        // Scales of inputs, of which there may be one for each expert, are read with their weight.
+        if row.kind == Loose::Mark || !row.everywhere && attached(&plane.name) {
+            continue;
+        }
+        let judged = Judged::of(plane, context, &mut scratch);
         if row.kind == Loose::Scale {
             // The value from which serving engines start.
             let start =
@@ -312,7 +313,7 @@ impl Found {
     /// Says how many there are of each suffix.
     fn count(&mut self, planes: &[(Plane, &Row, &str)]) {
         let mut counts: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-        for (plane, _, suffix) in planes {
+        for (plane, _, suffix) in planes.iter().filter(|(_, row, _)| row.kind != Loose::Mark) {
             counts.entry(suffix).or_insert((0, plane.name.as_str())).0 += 1;
         }
         if !counts.is_empty() {
