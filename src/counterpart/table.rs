@@ -316,3 +316,29 @@ fn patterns<'de, D: Deserializer<'de>>(
     };
     written.into_iter().map(read).collect::<Result<_, String>>().map_err(de::Error::custom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_table_is_whole() {
+        let table = Table::built_in();
+        assert_eq!(table.check(), Ok(()));
+        for (name, text, mmproj) in table.classes() {
+            assert!(text || mmproj, "{name} has no rules");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_says_why() {
+        for (text, expected) in [
+            ("[groups.a.tensors]\n\"b.*\" = \"c | turn\"", "turn is no operation"),
+            ("[groups.a]\nincludes = []", "unknown field `includes`"),
+            ("[classes]\nA = { gguf = \"a\", text = 1 }", "invalid type"),
+        ] {
+            let error = Table::default().add(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
