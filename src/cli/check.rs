@@ -18,7 +18,7 @@ use super::run::knows_qtype;
 use super::{Failure, one_pair, streams};
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::report::draft::quoted;
-use crate::report::not_judged_lines;
+use crate::report::note_lines;
 use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::SPEC_CHECK;
@@ -311,7 +311,7 @@ fn print(args: &CheckArgs, pair: &PairRecord, findings: &[Finding], exit: Exit) 
             findings.iter().filter_map(|finding| finding.tensor.clone()).collect();
         at_fault.sort();
         at_fault.dedup();
-        let notes: Vec<String> = pair.notes.iter().cloned().chain(not_judged_lines(pair)).collect();
+        let notes = note_lines(pair);
         let report = Report {
             reference: args.reference.to_string_lossy(),
             quantized: args.quantized.to_string_lossy(),
@@ -356,7 +356,7 @@ fn print_text(
         write!(out, ", {}", numbers::gates(&gates(pair)))?;
     }
     writeln!(out)?;
-    for note in pair.notes.iter().chain(&not_judged_lines(pair)) {
+    for note in &note_lines(pair) {
         writeln!(out, "  note: {}", one_line(note))?;
     }
     for (at, finding) in findings.iter().enumerate() {

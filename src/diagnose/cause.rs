@@ -118,6 +118,7 @@ causes! {
     Clipped "clipped" "Values were cut off at a limit before they were quantized.";
     BadImatrix "bad-imatrix" "Some columns are exact and the others poor: an importance matrix of little data.";
     OtherCheckpoint "other-checkpoint" "The values come from a slightly different model.";
+    OtherWeights "other-weights" "The values are no conversion of the reference's, and lie on no grid near them.";
     IntegerChanged "integer-changed" "Integers differ.";
     WrongQtype "wrong-qtype" "The tensor is stored in another type than asked for.";
     NotQuantized "not-quantized" "What was to be quantized is not.";

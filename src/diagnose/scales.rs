@@ -6,7 +6,7 @@ of a stored plane.
 use super::bench::{Bench, Noise, gain, sqnr};
 use super::{Cause, Diagnosis};
 use crate::codec::{Class, TensorType};
-use crate::metrics::functions;
+use crate::metrics::{Origin, Rule, functions};
 use crate::model::{Plane, Scratch, Storage};
 
 /// Most values of a plane that is read whole.
@@ -74,11 +74,30 @@ pub fn is_power_of_two(by: f64) -> bool {
     log.is_finite() && log.round() != 0.0 && (log - log.round()).abs() < 0.03
 }
 
+/// Whether every value is what a float tensor's type holds of the reference's value and a constant: the sum's
+/// rounding is coarser than the value's.
+fn holds_sums(bench: &Bench, constant: f64) -> bool {
+    let ty = TensorType::from_name(bench.subject.q().qtype());
+    let rule = ty.and_then(|ty| Rule::new(Origin::Computed, ty, false));
+    rule.is_some_and(|rule| {
+        let mut values = bench.r.iter().zip(&bench.q);
+        values.all(|(&r, &q)| rule.allows(f64::from(r) + constant, f64::from(q)))
+    })
+}
+
 /// One constant for the whole tensor.
 pub fn offset(bench: &Bench) -> Option<Diagnosis> {
     let n = bench.r.len() as f64;
     let by =
         bench.r.iter().zip(&bench.q).map(|(&r, &q)| f64::from(q) - f64::from(r)).sum::<f64>() / n;
+    let norm = bench.subject.r().shape.iter().filter(|&&extent| extent > 1).count() <= 1;
+    let way =
+        if by > 0.0 { "one was added to every value" } else { "one was taken off every value" };
+    if norm && by.round().abs() == 1.0 && holds_sums(bench, by.round()) {
+        let qtype = bench.subject.q().qtype();
+        let why = format!("{way}: all are what {qtype} holds of the sums");
+        return Some(Diagnosis::certain(Cause::PlusOneFold, why));
+    }
     let score = bench.undone(|_, _, q| f64::from(q) - by);
     if !bench.is_sound(score) || by == 0.0 || bench.actual() > score - 3.0 {
         return None;
@@ -88,10 +107,7 @@ pub fn offset(bench: &Bench) -> Option<Diagnosis> {
         return None;
     }
     let score = bench.score(score);
-    let norm = bench.subject.r().shape.iter().filter(|&&extent| extent > 1).count() <= 1;
     if norm && (by.abs() - 1.0).abs() < 0.01 {
-        let way =
-            if by > 0.0 { "one was added to every value" } else { "one was taken off every value" };
         return Some(Diagnosis::certain(
             Cause::PlusOneFold,
             format!("{way}, as for a norm of the other convention; without that, {score}"),

@@ -303,6 +303,10 @@ fn requantize(models: &mut Models, site: &Site) -> Option<()> {
     use TensorType as T;
     let target = &models.quantized.tensors[site.target];
     let (own, bits) = (TensorType::from_name(target.qtype())?, target.bits_per_weight()?);
+    if own.info().class == Class::Float {
+        // Floats that hold quantized values are sound.
+        return None;
+    }
     let row = row_len(&target.shape);
     let mut source = graft(models, site)?;
     let coarse = match own {
@@ -313,11 +317,7 @@ fn requantize(models: &mut Models, site: &Site) -> Option<()> {
     };
     row.is_multiple_of(coarse.info().block_len as u64).then_some(())?;
     source.storage = through(&source, coarse)?;
-    models.quantized.tensors[site.target].storage = match own {
-        // Widening changes nothing.
-        T::F32 | T::F64 => source.storage,
-        own => through(&source, own)?,
-    };
+    models.quantized.tensors[site.target].storage = through(&source, own)?;
     Some(())
 }
 
@@ -356,6 +356,11 @@ fn value_change(fault: Fault, model: &Model, site: &Site) -> Result<Option<Chang
         Fault::Doubled => Change::Scale(all, 2.0),
         Fault::ValueNan => Change::Set(place(site.attempt, numel), f32::NAN),
         Fault::ValueInfinite => Change::Set(place(site.attempt, numel), f32::INFINITY),
+        Fault::Constant => Change::All(mean(model, tensor)?),
+        Fault::ValueNegated if is_float(tensor) => {
+            let at = largest(model, tensor)?;
+            Change::Scale(at..at + 1, -1.0)
+        }
         Fault::PlusOne if vector => Change::Add(1.0),
         Fault::MinusOne if vector => Change::Add(-1.0),
         Fault::BlockNegated if numel >= 64 => {
@@ -379,6 +384,7 @@ fn value_change(fault: Fault, model: &Model, site: &Site) -> Result<Option<Chang
         }
         Fault::RowsShifted => Change::Route(Route::Shift { start: 0, by: row_len, end: numel }),
         Fault::ColumnsZero => Change::Columns { every: row_len.min(100), row_len },
+        Fault::ColumnZero if rows >= 64 => Change::Columns { every: row_len, row_len },
         Fault::MeanShifted => Change::Add(rms(model, tensor)? * 0.1),
         Fault::Clipped => Change::Clip(rms(model, tensor)? * 2.0),
         Fault::OtherRevision => Change::Noise(rms(model, tensor)? * 0.25),
@@ -435,6 +441,16 @@ fn place(attempt: u64, of: u64) -> u64 {
 
 /// Root mean square of a tensor's values, those that are not finite left out.
 fn rms(model: &Model, tensor: &Tensor) -> Result<f32, ReadError> {
+    Ok(mean_of(model, tensor, |value| value * value)?.sqrt() as f32)
+}
+
+/// Mean of a tensor's values, those that are not finite left out.
+fn mean(model: &Model, tensor: &Tensor) -> Result<f32, ReadError> {
+    Ok(mean_of(model, tensor, |value| value)? as f32)
+}
+
+/// Mean of something about each finite value.
+fn mean_of(model: &Model, tensor: &Tensor, of: fn(f64) -> f64) -> Result<f64, ReadError> {
     const PIECE: u64 = 64 * 1024;
     let (mut scratch, mut values) = (Scratch::default(), Vec::new());
     let (mut sum, mut start) = (0f64, 0);
@@ -443,8 +459,32 @@ fn rms(model: &Model, tensor: &Tensor) -> Result<f32, ReadError> {
         values.resize((end - start) as usize, 0.0);
         tensor.decode(&model.files, start..end, &mut scratch, &mut values)?;
         let finite = values.iter().filter(|value| value.is_finite());
-        sum += finite.map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+        sum += finite.map(|&value| of(f64::from(value))).sum::<f64>();
         start = end;
     }
-    Ok((sum / tensor.numel().max(1) as f64).sqrt() as f32)
+    Ok(sum / tensor.numel().max(1) as f64)
+}
+
+/// The place of the largest value; of equals the first.
+fn largest(model: &Model, tensor: &Tensor) -> Result<u64, ReadError> {
+    const PIECE: u64 = 64 * 1024;
+    let (mut scratch, mut values) = (Scratch::default(), Vec::new());
+    let (mut found, mut most, mut start) = (0, 0f32, 0);
+    while start < tensor.numel() {
+        let end = (start + PIECE).min(tensor.numel());
+        values.resize((end - start) as usize, 0.0);
+        tensor.decode(&model.files, start..end, &mut scratch, &mut values)?;
+        for (at, value) in (start..).zip(&values) {
+            if value.is_finite() && value.abs() > most {
+                (found, most) = (at, value.abs());
+            }
+        }
+        start = end;
+    }
+    Ok(found)
+}
+
+/// Whether the values are stored as floats.
+fn is_float(tensor: &Tensor) -> bool {
+    TensorType::from_name(tensor.qtype()).is_some_and(|ty| ty.info().class == Class::Float)
 }

@@ -14,6 +14,8 @@ pub enum Change {
     Scale(Range<u64>, f32),
     /// Something is added to each.
     Add(f32),
+    /// All are this.
+    All(f32),
     /// One is replaced.
     Set(u64, f32),
     /// None is larger than this.
@@ -98,6 +100,7 @@ fn changed(view: &View, change: Change) -> Result<View, ViewError> {
             let indexed = (start..).zip(values).filter(|(at, _)| of.contains(at));
             indexed.for_each(|(_, value)| *value *= factor);
         }),
+        Change::All(value) => view.each(step("all"), move |_, values| values.fill(value)),
         Change::Add(amount) => view.add(amount),
         Change::Set(index, new) => view.each(step("set"), move |start, values| {
             let place = index.checked_sub(start).and_then(|at| values.get_mut(at as usize));

@@ -8,8 +8,9 @@ added up together with what each addition loses (Knuth's two-sum), which leaves 
 n · 2⁻¹⁰⁶ · Σ|rq|.
 */
 
-use super::sides::unreadable;
+use super::sides::{float_type, unreadable};
 use super::{Matched, Measured, plan};
+use crate::codec::TensorType;
 use crate::metrics::{LANES, Moments, two_sum};
 use crate::model::{Model, Scratch, Tensor};
 
@@ -31,7 +32,10 @@ pub fn restore_digits(
     let mut buffers = Buffers::default();
     for (pair, measured) in matched.iter().zip(measured) {
         let Measured::Values { sums, .. } = measured else { continue };
-        if !has_lost_digits(sums) {
+        let doubles = |tensor: &Tensor| float_type(tensor) == Some(TensorType::F64);
+        let (r, q) = (&reference.tensors[pair.reference], &quantized.tensors[pair.quantized]);
+        // Doubles are read as singles here, which loses more.
+        if !has_lost_digits(sums) || doubles(r) || doubles(q) {
             continue;
         }
         let sides = [

@@ -8,7 +8,6 @@ do, and what the others are meant to beat or to trade for something better.
 
 use crate::codec::{Class, TensorType, float};
 use crate::metrics::PIECE;
-use crate::metrics::functions;
 use crate::model::{Plane, Storage, Tensor, Weight};
 
 /// A kind of grid.
@@ -28,12 +27,6 @@ pub enum Grid {
         symmetric: bool,
         /// Whether the scheme's tools trade plain error for less harm.
         tuned: bool,
-    },
-    /// A lattice that the values lie on although they are stored as floats: a round trip through
-    /// some quantizer, of which only the number of levels can be guessed.
-    Lattice {
-        /// Bits that the levels of a row take.
-        bits: u32,
     },
     /// The weight's own scales, code books and places: it says itself what they make of values.
     Own,
@@ -68,7 +61,7 @@ impl Grid {
     ];
 
     /// bitsandbytes' FP4, which is not E2M1.
-    const FP4: [f32; 15] = [
+    pub const FP4: [f32; 15] = [
         -1.0,
         -0.666_666_7,
         -0.5,
@@ -151,20 +144,6 @@ impl Grid {
         }
     }
 
-    /// The lattice that a row of float values lies on, if they repeat as converted values would not.
-    pub fn lattice(values: &[f32]) -> Option<Self> {
-        let mut levels: Vec<u32> =
-            values.iter().filter(|value| **value != 0.0).map(|value| value.to_bits()).collect();
-        let count = levels.len();
-        levels.sort_unstable();
-        levels.dedup();
-        // Converted weights hardly repeat; 8 bits repeat from a few hundred values on.
-        let repeats = count >= 64 && levels.len() * 5 <= count * 3;
-        repeats.then(|| Self::Lattice {
-            bits: functions::log2((levels.len() + 1) as f64).ceil().clamp(2.0, 8.0) as u32,
-        })
-    }
-
     /// A conversion between float types: nothing but rounding may differ.
     pub fn is_conversion(&self) -> bool {
         matches!(self, Self::Float(_))
@@ -181,7 +160,7 @@ impl Grid {
             Self::Float(_) => 1,
             Self::Blocks(ty) => ty.info().block_len,
             Self::Integers { group, .. } | Self::Codes { group, .. } => *group,
-            Self::Lattice { .. } | Self::Own => return false,
+            Self::Own => return false,
         };
         PIECE.is_multiple_of(group)
     }
@@ -194,7 +173,6 @@ impl Grid {
             Self::Integers { group, bits, symmetric, .. } => {
                 Some(values.chunks(*group).flat_map(|g| integers(g, *bits, *symmetric)).collect())
             }
-            Self::Lattice { bits } => Some(integers(values, *bits, true)),
             Self::Own => None,
             Self::Codes { group, table } => {
                 Some(values.chunks(*group).flat_map(|g| codes(g, table)).collect())

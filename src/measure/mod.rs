@@ -3,13 +3,16 @@ Two models to measurements: which tensor answers to which, and one streaming pas
 */
 
 mod cancellation;
+mod columns;
 pub mod displaced;
+mod fit;
 mod fold;
 mod grid;
 pub mod own;
 mod pairing;
 mod plan;
 pub mod printed_stats;
+pub mod recover;
 mod roundtrip;
 mod run_sums;
 mod scan;
@@ -19,6 +22,7 @@ mod stream;
 mod transform;
 pub mod twin;
 
+pub use columns::dead_columns;
 pub use grid::Grid;
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use plan::row_len;

@@ -121,7 +121,7 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
             for piece in &pieces {
                 whole.add(piece);
             }
-            RowTwin { row: row.row, whole, pieces }
+            RowTwin { row: row.row, first: 0, whole, pieces }
         })
         .collect();
     for row in &twins[..even] {
@@ -138,11 +138,11 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
         worst_piece,
         rows: twins,
         conversion: false,
-        guessed: false,
         tuned: feedback,
         own: Some(Own { rounding, mean, levels, nearest, feedback, rows }),
         plain: None,
         lost: None,
+        recovered: None,
     }
 }
 

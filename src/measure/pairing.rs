@@ -158,6 +158,14 @@ pub fn pair_up(reference: &Model, quantized: &Model, policy: &Policy) -> Pairing
         let message = "no tensor is in both models: there is nothing to compare".to_owned();
         pairing.find(FindingKind::NothingInCommon, "", message, false);
     }
+    let is_compared = |it: &Matched| {
+        let tensor = &reference.tensors[it.reference];
+        tensor.class() != Class::Exact && tensor.numel() > 0
+    };
+    if common > 0 && common == pairing.matched.len() && !pairing.matched.iter().any(is_compared) {
+        let message = "no element of a float weight is in both models: there is nothing to compare";
+        pairing.find(FindingKind::NothingInCommon, "", message.to_owned(), false);
+    }
     pairing.findings.sort_by(|a, b| (&a.tensor, a.kind.name()).cmp(&(&b.tensor, b.kind.name())));
     pairing
 }

@@ -9,7 +9,9 @@ use std::ops::Range;
 use super::fold::Outcome;
 use crate::codec::simd::Level;
 use crate::codec::{Class, TensorType, TypeInfo};
-use crate::metrics::{Layout, PIECE, Part, Sheet, Values, sum_rows};
+use crate::metrics::{
+    Layout, Origin, PIECE, Part, Rule, Sheet, Tally, Values, sum_rows, sum_rows_wide, unlike,
+};
 use crate::model::{ReadError, Scratch, SourceFile, Storage, Tensor};
 
 /// Most elements that are decoded at a time: two sides of f32 in a first-level cache.
@@ -22,6 +24,8 @@ pub struct Buffers {
     reference: Buffer,
     quantized: Buffer,
     sheet: Sheet,
+    /// Doubles of a run.
+    wide: [Vec<f64>; 2],
 }
 
 /// Buffers of one side.
@@ -60,8 +64,35 @@ pub fn unreadable((tensor, files): Side, part: &str, error: &dyn Display) -> Str
     }
 }
 
+/// The float type that a tensor's values are stored in; `None` if it is quantized.
+pub fn float_type(tensor: &Tensor) -> Option<TensorType> {
+    let ty = match &tensor.storage {
+        Storage::Plain { ty, .. } => *ty,
+        Storage::Joined(weight) => TensorType::from_name(weight.scheme())?,
+        Storage::Undecodable { .. } => return None,
+    };
+    (ty.info().class == Class::Float).then_some(ty)
+}
+
+/// What a conversion of `reference` may have changed; `None` if `quantized` is not stored as floats.
+pub fn rule(reference: &Tensor, quantized: &Tensor) -> Option<Rule> {
+    let computes = |tensor: &Tensor| match &tensor.storage {
+        Storage::Joined(weight) => weight.computes(),
+        _ => false,
+    };
+    let origin = match float_type(reference) {
+        Some(ty) if !computes(reference) => Origin::Stored(ty),
+        _ => Origin::Computed,
+    };
+    Rule::new(origin, float_type(quantized)?, computes(quantized))
+}
+
+fn is_double(tensor: &Tensor) -> bool {
+    matches!(tensor.storage, Storage::Plain { ty: TensorType::F64, .. })
+}
+
 impl Sides<'_> {
-    /// Sums up the elements of `range`.
+    /// Sums up the elements of `range`, and counts those that a conversion does not explain.
     pub fn sum(
         &self,
         range: &Range<u64>,
@@ -69,7 +100,11 @@ impl Sides<'_> {
         level: Level,
         buffers: &mut Buffers,
     ) -> Result<Outcome, String> {
-        let Buffers { scratch, reference, quantized, sheet } = buffers;
+        let rule = rule(self.reference.0, self.quantized.0);
+        if is_double(self.reference.0) || is_double(self.quantized.0) {
+            return self.sum_doubles(range, layout, rule.as_ref(), buffers);
+        }
+        let Buffers { scratch, reference, quantized, sheet, .. } = buffers;
         let (r_source, r_values) = load(self.reference, range, layout, scratch, reference)
             .map_err(|error| unreadable(self.reference, "reference", &error))?;
         let (q_source, q_values) = load(self.quantized, range, layout, scratch, quantized)
@@ -84,7 +119,51 @@ impl Sides<'_> {
             let r = r_source.values(run.clone(), r_values);
             let q = q_source.values(run, q_values);
             sum_rows(level, r, q, layout.row_len as usize, sheet);
+            if let Some(rule) = &rule {
+                part.unlike(&conversion(level, rule, (r, q), sheet, at));
+            }
             if part.take(sheet, len as u64) {
+                for (index, (r, q)) in (at..).zip(r.iter().zip(q.iter())) {
+                    part.nonfinite(index, !r.is_finite(), !q.is_finite());
+                }
+            }
+            at = next;
+        }
+        Ok(Outcome::Values(part))
+    }
+
+    /// The same in double precision, where one side is stored so.
+    fn sum_doubles(
+        &self,
+        range: &Range<u64>,
+        layout: Layout,
+        rule: Option<&Rule>,
+        buffers: &mut Buffers,
+    ) -> Result<Outcome, String> {
+        let Buffers { scratch, reference, quantized, sheet, wide: [r, q] } = buffers;
+        let mut part = Part::new(layout, range);
+        sheet.reset();
+        let mut at = range.start;
+        while at < range.end {
+            let next = run_end(at, range.end, layout.row_len);
+            doubles(self.reference, at..next, scratch, reference, r)
+                .map_err(|error| format!("reference: {error}"))?;
+            doubles(self.quantized, at..next, scratch, quantized, q)
+                .map_err(|error| format!("quantized: {error}"))?;
+            sum_rows_wide(r, q, layout.row_len as usize, sheet);
+            if let Some(rule) = rule {
+                let largest = r.iter().fold(0.0, |most, r| r.abs().max(most));
+                let rule = rule.for_run(largest);
+                let mut tally = Tally::default();
+                for (index, (r, q)) in (at..).zip(r.iter().zip(q.iter())) {
+                    if !rule.allows(*r, *q) {
+                        tally.count += 1;
+                        tally.first = tally.first.or(Some(index));
+                    }
+                }
+                part.unlike(&tally);
+            }
+            if part.take(sheet, next - at) {
                 for (index, (r, q)) in (at..).zip(r.iter().zip(q.iter())) {
                     part.nonfinite(index, !r.is_finite(), !q.is_finite());
                 }
@@ -104,6 +183,42 @@ impl Sides<'_> {
         let first_difference = first.map(|at| range.start + (at / width) as u64);
         Ok(Outcome::Exact { first_difference })
     }
+}
+
+/// The elements of a run, the first of which is `start`, that a conversion does not explain. A run
+/// without any error needs no look, and one of a rule that allows none only if there is one.
+fn conversion(
+    level: Level,
+    rule: &Rule,
+    (r, q): (Values, Values),
+    sheet: &Sheet,
+    start: u64,
+) -> Tally {
+    if sheet.pieces.iter().all(|piece| piece.ee() == 0.0) {
+        return Tally::default();
+    }
+    let found = unlike(level, rule, r, q);
+    Tally { first: found.first.map(|at| start + at), ..found }
+}
+
+/// Reads a run as doubles.
+fn doubles(
+    (tensor, files): Side,
+    range: Range<u64>,
+    scratch: &mut Scratch,
+    buffer: &mut Buffer,
+    values: &mut Vec<f64>,
+) -> Result<(), ReadError> {
+    values.clear();
+    if is_double(tensor) {
+        let (bytes, _) = read_stored((tensor, files), &range, &mut buffer.bytes)?;
+        values.extend(bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+    } else {
+        let singles = at_least(&mut buffer.values, (range.end - range.start) as usize);
+        tensor.decode(files, range, scratch, singles)?;
+        values.extend(singles.iter().map(|value| f64::from(*value)));
+    }
+    Ok(())
 }
 
 /// Where the run that begins at `at` ends: whole rows if they are short, whole pieces of one row.

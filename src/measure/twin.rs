@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::displaced::Reader;
 use super::grid::Grid;
 use super::own::Own;
+use super::recover::{self, Recovered};
 use super::run_sums::ORDINARY_GAIN;
 pub use super::run_sums::RunSums;
 use super::{Matched, Measured};
@@ -81,7 +82,10 @@ impl Both {
 pub struct RowTwin {
     /// Its index.
     pub row: u64,
-    /// All of it.
+    /// Which of its pieces comes first here: of a very long row only the stretches that stood out are
+    /// looked at.
+    pub first: u64,
+    /// All of it that is looked at.
     pub whole: Both,
     /// Its pieces, in order. One that is not much louder than the sample's worst may have no twin of
     /// its own: the twin's sums are empty.
@@ -99,8 +103,6 @@ pub struct Twin {
     pub rows: Vec<RowTwin>,
     /// Whether the type is only rounded to, so that nothing but rounding may differ.
     pub conversion: bool,
-    /// Whether the grid was only guessed, from values that repeat.
-    pub guessed: bool,
     /// Whether the scheme's tools trade plain error for less harm (GPTQ, AWQ and their kin).
     pub tuned: bool,
     /// Where its codes are on its own grid, if it has one.
@@ -110,6 +112,8 @@ pub struct Twin {
     pub plain: Option<RunSums>,
     /// First element of the first block that is zero although its type would not have made it so.
     pub lost: Option<u64>,
+    /// The grid that the values lie on although they are stored as floats.
+    pub recovered: Option<Recovered>,
 }
 
 /// What is to be expected of a tensor, or in a few words why that is not known.
@@ -145,7 +149,11 @@ pub fn twins(
                 quantized,
             };
             let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
-            let twin = sides.twin(locals, &whole, &mut scratch);
+            let twin =
+                sides.recovered(locals, &mut scratch).and_then(|recovered| match recovered {
+                    Some(twin) => Ok(Some(twin)),
+                    None => sides.twin(locals, &whole, &mut scratch),
+                });
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results[index] = twin.map(|twin| twin.ok_or_else(|| NO_GRID.to_owned()));
         }
@@ -199,6 +207,17 @@ struct Row {
 }
 
 impl Sides<'_> {
+    /// The twin on the grid that the values of a tensor lie on that is stored as floats, and is no
+    /// conversion.
+    fn recovered(&self, locals: &Locals, scratch: &mut Scratch) -> Result<Option<Twin>, String> {
+        if locals.unlike.is_none_or(|unlike| unlike.count == 0) {
+            return Ok(None);
+        }
+        let (r, q, reference, quantized) = (self.r, self.q, self.reference, self.quantized);
+        let pair = recover::Pair { r, q, reference, quantized };
+        recover::recover(&pair, scratch)
+    }
+
     /// The twin of a tensor of which the pass found these rows and blocks, and these sums.
     fn twin(
         &self,
@@ -225,18 +244,18 @@ impl Sides<'_> {
         };
         let twin = match (own, grid) {
             (Some(own), Some(grid)) if blocks => {
-                let plain = self.plain(grid, reader.as_ref(), &out, whole, scratch)?;
+                let plain = self.plain(&grid, reader.as_ref(), Some(locals), whole, scratch)?;
                 Some(plain.map_or_else(
                     || own.clone(),
                     |plain| Twin { own: own.own.clone(), plain: Some(plain.sample.twin), ..plain },
                 ))
             }
             (Some(own), Some(grid)) => {
-                let plain = self.plain(grid, None, &[], whole, scratch)?;
+                let plain = self.plain(&grid, None, None, whole, scratch)?;
                 Some(Twin { plain: plain.map(|plain| plain.sample.twin), ..own })
             }
             (Some(own), None) => Some(own),
-            (None, Some(grid)) => self.plain(grid, None, &out, whole, scratch)?,
+            (None, Some(grid)) => self.plain(&grid, None, Some(locals), whole, scratch)?,
             (None, None) => None,
         };
         let Some(twin) = twin else { return Ok(None) };
@@ -287,32 +306,24 @@ impl Sides<'_> {
     /// The twin by plain quantization of a sample and of the rows that stood out.
     fn plain(
         &self,
-        mut grid: Grid,
+        grid: &Grid,
         reader: Option<&Reader>,
-        standing_out: &[u64],
+        locals: Option<&Locals>,
         whole: &RunSums,
         scratch: &mut Scratch,
     ) -> Result<Option<Twin>, String> {
         let row_len = plan::row_len(&self.r.shape);
         let rows = self.r.numel() / row_len;
-        if grid.is_conversion()
-            && let Some(row) =
-                self.run(rows / 2 * row_len..(rows / 2 + 1) * row_len, &grid, scratch)?
-            && row.q != row.twin
-            && let Some(lattice) = Grid::lattice(&row.q)
-        {
-            grid = lattice;
-        }
         let mut twin = Twin {
             sample: Both::default(),
             worst_piece: 0.0,
             rows: Vec::new(),
             conversion: grid.is_conversion(),
-            guessed: matches!(grid, Grid::Lattice { .. }),
             tuned: grid.is_tuned(),
             own: None,
             plain: None,
             lost: None,
+            recovered: None,
         };
         // Pieces of many rows say more than few whole rows.
         let part = if grid.is_local() { row_len.min(PIECE as u64) } else { row_len };
@@ -331,7 +342,7 @@ impl Sides<'_> {
                 let shift = if step < parts_of_row { 0 } else { at };
                 let place = (index + shift) % parts_of_row * part;
                 let start = index / parts_of_row * row_len + place;
-                let Some(row) = self.run(start..start + part, &grid, scratch)? else {
+                let Some(row) = self.run(start..start + part, grid, scratch)? else {
                     return Ok(None);
                 };
                 for piece in pieces(&row, start, reader, scratch)? {
@@ -343,12 +354,14 @@ impl Sides<'_> {
                 break;
             }
         }
-        for &index in standing_out {
-            let start = index * row_len;
-            let range = start..(start + row_len).min(self.r.numel());
+        let runs = |locals: &Locals| runs_standing_out(locals, row_len, grid.is_local());
+        for range in locals.map(runs).unwrap_or_default() {
+            let start = range.start;
+            let index = range.start / row_len;
+            let first = (range.start - index * row_len) / PIECE as u64;
             let row = if grid.is_local() {
-                self.row_in_pieces(range, &grid, reader, &twin, scratch)?
-            } else if let Some(row) = self.run(range, &grid, scratch)? {
+                self.row_in_pieces(range, grid, reader, &twin, scratch)?
+            } else if let Some(row) = self.run(range, grid, scratch)? {
                 let pieces = pieces(&row, start, reader, scratch)?;
                 let mut whole = Both::default();
                 for piece in &pieces {
@@ -358,7 +371,12 @@ impl Sides<'_> {
             } else {
                 None
             };
-            twin.rows.extend(row.map(|(whole, pieces)| RowTwin { row: index, whole, pieces }));
+            twin.rows.extend(row.map(|(whole, pieces)| RowTwin {
+                row: index,
+                first,
+                whole,
+                pieces,
+            }));
         }
         Ok(Some(twin))
     }
@@ -519,14 +537,39 @@ fn pieces(
 
 /// Rows to look at one by one.
 fn standing_out(locals: &Locals) -> Vec<u64> {
-    let groups = [locals.rows.worst, locals.rows.loudest, locals.rows.quietest];
-    let blocks = [locals.blocks.worst, locals.blocks.worst_relative];
-    let mut rows: Vec<u64> = groups.iter().flatten().map(|group| group.index).collect();
-    rows.extend(blocks.iter().flatten().map(|block| block.row));
-    let zero = locals.blocks.zero;
-    let firsts = [zero.reference.first, zero.quantized.first];
-    rows.extend(firsts.iter().flatten().map(|element| element / locals.row_len.max(1)));
+    let row_len = locals.row_len.max(1);
+    let mut rows: Vec<u64> =
+        elements_standing_out(locals, row_len).into_iter().map(|it| it / row_len).collect();
     rows.sort_unstable();
     rows.dedup();
     rows
+}
+
+/// An element of everything that stood out.
+fn elements_standing_out(locals: &Locals, row_len: u64) -> Vec<u64> {
+    let groups = [locals.rows.worst, locals.rows.loudest, locals.rows.quietest];
+    let blocks = [locals.blocks.worst, locals.blocks.worst_relative];
+    let mut elements: Vec<u64> = groups.iter().flatten().map(|it| it.index * row_len).collect();
+    let blocks = blocks.iter().flatten();
+    elements.extend(blocks.map(|block| block.row * row_len + block.index * PIECE as u64));
+    let zero = locals.blocks.zero;
+    elements.extend([zero.reference.first, zero.quantized.first].iter().flatten());
+    elements
+}
+
+/// Runs to look at one by one: rows, and of very long ones, where their pieces are quantized alone, the
+/// stretches in which something stood out.
+fn runs_standing_out(locals: &Locals, row_len: u64, is_local: bool) -> Vec<Range<u64>> {
+    let stretch = if is_local { LONGEST } else { row_len };
+    let mut runs: Vec<(u64, u64)> = elements_standing_out(locals, row_len)
+        .into_iter()
+        .map(|element| {
+            let (row, place) = (element / row_len * row_len, element % row_len);
+            let start = place / stretch * stretch;
+            (row + start, row + (start + stretch).min(row_len))
+        })
+        .collect();
+    runs.sort_unstable();
+    runs.dedup();
+    runs.into_iter().map(|(start, end)| start..end).collect()
 }

@@ -28,6 +28,11 @@ pub struct Locals {
     pub slices: Groups,
     /// Blocks: pieces of [`PIECE`] elements, counted from the start of each row.
     pub blocks: Blocks,
+    /// Elements that a conversion does not explain; `None` if the pair is no conversion between floats.
+    pub unlike: Option<Tally>,
+    /// Columns that are zero in every row of the quantized tensor, and that its type does not round to
+    /// zero; `None` if that was not looked for.
+    pub dead_columns: Option<Tally>,
     /// First element of the reference that is NaN or infinite.
     pub first_nonfinite_reference: Option<u64>,
     /// First element of the quantized tensor that is NaN or infinite.
@@ -37,8 +42,7 @@ pub struct Locals {
 /// The extremes of a tensor's rows, or of its slices.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Groups {
-    /// The one with the lowest cosine; one that is zero on one side has cosine 0, those that are
-    /// zero on both sides are passed over.
+    /// The one with the lowest cosine; those with a zero side are passed over, and counted in `zero`.
     pub worst: Option<Group>,
     /// The one with the largest gain; those with a zero side are passed over.
     pub loudest: Option<Group>,
@@ -149,22 +153,20 @@ impl Groups {
         let group = Group { index, rr, qq, ee: sums.ee(), rq: sums.rq() };
         let cosine = group.cosine_key();
         if rr == 0.0 || qq == 0.0 {
-            if !self.zero.take(index, rr, qq) {
-                return;
-            }
-        } else {
-            if !(rr + qq).is_finite() {
-                return;
-            }
-            let gain = group.gain_key();
-            if gain > records.loudest {
-                records.loudest = gain;
-                self.loudest = Some(group);
-            }
-            if gain < records.quietest {
-                records.quietest = gain;
-                self.quietest = Some(group);
-            }
+            self.zero.take(index, rr, qq);
+            return;
+        }
+        if !(rr + qq).is_finite() {
+            return;
+        }
+        let gain = group.gain_key();
+        if gain > records.loudest {
+            records.loudest = gain;
+            self.loudest = Some(group);
+        }
+        if gain < records.quietest {
+            records.quietest = gain;
+            self.quietest = Some(group);
         }
         if cosine < records.cosine {
             records.cosine = cosine;
@@ -252,14 +254,13 @@ impl OneSided {
     }
 
     /// Counts the one at `index` if exactly one of its sides is zero.
-    fn take(&mut self, index: u64, rr: f64, qq: f64) -> bool {
+    fn take(&mut self, index: u64, rr: f64, qq: f64) {
         let tally = match (rr == 0.0, qq == 0.0) {
             (true, false) => &mut self.reference,
             (false, true) => &mut self.quantized,
-            _ => return false,
+            _ => return,
         };
         tally.join(&Tally { count: 1, first: Some(index) });
-        true
     }
 
     fn join(&mut self, next: &Self) {
@@ -269,7 +270,7 @@ impl OneSided {
 }
 
 impl Tally {
-    fn join(&mut self, next: &Self) {
+    pub(super) fn join(&mut self, next: &Self) {
         self.count += next.count;
         self.first = self.first.or(next.first);
     }
@@ -413,12 +414,20 @@ impl Part {
         note_first(&mut self.locals.first_nonfinite_quantized, quantized.then_some(index));
     }
 
+    /// Takes in the elements that a conversion does not explain, of the run that follows what was counted.
+    pub fn unlike(&mut self, found: &Tally) {
+        self.locals.unlike.get_or_insert_default().join(found);
+    }
+
     /// Adds the run that follows to a [`Part::beginning`].
     pub fn join(&mut self, next: &Part) {
         self.total.join(&next.total);
         self.counts.add(&next.counts);
         self.at = next.at;
         let (locals, more) = (&mut self.locals, &next.locals);
+        if let Some(unlike) = &more.unlike {
+            locals.unlike.get_or_insert_default().join(unlike);
+        }
         note_first(&mut locals.first_nonfinite_reference, more.first_nonfinite_reference);
         note_first(&mut locals.first_nonfinite_quantized, more.first_nonfinite_quantized);
         locals.blocks.join(&more.blocks);

@@ -2,6 +2,7 @@
 Sums over pairs of values, and the metrics that they give.
 */
 
+mod conversion;
 pub mod functions;
 pub mod kernels;
 mod locals;
@@ -9,7 +10,8 @@ mod metric;
 mod moments;
 mod values;
 
-pub use kernels::{Sheet, Values, sum_rows};
+pub use conversion::{Origin, Rule};
+pub use kernels::{Sheet, Values, sum_rows, sum_rows_wide, unlike};
 pub use locals::{Block, Blocks, Group, Groups, Layout, Locals, OneSided, Part, Tally};
 pub use metric::{Direction, Metric};
 pub use moments::{LANES, Moments, PIECE, Sums, Total, piece, piece_sums, two_sum};

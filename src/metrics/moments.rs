@@ -171,12 +171,12 @@ pub fn two_sum(a: f64, b: f64) -> (f64, f64) {
 /// bit for bit. A NaN in e is passed over by the maximum.
 ///
 /// Both sides have the same length, at most [`PIECE`].
-pub fn piece_sums(pairs: impl Iterator<Item = (f32, f32)>) -> (Sums, f64) {
+pub fn piece_sums<T: Into<f64>>(pairs: impl Iterator<Item = (T, T)>) -> (Sums, f64) {
     let mut lanes = [[0f64; LANES]; 8];
     let mut max_abs = 0f64;
     for (i, (r, q)) in pairs.enumerate() {
         let lane = i % LANES;
-        let (r, q) = (f64::from(r), f64::from(q));
+        let (r, q): (f64, f64) = (r.into(), q.into());
         let e = q - r;
         let square = r * r;
         lanes[RR][lane] += square;

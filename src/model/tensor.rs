@@ -134,6 +134,12 @@ pub trait Weight: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether decoding does arithmetic on stored values beyond what their codec does, so that values are
+    /// rounded on the way: a factor that is taken out, a one that is added.
+    fn computes(&self) -> bool {
+        false
+    }
+
     /// Planes of scales and zero points, as far as they are known.
     fn grids(&self) -> Vec<Grid> {
         Vec::new()

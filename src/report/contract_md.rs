@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::failure::{known_models, not_judged_lines, pairs};
+use super::failure::{known_models, note_lines, pairs};
 use super::format::{Options, Rendered, Report, ReportError};
 use super::markdown::{self, Page};
 use super::numbers;
@@ -115,7 +115,7 @@ fn details(page: &mut Page, spec: &SpecRecord, pair: &PairRecord) {
     baseline(page, pair);
     falsified(page, pair);
     ignored(page, pair);
-    for note in pair.notes.iter().chain(&not_judged_lines(pair)) {
+    for note in &note_lines(pair) {
         page.line(&format!("\nNote: {}", prose(note)));
     }
 }

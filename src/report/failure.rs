@@ -4,6 +4,7 @@ is worse than another.
 */
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::f64::consts::LN_10;
 
 use super::numbers;
@@ -74,9 +75,39 @@ pub fn waiver_lines(test: &TestRecord) -> Vec<String> {
     waived.flat_map(|check| check_lines(check, "waived: ")).collect()
 }
 
-/// What no gate could look into: one line a reason, with the first of the tensors concerned.
-pub fn not_judged_lines(pair: &PairRecord) -> Vec<String> {
+/// Floats that hold quantized values: one line a grid, with the first of the tensors concerned.
+fn recovered_lines(pair: &PairRecord) -> impl Iterator<Item = String> {
+    let mut grids: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for row in &pair.tensors {
+        if let Some(grid) = &row.recovered {
+            grids.entry((grid, &row.qtype)).or_default().push(&row.tensor);
+        }
+    }
+    grids.into_iter().map(|((grid, qtype), mut names)| {
+        names.sort_unstable();
+        format!("{qtype} values that lie on a grid ({grid}): {}", first_names(&names))
+    })
+}
+
+/// What is to be noted of a pair: what is odd, floats that hold quantized values, and what no gate could
+/// look into.
+pub fn note_lines(pair: &PairRecord) -> Vec<String> {
+    let notes = pair.notes.iter().cloned();
+    notes.chain(recovered_lines(pair)).chain(not_judged_lines(pair)).collect()
+}
+
+/// The first names, and how many more there are.
+fn first_names(names: &[&str]) -> String {
     const NAMED: usize = 3;
+    let named = names[..names.len().min(NAMED)].join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// What no gate could look into: one line a reason, with the first of the tensors concerned.
+fn not_judged_lines(pair: &PairRecord) -> Vec<String> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for test in &pair.tests {
         let judged = test
@@ -92,12 +123,7 @@ pub fn not_judged_lines(pair: &PairRecord) -> Vec<String> {
         }
     }
     let line = |(reason, names): (&str, Vec<&str>)| {
-        let named: Vec<&str> = names.iter().copied().take(NAMED).collect();
-        let more = match names.len() - named.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        format!("judged as a whole only, because {reason}: {}{more}", named.join(", "))
+        format!("judged as a whole only, because {reason}: {}", first_names(&names))
     };
     reasons.into_iter().map(line).collect()
 }

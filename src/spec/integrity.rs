@@ -14,6 +14,8 @@ use super::{Bound, Location};
 pub enum Gate {
     /// Every decoded value and every scale is finite.
     Finite,
+    /// Every element of a conversion between floats is the reference's.
+    Conversion,
     /// The norm is kept.
     Gain,
     /// The mean is kept.
@@ -28,6 +30,8 @@ pub enum Gate {
     Displaced,
     /// The scales suit the weights.
     Scales,
+    /// No column is zero in every row on one side only.
+    Column,
     /// No row or block is zero on one side only.
     Zero,
     /// Scales, zero points and other companion planes are complete.
@@ -68,6 +72,14 @@ static TABLE: [Row; Gate::ALL.len()] = [
         by_default: ByDefault::On,
         demands: "No NaN or infinity in the weights or their scales.",
         why: "A model that computes with one gives NaN.",
+    },
+    Row {
+        name: "conversion",
+        least_bound: None,
+        by_default: ByDefault::On,
+        demands: "Every element of a float tensor is the reference's, as the tensor's type holds it, or all \
+                  lie on a grid.",
+        why: "However it rounds, a conversion gives one of a value's two neighbours.",
     },
     Row {
         name: "gain",
@@ -121,6 +133,13 @@ static TABLE: [Row; Gate::ALL.len()] = [
         why: "Clipping and coarse scales are a choice; from one bit on, one to know about.",
     },
     Row {
+        name: "column",
+        least_bound: None,
+        by_default: ByDefault::On,
+        demands: "No column of a matrix is zero in every row, unless the type rounds it to zero.",
+        why: "In sixteen rows or more no rounding drops all values of a column that the type can hold.",
+    },
+    Row {
         name: "zero",
         least_bound: None,
         by_default: ByDefault::On,
@@ -152,8 +171,9 @@ static TABLE: [Row; Gate::ALL.len()] = [
 
 impl Gate {
     /// Every gate, in the order in which reports print them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Finite,
+        Self::Conversion,
         Self::Gain,
         Self::Offset,
         Self::SqnrExpected,
@@ -161,6 +181,7 @@ impl Gate {
         Self::WorstBlock,
         Self::Displaced,
         Self::Scales,
+        Self::Column,
         Self::Zero,
         Self::Companion,
         Self::Quantized,
@@ -278,5 +299,27 @@ impl Integrity {
     /// True if nothing is said.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_in_the_order_of_the_gates_and_the_documentation_lists_them() {
+        let docs = include_str!("../../docs/integrity.md");
+        for (index, gate) in Gate::ALL.into_iter().enumerate() {
+            assert_eq!(gate as usize, index);
+            assert_eq!(Gate::from_name(gate.name()), Some(gate));
+            let default = match gate.by_default() {
+                ByDefault::On => "on".to_owned(),
+                ByDefault::Fail(bound) => bound.to_string(),
+                ByDefault::Warn(bound) => format!("{bound}, warns"),
+            };
+            let demands = gate.doc().replace('|', "\\|");
+            let row = format!("| `{gate}` | {demands} | {default} | {} |\n", gate.why());
+            assert!(docs.contains(&row), "docs/integrity.md needs\n{row}");
+        }
     }
 }

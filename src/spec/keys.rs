@@ -223,6 +223,7 @@ static INTEGRITY: Shape = Shape {
     keys: &[
         &[
             gate(Gate::Finite),
+            gate(Gate::Conversion),
             gate(Gate::Gain),
             gate(Gate::Offset),
             gate(Gate::SqnrExpected),
@@ -230,6 +231,7 @@ static INTEGRITY: Shape = Shape {
             gate(Gate::WorstBlock),
             gate(Gate::Displaced),
             gate(Gate::Scales),
+            gate(Gate::Column),
             gate(Gate::Zero),
             gate(Gate::Companion),
             gate(Gate::Quantized),

@@ -3,7 +3,7 @@ From facts to the outcome of each test of a pair.
 */
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::obligations::PARITY_CHECK;
 use super::plan::PlannedTest;
@@ -152,7 +152,12 @@ impl Facts<'_> {
             twin: self.twins[at].as_ref().ok(),
         };
         let of_values = if seek { diagnose::of_values(&subject, sums) } else { None };
-        of_values.or(otherwise)
+        let others = || {
+            let unlike = locals.unlike.filter(|unlike| unlike.count * 2 > sums.n)?;
+            let check = violated("integrity.conversion").filter(|_| unlike.count > 0)?;
+            Some(Diagnosis::likely(Cause::OtherWeights, &check.message))
+        };
+        of_values.or_else(others).or(otherwise)
     }
 
     /// Integrity gates, and the facts that the spec states about a tensor's values and planes.
@@ -312,14 +317,21 @@ impl Facts<'_> {
     /// nothing that a test of quantization could be about.
     fn quantized_checks(&self, checks: &mut Vec<CheckRecord>) {
         let (mut floats, mut changed, mut quantized) = (0u64, 0u64, 0u64);
+        // Floats that hold quantized values are quantized.
+        let with_twins = self.matched.iter().zip(self.twins);
+        let recovered: HashSet<usize> = with_twins
+            .filter(|(_, twin)| twin.as_ref().is_ok_and(|twin| twin.recovered.is_some()))
+            .map(|(matched, _)| matched.reference)
+            .collect();
         for matched in &self.pairing.matched {
             let r = &self.reference.tensors[matched.reference];
             let q = &self.quantized.tensors[matched.quantized];
             if r.class() != Class::Exact {
                 let same = r.qtype() == q.qtype() && q.class() == Class::Float;
+                let recovered = recovered.contains(&matched.reference);
                 floats += 1;
-                changed += u64::from(!same);
-                quantized += u64::from(is_quantized(r, q));
+                changed += u64::from(!same || recovered);
+                quantized += u64::from(is_quantized(r, q) || recovered);
             }
         }
         let off = self.resolver.pair().integrity.get(Gate::Quantized);
@@ -327,21 +339,18 @@ impl Facts<'_> {
             let apart = self.quantized_apart();
             let holds =
                 changed > 0 || apart.is_some() || floats == 0 && !self.pairing.matched.is_empty();
-            let message = if let (Some(apart), 0) = (apart, changed) {
-                apart
+            checks.push(if let (Some(apart), 0) = (apart, changed) {
+                fact(Gate::Quantized.name(), true, apart)
             } else if holds {
-                format!(
-                    "{changed} of {floats} float tensors are stored in another type than the \
-                     reference's"
-                )
+                quantized_check(changed, floats)
             } else {
-                format!(
+                let message = format!(
                     "nothing was quantized: every tensor is stored in the reference's own float \
                      type{}",
                     self.first_matrices()
-                )
-            };
-            checks.push(fact("quantized", holds, message));
+                );
+                fact(Gate::Quantized.name(), false, message)
+            });
         }
         gate::check_model(self.reference, self.quantized, quantized, self.resolver, checks);
         gate::check_config(
@@ -453,6 +462,21 @@ fn spec_check(diagnostic: &Diagnostic) -> CheckRecord {
         source: Some(Source::from(&diagnostic.location)),
         ..fact(SPEC_CHECK, false, diagnostic.message.clone())
     }
+}
+
+/// The gate `quantized`, held: so many of the float tensors are stored in another type, or hold quantized
+/// values.
+pub fn quantized_check(changed: u64, floats: u64) -> CheckRecord {
+    let message = format!(
+        "{changed} of {floats} float tensors are stored in another type than the reference's, or \
+         hold quantized values"
+    );
+    fact(Gate::Quantized.name(), true, message)
+}
+
+/// Whether this is the gate `quantized`, violated.
+pub fn says_nothing_was_quantized(check: &CheckRecord) -> bool {
+    check.check == Gate::Quantized.name() && check.outcome == CheckOutcome::Violated
 }
 
 /// A check that is about a fact, not a number.

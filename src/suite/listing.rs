@@ -7,15 +7,14 @@ names, or the quantized model may lack some of them, the quantized model's heade
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::counterpart::{self, Choice, Depth};
 use crate::model::{self, Model};
 use crate::spec::{Pair, Quantized};
 
-/// Names and stored bytes of a reference's tensors; none if it cannot be opened, which the run
-/// reports.
-pub type Listing = Rc<Vec<(String, u64)>>;
+/// Names and stored bytes of a reference's tensors, or why it could not be opened, which the run reports.
+pub type Listing = Arc<Result<Vec<(String, u64)>, String>>;
 
 /// The listings so far.
 #[derive(Debug, Default)]
@@ -24,6 +23,8 @@ pub struct Listings {
     alone: HashMap<PathBuf, (Listing, bool)>,
     /// By reference, quantized model and map.
     paired: HashMap<(PathBuf, PathBuf, Choice), Listing>,
+    /// Why the models of a pair could not be opened to be mapped.
+    failed: HashMap<(PathBuf, PathBuf), String>,
 }
 
 impl Listings {
@@ -48,10 +49,26 @@ impl Listings {
         // What cannot be opened, the run reports.
         let listing = match mapped {
             Ok(mapped) => list(mapped.reference),
-            Err(_) => self.alone(reference).0,
+            Err(error) => {
+                let pair = (reference.clone(), quantized.path.clone());
+                self.failed.insert(pair, error.to_string());
+                self.alone(reference).0
+            }
         };
         self.paired.insert(key, listing.clone());
         listing
+    }
+
+    /// The tensors that a pair's reference has in its own file, whatever a map calls them; an error if one
+    /// of the models could not be opened.
+    pub fn stored(&mut self, pair: &Pair) -> Listing {
+        let reference = &pair.reference.path;
+        if let Quantized::File(quantized) = &pair.quantized
+            && let Some(error) = self.failed.get(&(reference.clone(), quantized.path.clone()))
+        {
+            return Arc::new(Err(error.clone()));
+        }
+        self.alone(reference).0
     }
 
     fn alone(&mut self, reference: &PathBuf) -> (Listing, bool) {
@@ -63,7 +80,7 @@ impl Listings {
                 let lacking = counterpart::may_lack(&model);
                 (list(model), lacking)
             }
-            Err(_) => (Listing::default(), false),
+            Err(error) => (Arc::new(Err(error.to_string())), false),
         };
         self.alone.insert(reference.clone(), found.clone());
         found
@@ -75,5 +92,5 @@ fn list(model: Model) -> Listing {
         let bytes = tensor.stored_bytes();
         (tensor.name, bytes)
     });
-    Rc::new(bytes.collect())
+    Arc::new(Ok(bytes.collect()))
 }

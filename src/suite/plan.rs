@@ -5,13 +5,14 @@ Listing needs the reference's header alone, and each header once, however many p
 */
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::id::{self, PAIR_TESTS};
 use super::listing::{Listing, Listings};
 use super::record::TestKind;
 use super::select::{Ignored, Selection};
 use super::shard::{Item, Shard};
+use crate::model::Model;
 use crate::spec::{Granularity, Location, Pair, Resolver, Spec};
 
 /// One test of a pair.
@@ -50,6 +51,8 @@ pub struct PlannedPair<'a> {
     pub shard: u64,
     /// Whether any of it is run here.
     pub here: bool,
+    /// What the reference held when the tests were listed; none if nothing is to be opened.
+    pub listing: Option<Listing>,
     /// Selected tests of all shards, in the order in which they are reported; those of a pair that
     /// is one test are filled in by [`expand`].
     pub tests: Vec<PlannedTest>,
@@ -71,6 +74,30 @@ impl PlannedPair<'_> {
     /// Whether anything of it is run here; if not, its models need not be there.
     pub fn runs_here(&self) -> bool {
         self.tests_here().any(|test| test.ignored.is_none())
+    }
+
+    /// How the reference differs from what it was when the tests were listed, if some of its tensors have no
+    /// test for it.
+    pub fn difference(&self, reference: &Model) -> Option<String> {
+        let listed = match self.listing.as_ref()?.as_ref() {
+            Ok(listed) => listed,
+            Err(error) => {
+                return Some(format!(
+                    "a model could not be opened when the tests were listed: {error}"
+                ));
+            }
+        };
+        let known: HashSet<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
+        let tensors = &reference.tensors;
+        let (then, now) = (listed.len(), tensors.len());
+        let what = match tensors.iter().find(|tensor| !known.contains(tensor.name.as_str())) {
+            Some(new) => format!("{} is new", new.name),
+            None if then > now => "some of them are gone".to_owned(),
+            None => return None,
+        };
+        Some(format!(
+            "it is another than when the tests were listed: {then} tensors then, {now} now, and {what}"
+        ))
     }
 
     /// Whether another shard runs some of its tests.
@@ -182,8 +209,9 @@ fn add<'a>(plan: &mut Plan<'a>, spec: &'a Spec, pair: &'a Pair, id: String, choi
         _ => None,
     };
     let granularity = choice.granularity.or(spec.granularity).unwrap_or(Granularity::Pair);
-    let (shard, here, tests) = (1, true, Vec::new());
-    let mut planned = PlannedPair { spec, pair, id, granularity, ignored, shard, here, tests };
+    let (shard, here, listing, tests) = (1, true, None, Vec::new());
+    let mut planned =
+        PlannedPair { spec, pair, id, granularity, ignored, shard, here, listing, tests };
     if granularity == Granularity::Pair {
         if choice.selection.selects(&planned.id, pair.ignore.is_some()) {
             plan.pairs.push(planned);
@@ -195,6 +223,7 @@ fn add<'a>(plan: &mut Plan<'a>, spec: &'a Spec, pair: &'a Pair, id: String, choi
     let listing = plan.listings.of(pair);
     let resolver = if pair.skip.is_empty() { None } else { spec.resolver(pair).ok() };
     planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, choice.no_baseline);
+    planned.listing = Some(plan.listings.stored(pair));
     let before = planned.tests.len();
     planned.tests.retain_mut(|test| keep(test, pair.ignore.is_some(), &choice.selection));
     planned.pass_on_ignored();
@@ -210,6 +239,7 @@ pub fn expand(plan: &mut Plan, no_baseline: bool) {
         let resolver = planned.spec.resolver(planned.pair).ok();
         let listing = plan.listings.of(planned.pair);
         planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
+        planned.listing = Some(plan.listings.stored(planned.pair));
         for test in &mut planned.tests {
             test.shard = planned.shard;
             test.here = planned.here;
@@ -226,8 +256,9 @@ fn tests_of(
     no_baseline: bool,
 ) -> Vec<PlannedTest> {
     let skipped = |name: &str| Some(resolver?.tensor(name).skip()?.reason.clone());
-    let mut tests = Vec::with_capacity(listing.len() + PAIR_TESTS.len());
-    for (name, bytes) in listing.iter() {
+    let listed = listing.as_ref().as_ref().map_or(&[][..], Vec::as_slice);
+    let mut tests = Vec::with_capacity(listed.len() + PAIR_TESTS.len());
+    for (name, bytes) in listed {
         tests.push(PlannedTest {
             id: id::of_tensor(id, name),
             kind: TestKind::Tensor,
@@ -266,7 +297,8 @@ fn deal(plan: &mut Plan, shard: Shard) {
     for (pair, planned) in plan.pairs.iter().enumerate() {
         if planned.granularity == Granularity::Pair {
             let listing = plan.listings.of(planned.pair);
-            let bytes = listing.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+            let listed = listing.iter().flatten();
+            let bytes = listed.fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
             items.push(Item { id: &planned.id, bytes, pair });
         }
         let tests = planned.tests.iter();

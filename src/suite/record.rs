@@ -310,6 +310,10 @@ pub struct TensorRow {
     pub expected_sqnr_db: Number,
     /// The contract's cosine gate, 0.95; lower where the type justifies no more.
     pub least_cosine: Number,
+    /// The grid that the values lie on although they are stored as floats, as `4-bit integers, groups of
+    /// 32`; none if they lie on none, or were not looked at.
+    #[serde(default)]
+    pub recovered: Option<String>,
     /// `sqrt(Σe²/Σr²)`.
     pub rel_rmse: Number,
     /// `sqrt(Σq²/Σr²)`.

@@ -32,6 +32,7 @@ pub fn tensor_row(
         sqnr_db: Number(f64::NAN),
         expected_sqnr_db: Number(twin.map_or(f64::NAN, |twin| twin.sample.twin.sqnr_db())),
         least_cosine: Number(gate::least_cosine(twin)),
+        recovered: twin.and_then(|twin| Some(twin.recovered.as_ref()?.what.clone())),
         rel_rmse: Number(f64::NAN),
         gain: Number(f64::NAN),
         mean_error: Number(f64::NAN),

@@ -308,6 +308,8 @@ pub(super) enum OpenError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Spec(#[from] SpecErrors),
+    #[error("{path}: {difference}")]
+    Changed { path: String, difference: String },
 }
 
 /// A pair, ready to be measured.
@@ -326,7 +328,11 @@ pub(super) struct Opened {
 
 fn open<'a>(planned: &PlannedPair<'a>) -> Result<(Opened, Resolver<'a>), OpenError> {
     let resolver = planned.spec.resolver(planned.pair)?;
-    let Loaded { mapped, quantized } = load(planned)?;
+    let Loaded { mapped, quantized, difference } = load(planned)?;
+    if let Some(difference) = difference {
+        let path = planned.pair.reference.written.clone();
+        return Err(OpenError::Changed { path, difference });
+    }
     let mut opened = prepare(mapped.reference, quantized, &resolver);
     for name in mapped.recipes.keys() {
         if let Some(transform) = resolver.tensor(name).transform() {
@@ -354,19 +360,23 @@ pub(super) struct Loaded {
     pub mapped: Mapped,
     /// The quantized model, as it is stored.
     pub quantized: Model,
+    /// How the reference differs from what it was when the tests were listed.
+    difference: Option<String>,
 }
 
 /// Opens the models of a pair.
 pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
     let pair = planned.pair;
     let reference = model::open(&pair.reference.path)?;
+    let difference = planned.difference(&reference);
     let quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,
         Quantized::Roundtrip { ty, imatrix, .. } => {
             let imatrix = imatrix.as_ref().map(|it| model::imatrix::read(&it.path)).transpose()?;
             let mut model = model::open(&pair.reference.path)?;
             measure::round_trip(&mut model, *ty, imatrix.as_ref());
-            return Ok(Loaded { mapped: Mapped::unmapped(reference), quantized: model });
+            let mapped = Mapped::unmapped(reference);
+            return Ok(Loaded { mapped, quantized: model, difference });
         }
     };
     let mut quantized = quantized;
@@ -375,7 +385,7 @@ pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
     let mut mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
     mapped.notes.extend(notes);
     mapped.set_aside_in(&mut quantized);
-    Ok(Loaded { mapped, quantized })
+    Ok(Loaded { mapped, quantized, difference })
 }
 
 /// Makes the tensors of two models answer to each other.
@@ -447,6 +457,7 @@ pub(super) fn measure(
     let due: Vec<Matched> = matched.iter().filter(|it| find(it).is_none()).copied().collect();
     let due = Pairing { matched: due, ..Pairing::default() };
     let mut measured = measure::measure(reference, quantized, &due, threads, progress);
+    measure::dead_columns(reference, quantized, &due.matched, &mut measured);
     let twins = measure::twin::twins(reference, quantized, &due.matched, &mut measured, threads);
     let mut fresh = measured.into_iter().zip(twins);
     let results = matched.iter().map(|matched| find(matched).cloned().or_else(|| fresh.next()));

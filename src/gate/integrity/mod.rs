@@ -5,6 +5,8 @@ Every bound here is relative to the undamaged twin of the same rows, so that a c
 tails or tiny weights are no damage, and a fault that a whole tensor's average hides is.
 */
 
+mod column;
+mod conversion;
 mod displaced;
 mod gain;
 mod noise;

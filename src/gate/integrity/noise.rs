@@ -13,16 +13,9 @@ pub const CONVERSION: f64 = 50.0;
 /// What error feedback and clipping may cost, in dB, on top of the bound.
 const TUNED: f64 = 4.0;
 
-/// What a guessed grid may be off by, in dB: two bits.
-const GUESSED: f64 = 12.0;
-
 /// dB that an SQNR may be below its twin's, beyond the bound.
 fn allowance(twin: &Twin) -> f64 {
-    match (twin.guessed, twin.tuned) {
-        (true, _) => GUESSED,
-        (false, true) => TUNED,
-        (false, false) => 0.0,
-    }
+    if twin.tuned { TUNED } else { 0.0 }
 }
 
 /// The least SQNR that a twin's SQNR justifies.

@@ -3,7 +3,10 @@ What a gate is given, and what it answers.
 */
 
 use crate::measure::twin::Twin;
-use crate::metrics::{Locals, Moments};
+use crate::metrics::{Locals, Moments, functions};
+
+/// What cutting bits off costs beside rounding to nearest, in dB, and a little for the sample.
+const ROUNDING: f64 = 7.0;
 
 /// What is known of one tensor.
 pub struct Suspect<'a> {
@@ -18,6 +21,17 @@ pub struct Suspect<'a> {
 }
 
 impl<'a> Suspect<'a> {
+    /// Whether every element is the reference's, as the type holds it: then no gate has anything to find.
+    ///
+    /// A value below the type's normal numbers may become zero; where so many do that the tensor as a whole
+    /// is worse than any rounding makes it, the other gates look.
+    pub fn is_converted(&self) -> bool {
+        let unlike = self.locals.unlike.is_none_or(|unlike| unlike.count > 0);
+        let whole = 10.0 * functions::log10(self.sums.rr / self.sums.ee);
+        let expected = self.twin.ok().map(|twin| twin.sample.twin.sqnr_db());
+        !unlike && (self.sums.ee == 0.0 || expected.is_none_or(|db| whole >= db - ROUNDING))
+    }
+
     /// The expectation; a gate that needs one cannot judge without.
     pub fn expected(&self) -> Result<&'a Twin, NotJudged> {
         self.twin.map_err(NotJudged::because)

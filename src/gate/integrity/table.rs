@@ -8,8 +8,10 @@ bound for failing and one for warning.
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::suspect::{NotJudged, Ruling, Suspect};
-use super::{displaced, gain, offset, scales, sqnr, worst_block, worst_row, zero};
+use super::suspect::{Finding, NotJudged, Ruling, Suspect};
+use super::{
+    column, conversion, displaced, gain, offset, scales, sqnr, worst_block, worst_row, zero,
+};
 use crate::gate::check::{CheckOutcome, CheckRecord, Level, Number, Source};
 use crate::spec::{ByDefault, Gate, Setting};
 
@@ -32,7 +34,8 @@ struct Judge {
 }
 
 /// Every gate that judges the values of a tensor, in the order of reports.
-static JUDGES: [Judge; 8] = [
+static JUDGES: [Judge; 10] = [
+    Judge { gate: Gate::Conversion, sight: Sight::Parts, rule: conversion::judge },
     Judge { gate: Gate::Gain, sight: Sight::Whole, rule: gain::judge },
     Judge { gate: Gate::Offset, sight: Sight::Whole, rule: offset::judge },
     Judge { gate: Gate::SqnrExpected, sight: Sight::Whole, rule: sqnr::judge },
@@ -40,6 +43,7 @@ static JUDGES: [Judge; 8] = [
     Judge { gate: Gate::WorstBlock, sight: Sight::Parts, rule: worst_block::judge },
     Judge { gate: Gate::Displaced, sight: Sight::Parts, rule: displaced::judge },
     Judge { gate: Gate::Scales, sight: Sight::Whole, rule: scales::judge },
+    Judge { gate: Gate::Column, sight: Sight::Vanished, rule: column::judge },
     Judge { gate: Gate::Zero, sight: Sight::Vanished, rule: zero::judge },
 ];
 
@@ -66,6 +70,11 @@ pub fn check_integrity<'s>(
                 Some(Setting::Off { reason, .. }) => Err(NotJudged(format!("off: {reason}"))),
                 _ if suspect.sums.n == 0 => Err(NotJudged::because(EMPTY)),
                 _ if suspect.sums.nonfinite() > 0 => Err(NotJudged::because(NONFINITE)),
+                None | Some(Setting::On { .. }) if suspect.is_converted() => Ok(Finding {
+                    holds: true,
+                    value: None,
+                    message: conversion::EVERY_ELEMENT.to_owned(),
+                }),
                 _ => (row.rule)(suspect, bound),
             };
             checks.push(record(row.gate, setting, (level, bound), ruling, suspect.subject));

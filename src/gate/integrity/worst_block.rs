@@ -8,13 +8,10 @@ use crate::metrics::PIECE;
 /// Judges the blocks of rows that stood out; `bound` is a ratio of rms errors.
 pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     let twin = suspect.expected()?;
-    if twin.guessed {
-        return Err(NotJudged::because("its grid was guessed from values that repeat"));
-    }
     let bound = if twin.tuned { bound * 2.0 } else { bound };
     let mut worst: Option<(f64, u64, usize, Both)> = None;
     for row in &twin.rows {
-        for (index, piece) in row.pieces.iter().enumerate() {
+        for (index, piece) in (row.first as usize..).zip(&row.pieces) {
             let n = piece.actual.n as f64;
             // Conversions are exact but for rounding: the last digits must not count.
             let floor = if twin.conversion { 1e-4 * (piece.actual.rr / n).sqrt() } else { 0.0 };
@@ -29,7 +26,7 @@ pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     let Some((ratio, row, index, piece)) = worst else {
         return Err(NotJudged::because("no block has a twin"));
     };
-    // An exact twin (a lattice) leaves nothing to divide by: then only the SQNR speaks.
+    // An exact twin leaves nothing to divide by: then only the SQNR speaks.
     let holds = ratio <= bound || ratio.is_infinite() && piece.actual.sqnr_db() >= CONVERSION;
     Ok(Finding {
         holds,

@@ -13,9 +13,6 @@ const OWN: f64 = 0.2;
 /// Judges the rows that stood out; `bound` is the drop of a cosine below the twin's.
 pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     let twin = suspect.expected()?;
-    if twin.guessed {
-        return Err(NotJudged::because("its grid was guessed from values that repeat"));
-    }
     let bound = if twin.tuned { bound * 3.0 } else { bound };
     let long_enough = |row: &&RowTwin| row.whole.actual.n >= SHORTEST && row.whole.actual.rr > 0.0;
     let drop = |row: &RowTwin| {

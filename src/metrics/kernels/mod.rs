@@ -14,12 +14,15 @@ mod neon;
 mod portable;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod quarters;
+mod unlike;
+
+pub use unlike::unlike;
 
 use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::{PIECE, Sums, Total};
+use super::{PIECE, Sums, Total, piece_sums};
 use crate::codec::simd::Level;
 
 /// A run of values as a kernel takes them.
@@ -112,6 +115,24 @@ pub fn sum_rows(level: Level, r: Values, q: Values, row_len: usize, sheet: &mut 
     }
 }
 
+/// Sums up a run of doubles by the definition; see [`sum_rows`]. A rare type needs no kernel.
+pub fn sum_rows_wide(r: &[f64], q: &[f64], row_len: usize, sheet: &mut Sheet) {
+    sheet.pieces.clear();
+    sheet.rows.clear();
+    let mut row_sums = sheet.row;
+    for (r, q) in r.chunks(row_len.max(1)).zip(q.chunks(row_len.max(1))) {
+        for (r, q) in r.chunks(PIECE).zip(q.chunks(PIECE)) {
+            let (sums, max_abs) = piece_sums(r.iter().copied().zip(q.iter().copied()));
+            row_sums.add(&sums);
+            sheet.total.add(&sums);
+            sheet.max_abs = sheet.max_abs.max(max_abs);
+            sheet.pieces.push(sums);
+        }
+        sheet.rows.push(row_sums);
+        row_sums = Sums::default();
+    }
+}
+
 /// What a kernel writes: the sums of each piece and row of a run, and of all runs so far.
 #[derive(Debug, Default)]
 pub struct Sheet {
@@ -139,7 +160,6 @@ impl Sheet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::piece_sums;
     use proptest::prelude::*;
 
     /// The definition, element by element.

@@ -220,6 +220,19 @@ impl Weight for View {
         Some(self)
     }
 
+    fn computes(&self) -> bool {
+        match &self.node.body {
+            Body::Stored(tensor) => match &tensor.storage {
+                Storage::Joined(weight) => weight.computes(),
+                _ => false,
+            },
+            Body::Constant(_) => false,
+            Body::Moved { source, .. } | Body::RoundTrip { source, .. } => source.computes(),
+            Body::Computed { .. } => true,
+            Body::Joined { parts, .. } => parts.iter().any(Weight::computes),
+        }
+    }
+
     fn decode(
         &self,
         files: &[SourceFile],

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::heat_map::{self, heat_maps};
 use super::markup::{Row, State, code, esc, left_out, table};
-use crate::report::failure::{known_models, not_judged_lines, pairs};
+use crate::report::failure::{known_models, note_lines, pairs};
 use crate::report::markdown::baseline_word;
 use crate::report::numbers;
 use crate::suite::id;
@@ -148,7 +148,7 @@ fn about(page: &mut String, spec: &SpecRecord, pair: &PairRecord) {
     if let Some(error) = &pair.error {
         let _ = writeln!(page, "<p class=\"what\"><b>Could not be judged:</b> {}</p>", esc(error));
     }
-    for note in pair.notes.iter().chain(&not_judged_lines(pair)) {
+    for note in &note_lines(pair) {
         let _ = writeln!(page, "<p class=\"note\">Note: {}</p>", esc(note));
     }
 }

@@ -224,6 +224,7 @@ fn judged<'a>(planned: &PlannedPair<'a>, keep: impl Fn(&str) -> bool) -> Planned
         ignored: None,
         shard: planned.shard,
         here: planned.here,
+        listing: None,
         tests: wanted.cloned().collect(),
     }
 }
