@@ -16,4 +16,6 @@ mod program;
 mod published;
 mod reports;
 mod robust;
+mod sparse;
 mod spec_keys;
+mod vectors;
