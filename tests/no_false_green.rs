@@ -346,7 +346,13 @@ fn a_plan_that_the_models_no_longer_fit_is_an_error() {
         if after.is_some_and(|after| after.len() == 1) {
             write(&q, &quantized[..1]);
         }
-        let options = Options { threads: 1, baselines: None, max_fail: None, warnings_fail: false };
+        let options = Options {
+            threads: 1,
+            baselines: None,
+            max_fail: None,
+            warnings_fail: false,
+            nothing_passes: false,
+        };
         let contract = run(&plan, &options, None, &mut Silent);
         assert_eq!(contract.exit_code, exit, "{why}");
     }
