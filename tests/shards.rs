@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use qualm::suite::blob::Blob;
 use tempfile::TempDir;
 use tiny::write_model;
 
@@ -298,14 +299,17 @@ fn what_does_not_make_a_whole_is_refused() {
 
     // A test that is taken out of the record, with the plan left alone.
     let text = String::from_utf8(kept[0].clone()).unwrap();
-    let mut blob: serde_json::Value = serde_json::from_str(&text).unwrap();
-    blob["contract"]["specs"][0]["pairs"][0]["tests"].as_array_mut().unwrap().pop();
-    fs::write(suite.blob(1, 3), blob.to_string()).unwrap();
+    let mut blob: Blob = serde_json::from_str(&text).unwrap();
+    blob.contract.specs[0].pairs[0].tests.pop();
+    fs::write(suite.blob(1, 3), serde_json::to_vec(&blob).unwrap()).unwrap();
+    refused("was changed since its shard wrote it");
+    fs::write(suite.blob(1, 3), blob.to_bytes().unwrap()).unwrap();
     refused("shard 1/3 (parts/blob-1-of-3.json) ended early: 1 tests did not run");
 
     // The plan changed, and with it what the fingerprint should be.
-    fs::write(suite.blob(1, 3), text.replacen("\"mode\":\"slice\"", "\"mode\":\"hash\"", 1))
-        .unwrap();
+    let mut blob: Blob = serde_json::from_str(&text).unwrap();
+    "hash".clone_into(&mut blob.plan.mode);
+    fs::write(suite.blob(1, 3), blob.to_bytes().unwrap()).unwrap();
     refused("does not have the fingerprint");
 
     // A shard that stopped at its first failure.
