@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use qualm::codec::simd::{self, Level, with_level};
 use qualm::codec::types::{DecodeFn, TensorType};
-use qualm::codec::{TYPES, TypeInfo};
+use qualm::codec::{RowCodec, TYPES, TypeInfo};
 use qualm::metrics::{Layout, Part, Sheet, Values, sum_rows};
 
 /// Elements decoded by one call.
@@ -52,6 +52,14 @@ fn main() {
     for row in TYPES {
         let wanted =
             words.is_empty() || words.iter().any(|word| row.name.contains(&word.to_uppercase()));
+        if let Some(codec) = row.rows.filter(|_| wanted) {
+            print!("{:<12}", row.name);
+            for &level in &levels {
+                let speed = with_level(level, || row_decoding_speed(row, &codec));
+                print!("{:>10.2}", speed / 1e9);
+            }
+            println!("{:>12}{:>12}", "-", "-");
+        }
         let Some(decode) = row.decode.filter(|_| wanted) else { continue };
         let blocks = pseudo_random(ELEMENTS / row.block_len * row.block_bytes);
         print!("{:<12}", row.name);
@@ -76,6 +84,20 @@ fn best_speed(mut work: impl FnMut(usize)) -> f64 {
         best = best.min(start.elapsed());
     }
     PORTION as f64 / best.as_secs_f64()
+}
+
+/// Decoding of units of rows, a run of each row at a time.
+fn row_decoding_speed(row: &TypeInfo, codec: &RowCodec) -> f64 {
+    let rows = codec.frame.rows();
+    let meta = vec![0x35; codec.frame.meta()];
+    let blocks = pseudo_random(ROW / row.block_len * row.block_bytes * rows);
+    let mut values = vec![0.0; ROW * rows];
+    best_speed(|_| {
+        for _ in 0..PORTION / (ROW * rows) {
+            (codec.decode)(&meta, black_box(&blocks), 0..rows, &mut values);
+            black_box(&mut values);
+        }
+    })
 }
 
 fn decoding_speed(row: &TypeInfo, decode: DecodeFn, blocks: &[u8]) -> f64 {

@@ -211,7 +211,9 @@ fn write_seeds() {
     }
     write_schemes();
     for (index, row) in TYPES.iter().enumerate() {
-        let blocks = (0..row.block_bytes).map(|i| (i * 37 + 11) as u8);
+        let unit =
+            |rows: qualm::codec::RowCodec| rows.frame.meta() + row.block_bytes * rows.frame.rows();
+        let blocks = (0..row.rows.map_or(row.block_bytes, unit)).map(|i| (i * 37 + 11) as u8);
         let input: Vec<u8> = std::iter::once(index as u8).chain(blocks).collect();
         write("decode", row.name, &input);
         if row.class == Class::Quantized {

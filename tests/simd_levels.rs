@@ -53,6 +53,30 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn all_levels_agree_on_units_of_rows(bytes in vec(byte(), 0..9000)) {
+        for row in TYPES {
+            let Some(codec) = row.rows else { continue };
+            let rows = codec.frame.rows();
+            let Some((meta, rest)) = bytes.split_at_checked(codec.frame.meta()) else { continue };
+            let merged = row.block_bytes * rows;
+            let blocks = &rest[..rest.len() / merged * merged];
+            let decode = |level| {
+                let mut values = vec![12345.678; rest.len() / merged * row.block_len * rows];
+                with_level(level, || (codec.decode)(meta, blocks, 0..rows, &mut values));
+                values.into_iter().map(bits).collect::<Vec<u32>>()
+            };
+            let expected = decode(Level::Scalar);
+            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                prop_assert!(decode(level) == expected, "{} at {}", row.name, level);
+            }
+        }
+    }
+}
+
 /// The scalar definition is what the golden data judge elsewhere at this processor's best level.
 #[test]
 fn every_f16_and_bf16_widens_alike() {

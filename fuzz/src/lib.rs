@@ -10,7 +10,8 @@ mod files;
 use std::path::Path;
 
 pub use files::{archive, blob, configuration, directory, numbers, record, snapshot, spec};
-use qualm::codec::{TYPES, TypeInfo};
+use qualm::codec::rows::EncodeUnitFn;
+use qualm::codec::{RowCodec, TYPES, TypeInfo};
 use qualm::model::scheme::SCHEMES;
 use qualm::model::{self, Model, Scratch, Storage, Tensor};
 
@@ -169,6 +170,9 @@ pub fn suffixes() -> Vec<&'static str> {
 /// block decodes to the same values alone as among others.
 pub fn decode(data: &[u8]) {
     let Some((row, rest)) = choose(data) else { return };
+    if let Some(codec) = row.rows {
+        decode_rows(row, &codec, rest);
+    }
     let Some(decode) = row.decode else { return };
     let blocks = &rest[..rest.len() - rest.len() % row.block_bytes];
     let len = blocks.len() / row.block_bytes * row.block_len;
@@ -187,6 +191,27 @@ pub fn decode(data: &[u8]) {
     }
 }
 
+/// A unit of rows: the metadata, then whole merged blocks. Each row decodes to the same values alone as
+/// among the others.
+fn decode_rows(row: &TypeInfo, codec: &RowCodec, data: &[u8]) {
+    let Some((meta, rest)) = data.split_at_checked(codec.frame.meta()) else { return };
+    let rows = codec.frame.rows();
+    let merged = row.block_bytes * rows;
+    let blocks = &rest[..rest.len() - rest.len() % merged];
+    let columns = blocks.len() / merged * row.block_len;
+    let [whole, again] = [1.0f32, 2.0].map(|unwritten| {
+        let mut values = vec![unwritten; rows * columns];
+        (codec.decode)(meta, blocks, 0..rows, &mut values);
+        values
+    });
+    assert_same(&whole, &again, row.name);
+    let mut alone = vec![0.0; columns];
+    for (k, expected) in whole.chunks_exact(columns.max(1)).enumerate() {
+        (codec.decode)(meta, blocks, k..k + 1, &mut alone);
+        assert_same(&alone, expected, row.name);
+    }
+}
+
 /// The first byte chooses a type, the others are the upper halves of f32 values: whatever they are,
 /// encoding them ends, fills the blocks, and gives the same blocks again; they decode.
 pub fn encode(data: &[u8]) {
@@ -194,6 +219,12 @@ pub fn encode(data: &[u8]) {
     let value = |bytes: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
     let values: Vec<f32> = rest.as_chunks::<2>().0.iter().map(value).collect();
     let values = &values[..values.len() - values.len() % row.block_len];
+    if let Some(codec) = row.rows
+        && let Some(encode) = codec.encode
+        && !values.is_empty()
+    {
+        encode_rows(row, &codec, encode, values);
+    }
     if let Some(encode) = row.encode {
         check_blocks(row, values.len(), |blocks| encode(values, blocks));
     }
@@ -207,6 +238,22 @@ pub fn encode(data: &[u8]) {
         let weights: Vec<f32> = values.iter().rev().map(|value| value.abs()).collect();
         check_blocks(row, values.len(), |blocks| encode(values, &weights, blocks));
     }
+}
+
+/// The values are the first row of a unit, the others are zero.
+fn encode_rows(row: &TypeInfo, codec: &RowCodec, encode: EncodeUnitFn, values: &[f32]) {
+    // A few blocks: some quantizers search for long.
+    let columns = values.len().min(row.block_len * 2);
+    let rows = codec.frame.rows();
+    let mut unit = values[..columns].to_vec();
+    unit.resize(rows * columns, 0.0);
+    let len = row.ty.bytes_of(&[rows as u64, columns as u64]).expect("whole blocks") as usize;
+    let [first, second] = [0x55u8, 0xAA].map(|unwritten| {
+        let mut bytes = vec![unwritten; len];
+        encode(&unit, columns, None, &mut bytes);
+        bytes
+    });
+    assert_eq!(first, second, "{}: every byte is written", row.name);
 }
 
 fn check_blocks(row: &TypeInfo, len: usize, encode: impl Fn(&mut [u8])) {

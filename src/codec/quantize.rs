@@ -2,7 +2,7 @@
 The checked way into the encoders: lengths and importance weights are looked at before any block is.
 */
 
-use super::{Class, TensorType};
+use super::{Class, Frame, TensorType};
 
 /// Why a tensor cannot be quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,5 +81,49 @@ impl TensorType {
             None => return Err(QuantizeError::ImatrixRequired(self)),
         }
         Ok(())
+    }
+
+    /// A row of values, or the beginning of one, as a quantizer of this type leaves it, without an
+    /// importance matrix where that is possible; none if nothing quantizes to the type, or if the
+    /// values are not whole blocks.
+    ///
+    /// A row that files merge with others is quantized as it would be alone.
+    pub fn through(self, values: &[f32]) -> Option<Vec<f32>> {
+        let info = self.info();
+        let Some(codec) = info.rows else {
+            let mut blocks = vec![0; self.bytes_for(values.len() as u64)? as usize];
+            let flat = vec![1.0; values.len()];
+            let weights = self.requires_imatrix().then_some(flat.as_slice());
+            self.quantize(values, weights, &mut blocks).ok()?;
+            let mut through = vec![0.0; values.len()];
+            (info.decode?)(&blocks, &mut through);
+            return Some(through);
+        };
+        if let Some(base) = codec.base {
+            return base.through(values);
+        }
+        let (rows, columns) = (codec.frame.rows(), values.len());
+        let mut unit = vec![0; self.bytes_of(&[rows as u64, columns as u64]).ok()? as usize];
+        // The other rows of the unit are zero, which costs nothing.
+        let mut whole = values.to_vec();
+        whole.resize(rows * columns, 0.0);
+        (codec.encode?)(&whole, columns, None, &mut unit);
+        let mut through = vec![0.0; columns];
+        let meta = codec.frame.meta();
+        let (head, blocks) = match codec.frame {
+            Frame::Rows { .. } => unit.split_at(meta),
+            Frame::Whole { .. } => {
+                let (blocks, tail) = unit.split_at(unit.len() - meta);
+                (tail, blocks)
+            }
+        };
+        (codec.decode)(head, blocks, 0..1, &mut through);
+        Some(through)
+    }
+
+    /// Whether the quantizer finds a scale for a whole row, or more, so that a part of a row is not
+    /// quantized as it would be alone.
+    pub fn scales_rows(self) -> bool {
+        self.info().rows.is_some_and(|rows| rows.frame.meta() > 0)
     }
 }

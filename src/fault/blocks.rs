@@ -4,7 +4,7 @@ Where in a ggml block its scale, its minimum and its 4-bit codes lie, as far as 
 
 use std::ops::Range;
 
-use crate::codec::TensorType;
+use crate::codec::{Frame, TensorType};
 
 /// A number in a block: its first byte, and its type.
 pub type Place = (usize, TensorType);
@@ -30,7 +30,13 @@ pub fn scale(ty: TensorType) -> Option<Place> {
         | T::IQ3_XXS
         | T::IQ3_S
         | T::Q1_0
-        | T::Q2_0 => (0, T::F16),
+        | T::Q2_0
+        | T::Q6_0
+        | T::IQ2_K
+        | T::IQ3_K
+        | T::IQ4_K
+        | T::IQ5_K
+        | T::IQ6_K => (0, T::F16),
         T::Q2_K => (80, T::F16),
         T::Q3_K => (108, T::F16),
         T::Q6_K => (208, T::F16),
@@ -42,6 +48,15 @@ pub fn scale(ty: TensorType) -> Option<Place> {
         _ => return None,
     };
     Some(place)
+}
+
+/// The scale in front of each row of a type that has one.
+pub fn row_scale(ty: TensorType) -> Option<TensorType> {
+    match ty.info().rows?.frame {
+        Frame::Rows { meta: 2, .. } => Some(TensorType::F16),
+        Frame::Rows { meta: 4.., .. } => Some(TensorType::F32),
+        _ => None,
+    }
 }
 
 /// The minimum of a block, or the factor of its minima.
@@ -63,11 +78,13 @@ pub fn nibbles(ty: TensorType) -> Option<Range<usize>> {
         T::Q4_1 | T::NVFP4 => 4..if ty == T::NVFP4 { 36 } else { 20 },
         T::Q5_0 => 6..22,
         T::Q5_1 => 8..24,
-        T::Q4_K => 16..144,
+        T::Q4_K | T::IQ4_K | T::IQ5_K => 16..144,
         T::Q5_K => 48..176,
         T::Q6_K => 0..128,
         T::IQ4_XS => 8..136,
         T::MXFP4 => 1..17,
+        T::Q6_0 => 10..26,
+        T::IQ6_K => 20..148,
         _ => return None,
     };
     Some(bytes)

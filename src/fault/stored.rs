@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 use super::blocks;
 use crate::codec::{Class, TensorType};
-use crate::model::{Change, Edit, Extent, GridRole, Model, Storage, Tensor};
+use crate::model::{Change, Edit, Extent, GridRole, Model, Plane, Storage, Tensor};
 
 /// What happens to a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,15 @@ struct Numbers {
 impl Numbers {
     fn in_blocks(ty: TensorType, at: Extent, (place, number): blocks::Place) -> Self {
         Self { at, unit: ty.info().block_bytes, place, ty: number }
+    }
+
+    /// The first row's scale of each unit of rows.
+    fn in_rows(plane: &Plane, number: TensorType) -> Option<Self> {
+        let merged = plane.ty.info().rows?.frame.rows() as u64;
+        let columns = plane.shape.last().copied().unwrap_or(1);
+        let units = plane.numel().checked_div(columns)? / merged;
+        let unit = plane.at.len.checked_div(units)? as usize;
+        Some(Self { at: plane.at, unit, place: 0, ty: number })
     }
 
     fn plain(ty: TensorType, at: Extent) -> Self {
@@ -86,6 +95,12 @@ fn of_role(tensor: &Tensor, role: GridRole) -> Vec<Numbers> {
             && role == GridRole::Scale
         {
             numbers.push(Numbers::in_blocks(codes.ty, codes.at, place));
+        }
+        if let Some(codes) = weight.planes().first()
+            && let Some(number) = blocks::row_scale(codes.ty)
+            && role == GridRole::Scale
+        {
+            numbers.extend(Numbers::in_rows(codes, number));
         }
         let grids = weight.grids().into_iter().filter(|grid| grid.role == role);
         numbers.extend(grids.map(|grid| Numbers::plain(grid.ty, grid.at)));

@@ -158,6 +158,7 @@ impl Grid {
     pub fn is_local(&self) -> bool {
         let group = match self {
             Self::Float(_) => 1,
+            Self::Blocks(ty) if ty.scales_rows() => return false,
             Self::Blocks(ty) => ty.info().block_len,
             Self::Integers { group, .. } | Self::Codes { group, .. } => *group,
             Self::Own => return false,
@@ -169,7 +170,7 @@ impl Grid {
     pub fn quantize(&self, values: &[f32]) -> Option<Vec<f32>> {
         match self {
             Self::Float(ty) => Some(values.iter().map(|&value| convert(*ty, value)).collect()),
-            Self::Blocks(ty) => through_blocks(*ty, values),
+            Self::Blocks(ty) => ty.through(values),
             Self::Integers { group, bits, symmetric, .. } => {
                 Some(values.chunks(*group).flat_map(|g| integers(g, *bits, *symmetric)).collect())
             }
@@ -187,7 +188,7 @@ fn convert(ty: TensorType, value: f32) -> f32 {
         let table = table.iter().copied().filter(|v| v.is_finite());
         table.min_by(|a, b| (a - value).abs().total_cmp(&(b - value).abs())).unwrap_or(value)
     };
-    match ty {
+    match ty.info().rows.and_then(|rows| rows.base).unwrap_or(ty) {
         TensorType::F16 => half::f16::from_f32(value).to_f32(),
         TensorType::BF16 => half::bf16::from_f32(value).to_f32(),
         TensorType::F8_E4M3 => small(&float::E4M3),
@@ -196,19 +197,6 @@ fn convert(ty: TensorType, value: f32) -> f32 {
         TensorType::F8_E5M2FNUZ => small(&float::E5M2FNUZ),
         _ => value,
     }
-}
-
-/// A row through a ggml quantizer and back, without an importance matrix where that is possible.
-fn through_blocks(ty: TensorType, values: &[f32]) -> Option<Vec<f32>> {
-    let row = ty.info();
-    let bytes = ty.bytes_for(values.len() as u64)?;
-    let mut blocks = vec![0; bytes as usize];
-    let flat = vec![1.0; values.len()];
-    let weights = ty.requires_imatrix().then_some(flat.as_slice());
-    ty.quantize(values, weights, &mut blocks).ok()?;
-    let mut twin = vec![0.0; values.len()];
-    (row.decode?)(&blocks, &mut twin);
-    Some(twin)
 }
 
 fn integers(values: &[f32], bits: u32, symmetric: bool) -> Vec<f32> {

@@ -15,7 +15,7 @@ pub(super) const NEAREST_MAGIC: f32 = 12582912.0;
 
 /// The nearest integer, ties to even, for |x| < 2^22; beyond, whatever the mantissa bits say.
 #[inline(always)]
-pub(super) fn nearest_int(x: f32) -> i32 {
+pub(in crate::codec) fn nearest_int(x: f32) -> i32 {
     ((x + NEAREST_MAGIC).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
 }
 
@@ -49,7 +49,7 @@ pub(super) fn reciprocal_or_zero(d: f32) -> f32 {
 
 /// The f16 nearest to `x`, ties to even; NaN becomes the one quiet NaN of its sign.
 #[inline(always)]
-pub(super) fn f16_bits(x: f32) -> u16 {
+pub(in crate::codec) fn f16_bits(x: f32) -> u16 {
     const INFINITE: u32 = 0x7f80_0000;
     /// 2^16: from 65520 on, rounding already carried into f16's infinity.
     const TOO_LARGE: u32 = 0x4780_0000;

@@ -8,7 +8,7 @@ operations is kept all the same, because non-finite scales make it visible.
 */
 
 pub(in crate::codec) mod bytes;
-mod c_arithmetic;
+pub(in crate::codec) mod c_arithmetic;
 #[cfg(target_arch = "x86_64")]
 mod encode_avx2;
 mod encode_blocks;

@@ -1,0 +1,175 @@
+/*!
+`qualm check` on files of every type of `ik_llama.cpp`: those that the library made of real weights and
+those that our quantizers make of normal and heavy-tailed ones are healthy; one damaged row is found.
+*/
+
+mod forge;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use forge::gguf::Gguf;
+use qualm::codec::{Class, Frame, TYPES, TypeInfo};
+use qualm::model;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// Exit code and output of `qualm check`.
+fn check(reference: &Path, quantized: &Path) -> (Option<i32>, String) {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_qualm"));
+    let checked = check.arg("check").args([reference, quantized]).output().unwrap();
+    let text = [checked.stdout, checked.stderr].concat();
+    (checked.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The types of the fork that files have, with the name of the library's file.
+fn types() -> impl Iterator<Item = (&'static TypeInfo, PathBuf)> {
+    let file = |info: &'static TypeInfo| {
+        let path = data(&format!("ggml-ik/{}.gguf", info.ggml_name?));
+        path.exists().then_some((info, path))
+    };
+    TYPES.iter().filter_map(file)
+}
+
+#[test]
+fn what_the_library_made_is_healthy() {
+    let reference = data("ggml/reference.safetensors");
+    let mut wrong = Vec::new();
+    for (info, path) in types() {
+        // One scale for all of a tensor suits models that are ternary already; a part of ordinary weights
+        // does not say what the whole gives.
+        if matches!(info.rows.map(|rows| rows.frame), Some(Frame::Whole { .. })) {
+            continue;
+        }
+        let (code, text) = check(&reference, &path);
+        if code != Some(0) {
+            wrong.push(format!("{} ({code:?}): {text}", info.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Reverses the bytes of the blocks of one row, or of one unit of merged rows, in the middle of a tensor.
+#[test]
+fn one_damaged_row_is_found() {
+    let reference = data("ggml/reference.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let damaged = directory.path().join("damaged.gguf");
+    let mut missed = Vec::new();
+    for (info, path) in types() {
+        let model = model::open(&path).unwrap();
+        let tensor = model.tensors.iter().find(|tensor| tensor.shape == [128, 256]).unwrap();
+        let at = tensor.extent().unwrap();
+        let frame = info.rows.map(|rows| rows.frame);
+        let (rows, meta, tail) = match frame {
+            Some(Frame::Rows { rows, meta }) => (rows, rows * meta, 0),
+            Some(Frame::Whole { tail }) => (1, 0, tail),
+            None => (1, 0, 0),
+        };
+        let unit = (at.len as usize - tail) / (128 / rows);
+        let start = at.offset as usize + 128 / rows / 2 * unit;
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[start + meta..start + unit].reverse();
+        std::fs::write(&damaged, bytes).unwrap();
+        let (code, text) = check(&reference, &damaged);
+        if code != Some(5) || !text.contains("embedding.weight") {
+            missed.push(format!("{} ({code:?}): {text}", info.name));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+/// The scale of one row, twice as large.
+#[test]
+fn one_damaged_row_scale_is_found() {
+    let reference = data("ggml/reference.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let damaged = directory.path().join("damaged.gguf");
+    let mut missed = Vec::new();
+    for (info, path) in types() {
+        let Some(Frame::Rows { rows, meta: meta @ 1.. }) = info.rows.map(|rows| rows.frame) else {
+            continue;
+        };
+        let model = model::open(&path).unwrap();
+        let tensor = model.tensors.iter().find(|tensor| tensor.shape == [128, 256]).unwrap();
+        let at = tensor.extent().unwrap();
+        let start = (at.offset + at.len / (128 / rows as u64) * 5) as usize;
+        let mut bytes = std::fs::read(&path).unwrap();
+        // One more in the exponent.
+        if meta == 2 {
+            bytes[start + 1] += 4;
+        } else {
+            let bits = u32::from_le_bytes(*bytes[start..].first_chunk().unwrap());
+            bytes[start..start + 4].copy_from_slice(&(bits + (1 << 23)).to_le_bytes());
+        }
+        std::fs::write(&damaged, bytes).unwrap();
+        let (code, text) = check(&reference, &damaged);
+        if code != Some(5) || !text.contains("embedding.weight") {
+            missed.push(format!("{} ({code:?}): {text}", info.name));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+/// Values of about a normal distribution; with tails, one in fifty is larger by up to ten times.
+fn weights(tails: bool) -> Vec<f32> {
+    let mut state = 7u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    let mut weight = || {
+        let normal = (0..12).map(|_| uniform()).sum::<f32>() - 6.0;
+        let larger = if tails && uniform() < 0.02 { 1.0 + 9.0 * uniform() } else { 1.0 };
+        0.02 * normal * larger
+    };
+    (0..32 * 512).map(|_| weight()).collect()
+}
+
+#[test]
+fn what_our_quantizers_make_is_healthy() {
+    let directory = tempfile::tempdir().unwrap();
+    let [reference, quantized] = ["r.gguf", "q.gguf"].map(|name| directory.path().join(name));
+    let mut wrong = Vec::new();
+    for tails in [false, true] {
+        let values = weights(tails);
+        let file = Gguf::new().f32("blk.0.ffn_up.weight", &[32, 512], &values);
+        std::fs::write(&reference, file.bytes()).unwrap();
+        for info in TYPES.iter().filter(|info| info.class == Class::Quantized) {
+            let Some(bytes) = encode(info, &values) else { continue };
+            let ty = info.ggml_id.unwrap();
+            let file = Gguf::new().tensor("blk.0.ffn_up.weight", &[32, 512], ty, bytes);
+            std::fs::write(&quantized, file.bytes()).unwrap();
+            let (code, text) = check(&reference, &quantized);
+            if code != Some(0) {
+                wrong.push(format!("{} tails {tails} ({code:?}): {text}", info.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// 32 rows of 512, by the type's own quantizer; none if it is no type of the fork or has none.
+fn encode(info: &TypeInfo, values: &[f32]) -> Option<Vec<u8>> {
+    let id = info.ggml_id?;
+    let Some(codec) = info.rows else {
+        let mut bytes = vec![0; info.ty.bytes_for(values.len() as u64)? as usize];
+        let encode = info.encode_chunk.filter(|_| (133..=141).contains(&id))?;
+        encode(values, &mut bytes);
+        return Some(bytes);
+    };
+    let encode = codec.encode?;
+    let rows = match codec.frame {
+        Frame::Rows { rows, .. } => rows,
+        Frame::Whole { .. } => return None,
+    };
+    let size = info.ty.bytes_of(&[rows as u64, 512]).ok()? as usize;
+    let unit = |values: &[f32]| {
+        let mut bytes = vec![0; size];
+        encode(values, 512, None, &mut bytes);
+        bytes
+    };
+    Some(values.chunks_exact(rows * 512).flat_map(unit).collect())
+}
