@@ -128,7 +128,11 @@ fn a_split_model_opens_from_any_shard_and_from_its_directory() {
     }
     // A projector beside the model is no second model.
     let projector = directory.path().join("mmproj-f16.gguf");
-    std::fs::write(&projector, Gguf::new().f32("v", &[1], &[0.0]).bytes()).expect("written");
+    std::fs::write(
+        &projector,
+        Gguf::new().text("general.architecture", "clip").f32("v", &[1], &[0.0]).bytes(),
+    )
+    .expect("written");
     for path in shards.iter().map(PathBuf::as_path).chain([directory.path()]) {
         let model = model::open(path).expect("all shards are there");
         let names: Vec<&str> = model.tensors.iter().map(|tensor| tensor.name.as_str()).collect();

@@ -108,9 +108,8 @@ pub fn archive(data: &[u8]) {
 /// Printed statistics and importance matrices are read, or say what is wrong.
 pub fn numbers(data: &[u8]) {
     with_file("stats.txt", data, |path| {
-        if let Ok(stats) = printed_stats::read(path, qualm::codec::TensorType::Q4_0) {
-            assert!(stats.values().all(|rmse| !rmse.is_nan()), "NaN is an error");
-        }
+        // A NaN is kept: it agrees with nothing.
+        let _ = printed_stats::read(path, qualm::codec::TensorType::Q4_0);
     });
     if let Ok(model) = model::from_bytes(Path::new("input"), data.to_vec())
         && let Ok(weights) = model::imatrix::from_model(&model)

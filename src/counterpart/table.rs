@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_used_says_why() {
         for (text, expected) in [
-            ("[groups.a.tensors]\n\"b.*\" = \"c | turn\"", "turn is no operation"),
+            ("[groups.a.tensors]\n\"b.*\" = \"c | turn()\"", "turn is no operation"),
             ("[groups.a]\nincludes = []", "unknown field `includes`"),
             ("[classes]\nA = { gguf = \"a\", text = 1 }", "invalid type"),
         ] {

@@ -17,7 +17,7 @@ fn set(suite: &Suite, size: f32) {
     suite.models(&[("a", "F32", A, f32s(&r))], &[("a", "BF16", A, bf16s(&q))]);
 }
 
-const OFF: &str = "integrity = { gain = \"off\", offset = \"off\", sqnr_expected = \"off\", worst_row = \"off\", worst_block = \"off\", reason = \"noise\" }\n";
+const OFF: &str = "integrity = { conversion = \"off\", column = \"off\", gain = \"off\", offset = \"off\", sqnr_expected = \"off\", worst_row = \"off\", worst_block = \"off\", reason = \"noise\" }\n";
 
 fn started() -> Suite {
     let suite = Suite::new();

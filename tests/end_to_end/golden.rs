@@ -71,7 +71,7 @@ fn every_scheme_has_its_tools_digests_and_metrics() {
     let mut cases: Vec<_> =
         fs::read_dir(data("schemes")).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|case| case.is_dir());
-    assert_eq!(cases.len(), 57);
+    assert_eq!(cases.len(), 70);
     let mut compared = 0;
     for case in cases {
         let expected = json(&case.join("expected.json"));

@@ -210,7 +210,7 @@ fn written(suite: &Suite) -> Vec<(String, String)> {
 #[test]
 fn a_run_that_is_killed_leaves_every_file_old_or_new_and_whole() {
     let suite = Suite::new();
-    suite.spec("integrity = { sqnr_expected = \"off\", worst_row = \"off\", worst_block = \"off\", reason = \"noise\" }");
+    suite.spec("integrity = { conversion = \"off\", column = \"off\", sqnr_expected = \"off\", worst_row = \"off\", worst_block = \"off\", reason = \"noise\" }");
     let mut states = States { names: BTreeSet::new(), whole: BTreeSet::new() };
     // Of a machine that was not busy with something else.
     let mut shortest = Duration::MAX;

@@ -97,6 +97,14 @@ fn constant(shift: &Shift) -> Option<f64> {
     (shift.constant() > 0.5).then(|| shift.mean().abs() / shared(shift))
 }
 
+/// Displacement where the file rounds to nearest, what it rounded having been BF16 on the way: a converter's
+/// file lies between a checkpoint and its quantization. Half a unit in the last place of BF16 is 2^-8 of a
+/// value, and a shift of h steps displaces h of the codes by one.
+fn nearest_bound(bound: f64, shift: &Shift) -> f64 {
+    let magnitude = if shift.ss > 0.0 { (shift.rr / shift.ss).sqrt() } else { 0.0 };
+    (bound * bound + magnitude / 256.0).sqrt()
+}
+
 fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 3] {
     let shift = &row.shift;
     let rms = (shift.rr / shift.n.max(1.0)).sqrt();
@@ -112,7 +120,10 @@ fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 3] {
         }),
         nearest.then(|| {
             let rms = shift.rms();
-            (rms / NEAREST[1], format!("codes are {rms:.2} steps from the nearest ones"))
+            (
+                rms / nearest_bound(NEAREST[1], shift),
+                format!("codes are {rms:.2} steps from the nearest ones"),
+            )
         }),
     ]
 }
@@ -136,7 +147,11 @@ fn of_groups(row: &Row, own: &Own) -> [Option<(f64, Group, String)>; 4] {
     } else {
         groups.far.map(|it| {
             let rms = it.shift.rms();
-            (rms / NEAREST[0], it, format!("codes are {rms:.2} steps from the nearest ones"))
+            (
+                rms / nearest_bound(NEAREST[0], &it.shift),
+                it,
+                format!("codes are {rms:.2} steps from the nearest ones"),
+            )
         })
     };
     [
