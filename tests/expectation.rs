@@ -49,7 +49,7 @@ fn no_type_is_missing() {
     let committed = table();
     for info in qualm::codec::TYPES {
         // Types beyond mainline are measured by `tests/ik_encode.rs`.
-        let mainline = info.gguf_id.is_some_and(|id| id < 97) && info.rows.is_none();
+        let mainline = info.ggml_id.is_some_and(|id| id < 97) && info.rows.is_none();
         let encodes = mainline && (info.encode_chunk.is_some() || info.encode_weighted.is_some());
         if encodes {
             assert!(committed.iter().any(|row| row[0] == info.name), "{}", info.name);

@@ -138,14 +138,13 @@ fn damaged_planes_fail_the_structure_and_are_named() {
 #[test]
 fn what_is_not_decoded_is_refused_by_name_and_the_others_go_on() {
     let b = || ("b", "F32", &[2][..], f32s(&[1.0, 2.0]));
-    let i16s = |len: usize| vec![1u8; len * 2];
     for (what, planes, says) in [(
         "unknown",
         vec![
             ("x.weight", "U8", &[2, 8], vec![1; 16]),
             ("x.weight_scale", "F32", &[5, 1], vec![1; 20]),
         ],
-        &[".weight U8 [2, 8]", ".weight_scale F32 [5, 1]"],
+        &[".weight U8 [2, 8]", ".weight_scale F32 [5, 1]"][..],
     )] {
         let suite = Suite::new();
         let x = ("x.weight", "F32", &[4, 8][..], f32s(&[0.5; 32]));

@@ -167,7 +167,7 @@ mod tests {
             let codebook = ["IQ1", "IQ2", "IQ3"].iter().any(|family| info.name.starts_with(family));
             // Types beyond mainline are judged by their quantizers alone.
             let codebook =
-                codebook || info.rows.is_some() || info.gguf_id.is_some_and(|id| id >= 97);
+                codebook || info.rows.is_some() || info.ggml_id.is_some_and(|id| id >= 97);
             assert_eq!(Levels::of(info.ty).is_none(), codebook, "{}", info.name);
         }
     }
