@@ -141,7 +141,7 @@ fn what_is_not_decoded_is_refused_by_name_and_the_others_go_on() {
     for (what, planes, says) in [(
         "unknown",
         vec![
-            ("x.weight", "U8", &[2, 8], vec![1; 16]),
+            ("x.weight", "U8", &[2u64, 8][..], vec![1; 16]),
             ("x.weight_scale", "F32", &[5, 1], vec![1; 20]),
         ],
         &[".weight U8 [2, 8]", ".weight_scale F32 [5, 1]"][..],
