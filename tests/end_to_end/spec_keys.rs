@@ -29,7 +29,7 @@ fn suite(lines: &str) -> Suite {
 }
 
 /// What this file is not about.
-const OFF: &str = "integrity = { conversion = \"off\", column = \"off\", finite = \"off\", gain = \"off\", offset = \"off\", sqnr_expected = \"off\", worst_row = \"off\", worst_block = \"off\", zero = \"off\", companion = \"off\", quantized = \"off\", reason = \"tests of other things\" }\nthresholds.tensor.cosine = 0.99";
+const OFF: &str = "integrity = { conversion = \"off\", column = \"off\", displaced = \"off\", scales = \"off\", finite = \"off\", gain = \"off\", offset = \"off\", sqnr_expected = \"off\", worst_row = \"off\", worst_block = \"off\", zero = \"off\", companion = \"off\", quantized = \"off\", reason = \"tests of other things\" }\nthresholds.tensor.cosine = 0.99";
 
 fn outcome(contract: &Value, id: &str) -> Value {
     let specs = contract["specs"].as_array().unwrap().iter();
@@ -485,7 +485,10 @@ fn a_stated_scheme_must_be_the_one_and_excuses_a_scale_that_there_is_not() {
     let values: Vec<f32> = (0..128).map(|i| [1.0, -1.0, 2.0, 0.5][i % 4]).collect();
     suite.write("r.safetensors", safetensors(&[("l.weight", "F32", shape, f32s(&values))]));
     suite.write("q/model.safetensors", safetensors(&[("l.weight", "F8_E4M3", shape, codes)]));
-    suite.write("q/config.json", r#"{"quantization_config": {"quant_method": "fp8"}}"#);
+    suite.write(
+        "q/config.json",
+        r#"{"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}"#,
+    );
     let spec = |lines: &str| {
         suite.spec(lines);
         let text = suite.read("specs/s.toml").replace("../q.safetensors", "../q");

@@ -71,6 +71,7 @@ pub struct Codes {
     packing: Packing,
     row_bytes: u64,
     stored_rows: u64,
+    word_add: u32,
 }
 
 impl Codes {
@@ -99,7 +100,15 @@ impl Codes {
                 packing.bits()
             ));
         }
-        Ok(Self { at, packing, row_bytes, stored_rows })
+        Ok(Self { at, packing, row_bytes, stored_rows, word_add: 0 })
+    }
+
+    /// Adds `addend` to every 32-bit word before it is unpacked, wrapping (GPTQ's first format
+    /// stores zero points less one, subtracted from the packed word).
+    #[must_use]
+    pub fn add_to_words(mut self, addend: u32) -> Self {
+        self.word_add = addend;
+        self
     }
 
     /// Bits of a code.
@@ -133,6 +142,11 @@ impl Codes {
         let plan = self.packing.plan(rows, cols, self.row_bytes, self.stored_rows);
         let mut bytes = scratch.take_bytes();
         let pitch = read_window(&files[self.at.file], base, self.row_bytes, &plan, &mut bytes)?;
+        if self.word_add != 0 {
+            for word in bytes.as_chunks_mut::<4>().0 {
+                *word = u32::from_le_bytes(*word).wrapping_add(self.word_add).to_le_bytes();
+            }
+        }
         let window = Window { bytes: &bytes, pitch, first: plan.rows.start };
         match self.packing {
             Packing::Across { bits, order } => {

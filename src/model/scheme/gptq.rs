@@ -2,8 +2,8 @@
 GPTQ: codes in 32-bit words along the input dimension, the transpose of the weight, in groups of input
 columns that `g_idx` may send anywhere.
 
-Zero points are packed along the output dimension. The first format stores them less one, code by
-code; what no configuration says otherwise is that format.
+Zero points are packed along the output dimension. The first format stores them less one, subtracted
+from the packed word; what no configuration says otherwise is that format.
 */
 
 use super::affine::unsigned;
@@ -214,8 +214,11 @@ fn zero_points(
     if format != GptqFormat::V1 {
         return Ok(Source::Codes(codes, unsigned()));
     }
-    // One up code by code, as every kernel does. A writer that took one off whole words has borrowed from
-    // a neighbour where a zero point was 0: that neighbour is one too small for all of them.
+    if 32 % bits == 0 {
+        // Every code of the word one up, the carry running as the borrow did.
+        let ones = u32::MAX / ((1 << bits) - 1);
+        return Ok(Source::Codes(codes.add_to_words(ones), unsigned()));
+    }
     let mask = (1usize << bits) - 1;
     let next: Box<Table> = Box::new(std::array::from_fn(|code| ((code + 1) & mask) as f32));
     Ok(Source::Codes(codes, next))
