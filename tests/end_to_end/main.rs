@@ -11,6 +11,7 @@ mod golden;
 mod hostile;
 mod layouts;
 mod metrics;
+mod own_books;
 mod packings;
 mod program;
 mod published;
