@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qualm::counterpart::align;
+use qualm::counterpart::{Choice, pair_up};
 use qualm::model::{self, Model, Scratch};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
@@ -37,6 +37,11 @@ fn decode(model: &Model, name: &str) -> Vec<f32> {
     let range = 0..tensor.numel();
     tensor.decode(&model.files, range, &mut Scratch::default(), &mut values).unwrap();
     values
+}
+
+/// Gives the quantized model the reference's names and layouts; returns what is said of it.
+fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
+    pair_up(reference.clone(), quantized, &Choice::Automatic).unwrap().notes
 }
 
 fn names(model: &Model) -> Vec<&str> {

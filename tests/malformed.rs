@@ -174,7 +174,7 @@ fn gguf_tensors() {
         ("product of 2^63", one("t", &[1 << 31, 1 << 32], f32, vec![0; 64]).bytes(), "overflows"),
         ("overflow beside a zero", one("t", &[0, HUGE, HUGE], f32, vec![]).bytes(), "overflows"),
         ("overflow before a zero", one("t", &[HUGE, HUGE, 0], f32, vec![]).bytes(), "overflows"),
-        ("byte size overflow", one("t", &[HUGE], id::TENSOR_F32, vec![0; 64]).bytes(), "tensor \"t\": its rows of"),
+        ("byte size overflow", one("t", &[HUGE], id::TENSOR_F32, vec![0; 64]).bytes(), "tensor \"t\": its size in bytes overflows"),
         ("larger than the file", one("t", &[1 << 40], f32, vec![0; 64]).bytes(), "tensor \"t\": its 4398046511104 bytes at byte 64 run past the file's end"),
         ("K-quant rows of 384", one("t", &[2, 384], id::TENSOR_Q4_K, vec![0; 512]).bytes(), "its rows of 384 are not whole Q4_K blocks of 256"),
         ("blocks across rows", one("t", &[2, 16], id::TENSOR_Q8_0, q8_0(1)).bytes(), "its rows of 16 are not whole Q8_0 blocks of 32"),

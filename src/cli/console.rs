@@ -15,7 +15,9 @@ use crate::shown::one_line;
 use crate::spec::{Granularity, Location};
 use crate::suite::Listener;
 use crate::suite::plan::{Plan, PlannedPair, PlannedTest};
-use crate::suite::record::{Contract, PairRecord, Summary, TestKind, TestOutcome, TestRecord};
+use crate::suite::record::{
+    Contract, GateCounts, PairRecord, Summary, TestKind, TestOutcome, TestRecord,
+};
 
 /// Tests that a line of terse output holds, as libtest's.
 const TERSE_WIDTH: u64 = 88;
@@ -151,7 +153,10 @@ impl Console {
         let failed = summary.failed + summary.errors;
         let (word, style) = if failed == 0 { ("ok", "32") } else { ("FAILED", "31") };
         let word = self.paint(word, style);
-        self.print(format_args!("\n{}", report::numbers::gates(&contract.summary.gates)));
+        let gates = &contract.summary.gates;
+        if *gates != GateCounts::default() {
+            self.print(format_args!("\n{}", report::numbers::gates(gates)));
+        }
         self.print(format_args!(
             "\ntest result: {word}. {} passed; {failed} failed; {} ignored; 0 measured; {} filtered \
              out; finished in {seconds:.2}s\n\n",

@@ -10,9 +10,9 @@ use std::io::{self, Write};
 use super::args::DiffArgs;
 use super::threads::thread_count;
 use super::{Failure, streams};
-use crate::counterpart::{self, Choice, Depth};
+use crate::counterpart::{self, Choice};
 use crate::gate;
-use crate::measure::{self, FindingKind, Pairing, Policy, Progress};
+use crate::measure::{self, FindingKind, Measured, Pairing, Policy, Progress};
 use crate::model::view::Recipe;
 use crate::model::{self, Model, scheme};
 use crate::report;
@@ -30,12 +30,10 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let mut notes: Vec<String> = of_models
         .flat_map(|(role, model)| model.notes.iter().map(move |note| format!("{role}: {note}")))
         .collect();
-    notes.append(&mut choice.align(&reference, &mut quantized));
-    let mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
-    mapped.set_aside_in(&mut quantized);
+    let mapped = counterpart::pair_up(reference, &mut quantized, &choice)?;
     let reference = mapped.reference;
-    notes.append(&mut model::scheme::align(&reference, &mut quantized));
     notes.extend(mapped.notes);
+    notes.append(&mut model::scheme::align(&reference, &mut quantized));
     let policy = Policy {
         allow_missing: &|_| args.allow_missing,
         allow_extra: &|_| args.allow_missing,
@@ -45,17 +43,10 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let progress = Progress::default();
     let threads = thread_count(args.threads);
     let measured = measure::measure(&reference, &quantized, &pairing, threads, &progress);
-    let mut rows: Vec<TensorRow> = pairing
-        .matched
-        .iter()
-        .zip(&measured)
-        .map(|(matched, measured)| {
-            let r = &reference.tensors[matched.reference];
-            let mut row = tensor_row(r, &quantized.tensors[matched.quantized], measured, None);
-            row.made_of = mapped.recipes.get(&row.tensor).map(Recipe::json);
-            row
-        })
-        .collect();
+    let mut rows = rows(&reference, &quantized, &pairing, measured);
+    for row in &mut rows {
+        row.made_of = mapped.recipes.get(&row.tensor).map(Recipe::json);
+    }
     let planes = plane_findings(&quantized, &pairing, &rows);
     sort_rows(&mut rows);
 
@@ -81,6 +72,30 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         streams::tell(format_args!("error: {}", one_line(message)));
     }
     Ok(streams::printed(printed, problems.exit()))
+}
+
+/// Rows of a table before what was measured is given back, a batch at a time.
+const BATCH: usize = 4096;
+
+/// The rows of what was measured, in the order of the pairing. Both at once would be the run's peak of memory.
+fn rows(
+    reference: &Model,
+    quantized: &Model,
+    pairing: &Pairing,
+    mut measured: Vec<Measured>,
+) -> Vec<TensorRow> {
+    let mut rows = Vec::with_capacity(measured.len());
+    for matched in pairing.matched.iter().rev() {
+        let Some(measured_last) = measured.pop() else { break };
+        let r = &reference.tensors[matched.reference];
+        let q = &quantized.tensors[matched.quantized];
+        rows.push(tensor_row(r, q, &measured_last, None));
+        if measured.len().is_multiple_of(BATCH) {
+            measured.shrink_to_fit();
+        }
+    }
+    rows.reverse();
+    rows
 }
 
 fn print(

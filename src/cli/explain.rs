@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::args::ExplainArgs;
 use super::run::{SpecArgs, load_specs};
 use super::{Failure, streams};
-use crate::counterpart::{self, Choice, Depth};
+use crate::counterpart::{self, Choice};
 use crate::metrics::{Direction, Metric};
 use crate::model;
 use crate::shown::one_line;
@@ -91,8 +91,8 @@ fn origin(out: &mut impl Write, pair: &Pair, name: &str) -> io::Result<()> {
         return Ok(());
     }
     let models = [&pair.reference.path, &quantized.path].map(|path| model::open(path));
-    let [Ok(reference), Ok(quantized)] = models else { return Ok(()) };
-    match counterpart::apply(reference, &quantized, &map, Depth::Values) {
+    let [Ok(reference), Ok(mut quantized)] = models else { return Ok(()) };
+    match counterpart::pair_up(reference, &mut quantized, &map) {
         Ok(mapped) => match mapped.recipes.get(name) {
             Some(recipe) => writeln!(out, "  made of {}", one_line(&recipe.to_string())),
             None => Ok(()),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::args::MapArgs;
 use super::{Failure, streams};
-use crate::counterpart::{self, Choice, Depth, Mapped};
+use crate::counterpart::{self, Choice, Mapped};
 use crate::model::view::Recipe;
 use crate::model::{self, Model};
 use crate::report::text::one_line;
@@ -45,9 +45,11 @@ struct Row<'a> {
 /// Prints the map of a pair.
 pub fn run(args: &MapArgs) -> Result<Exit, Failure> {
     let reference = model::open(&args.reference)?;
-    let quantized = model::open(&args.quantized)?;
+    let mut quantized = model::open(&args.quantized)?;
     let choice = Choice::named(args.map.as_deref());
-    let mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
+    let mut mapped = counterpart::pair_up(reference, &mut quantized, &choice)?;
+    let mut laid_out = model::scheme::align(&mapped.reference, &mut quantized);
+    mapped.notes.append(&mut laid_out);
     let report = report(args, &mapped, &quantized);
     let mut out = streams::text_or_json(args.json);
     if args.json {

@@ -79,11 +79,6 @@ impl Choice {
         }
     }
 
-    /// Aligns the names and layouts of two checkpoints, unless nothing is to be mapped.
-    pub fn align(&self, reference: &Model, quantized: &mut Model) -> Vec<String> {
-        if *self == Self::Off { Vec::new() } else { align(reference, quantized) }
-    }
-
     /// What a command line says: `none`, or a file.
     pub fn named(map: Option<&Path>) -> Self {
         match map {
@@ -94,12 +89,22 @@ impl Choice {
     }
 }
 
-impl Mapped {
-    /// Takes out of the quantized model what is not compared.
-    pub fn set_aside_in(&self, quantized: &mut Model) {
-        quantized.tensors.retain(|tensor| !self.set_aside.contains(&tensor.name));
-    }
+/// Makes the tensors of a pair answer to each other: aligns the names and layouts of two checkpoints, applies
+/// the map, and takes out of the quantized model what is not compared. Values are read where they decide.
+pub fn pair_up(
+    reference: Model,
+    quantized: &mut Model,
+    choice: &Choice,
+) -> Result<Mapped, ModelError> {
+    let mut notes = if *choice == Choice::Off { Vec::new() } else { align(&reference, quantized) };
+    let mut mapped = apply(reference, quantized, choice, Depth::Values)?;
+    quantized.tensors.retain(|tensor| !mapped.set_aside.contains(&tensor.name));
+    notes.append(&mut mapped.notes);
+    mapped.notes = notes;
+    Ok(mapped)
+}
 
+impl Mapped {
     /// A reference that is used as it is.
     pub fn unmapped(reference: Model) -> Self {
         Self {

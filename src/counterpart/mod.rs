@@ -26,8 +26,7 @@ mod rule;
 mod sample;
 mod table;
 
-pub use align::align;
-pub use apply::{Choice, Depth, Mapped, apply};
+pub use apply::{Choice, Depth, Mapped, apply, pair_up};
 pub use facts::Facts;
 pub use one_sided::may_lack;
 pub use table::Table;

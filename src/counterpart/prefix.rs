@@ -3,13 +3,14 @@ Names that differ by their beginnings only: `model.language_model.` in one check
 `language_model.model.` in the other. Transformers has moved such prefixes more than once, and text-only
 extractions drop them.
 
-Names propose and values decide: the weights behind a prefix must be the reference's on a sample.
+Names propose and values decide: the weights behind a prefix must be the reference's on a sample. GGUF
+has one name for each tensor; a file with others is broken.
 */
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::sample::{Likeness, likeness};
-use crate::model::Model;
+use crate::model::{Format, Model};
 
 /// Most parts of a prefix: `model.language_model.model.`.
 const PARTS: usize = 4;
@@ -25,7 +26,7 @@ type Prefixes = (String, String);
 
 /// Gives `quantized` the reference's names where they differ by prefixes, and says so.
 pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
-    if reference.format != quantized.format {
+    if [reference.format, quantized.format] != [Format::Safetensors; 2] {
         return Vec::new();
     }
     let mut notes = Vec::new();

@@ -29,6 +29,8 @@ struct Format {
 
 impl Format {
     fn of(ty: TensorType) -> Option<Self> {
+        // Rows that are merged hold the values of a plain type.
+        let ty = ty.info().rows.and_then(|rows| rows.base).unwrap_or(ty);
         let (fraction, least, top) = match ty {
             TensorType::F64 => (52, -1074, 1023),
             TensorType::F32 => (23, -149, 127),
@@ -66,13 +68,16 @@ pub struct Rule {
     least: f64,
     /// Smaller values may be zero.
     normal: f64,
+    /// From this power of two on, the one at or below |r| is a value of the type, and q is not below it.
+    binades: f64,
     /// Whether the bound is also that part of the run's largest |r|.
     computed: bool,
 }
 
 impl Rule {
     /// Nothing but the sign of a zero.
-    pub const EXACT: Self = Self { ulp: 0.0, least: 0.0, normal: 0.0, computed: false };
+    pub const EXACT: Self =
+        Self { ulp: 0.0, least: 0.0, normal: 0.0, binades: f64::INFINITY, computed: false };
 
     /// The rule for a tensor of type `to`. `recomputed`: its values were computed on the way, from
     /// stored ones of that type and factors as coarse. `None` if `to` is no float type that is known.
@@ -94,11 +99,14 @@ impl Rule {
         }
         let Format { fraction, least, .. } = target?;
         let smallest = 2f64.powi(least);
+        let normal = smallest * 2f64.powi(fraction);
+        let computed = from == Origin::Computed || recomputed;
         Some(Self {
             ulp: units * 2f64.powi(-fraction),
             least: units * smallest,
-            normal: smallest * 2f64.powi(fraction),
-            computed: from == Origin::Computed || recomputed,
+            normal,
+            binades: if computed { f64::INFINITY } else { normal },
+            computed,
         })
     }
 
@@ -121,15 +129,16 @@ impl Rule {
 
     /// Whether a converter may have made q of r: the definition.
     pub fn allows(&self, r: f64, q: f64) -> bool {
-        let difference = (q - r).abs();
-        let unit = (self.ulp * power_of_two(r)).max(self.least);
-        difference == 0.0 || difference < unit || q == 0.0 && r.abs() < self.normal
+        let (difference, binade) = ((q - r).abs(), power_of_two(r));
+        let near = difference < (self.ulp * binade).max(self.least);
+        let neighbour = near && (q.abs() >= binade || binade < self.binades);
+        difference == 0.0 || neighbour || q == 0.0 && r.abs() < self.normal
     }
 
-    /// Bound as a part of a power of two, bound of small values, and the smallest normal number, as f32,
-    /// for types that are narrower than it.
-    pub(super) fn singles(&self) -> [f32; 3] {
-        [self.ulp as f32, self.least as f32, self.normal as f32]
+    /// Bound as a part of a power of two, bound of small values, the smallest normal number and the
+    /// smallest binade that keeps its values, as f32, for types that are narrower than it.
+    pub(super) fn singles(&self) -> [f32; 4] {
+        [self.ulp, self.least, self.normal, self.binades].map(|value| value as f32)
     }
 }
 

@@ -148,24 +148,22 @@ impl fmt::Display for Diagnostic {
 /// Everything that is wrong with a spec file.
 #[derive(Debug)]
 pub struct SpecErrors {
-    /// At least one error, and the warnings, in the order of the file.
+    /// Errors and warnings, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// How many more there are.
+    pub more: usize,
 }
 
 impl SpecErrors {
-    /// So many findings of a file are shown; the rest are counted.
-    const SHOWN: usize = 100;
-
     pub(super) fn new(mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|it| it.location.start);
-        Self { diagnostics }
+        Self { diagnostics, more: 0 }
     }
 
     /// All findings as people read them, an empty line after each.
     pub fn render(&self, colour: bool) -> String {
-        let shown = self.diagnostics.iter().take(Self::SHOWN).map(|it| it.render(colour));
-        let more = self.diagnostics.len().saturating_sub(Self::SHOWN);
-        let more = (more > 0).then(|| format!("… and {more} more"));
+        let shown = self.diagnostics.iter().map(|it| it.render(colour));
+        let more = (self.more > 0).then(|| format!("… and {} more", self.more));
         shown.chain(more).flat_map(|text| [text, "\n\n".to_owned()]).collect()
     }
 }

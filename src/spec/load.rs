@@ -102,17 +102,17 @@ pub fn parse(
             let finding = findings.error(span, error.message());
             findings.push(finding);
         }
-        return Err(SpecErrors::new(findings.list));
+        return Err(findings.into_errors());
     }
     let spec = read_spec(document.get_ref(), &mut findings, name, options);
     match spec {
         Some(mut spec) if !findings.has_errors() => {
-            let mut warnings = SpecErrors::new(findings.list).diagnostics;
+            let mut warnings = findings.into_errors().diagnostics;
             spec.warnings.append(&mut warnings);
             spec.sha256 = hex(&Sha256::digest(bytes));
             Ok(spec)
         }
-        _ => Err(SpecErrors::new(findings.list)),
+        _ => Err(findings.into_errors()),
     }
 }
 

@@ -214,10 +214,10 @@ fn companions(findings: &mut Findings, table: &Table, shared: bool) -> Vec<Compa
     let mut companions = Vec::new();
     for table in findings.tables(table, "companions") {
         let globs = findings.tensors(&table, shared);
-        let before = findings.list.len();
+        let before = findings.count;
         let suffixes: Vec<String> =
             findings.texts(&table, "suffixes").iter().map(|it| it.text.to_owned()).collect();
-        if suffixes.is_empty() && table.has("suffixes") && findings.list.len() == before {
+        if suffixes.is_empty() && table.has("suffixes") && findings.count == before {
             let span = table.key_span("suffixes");
             let finding = findings.error(span, "`suffixes` is an empty list");
             findings.push(finding.help("name a plane, such as \"weight_scale\""));

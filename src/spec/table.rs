@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, Kind, SPEC, Shape};
-use super::{Diagnostic, Location, Severity, Source};
+use super::{Diagnostic, Location, Severity, Source, SpecErrors};
 
 /// A value in the document.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -64,18 +64,26 @@ pub(super) struct Findings {
     pub source: Arc<Source>,
     /// At most [`Findings::MOST`].
     pub list: Vec<Diagnostic>,
+    /// Those that are not in the list, too.
+    pub count: usize,
     errors: usize,
     patterns: usize,
 }
 
 impl Findings {
     pub fn new(source: Arc<Source>) -> Self {
-        Self { source, list: Vec::new(), errors: 0, patterns: 0 }
+        Self { source, list: Vec::new(), count: 0, errors: 0, patterns: 0 }
     }
 
     /// True if the spec is invalid.
     pub fn has_errors(&self) -> bool {
         self.errors > 0
+    }
+
+    /// All that was found.
+    pub fn into_errors(self) -> SpecErrors {
+        let more = self.count - self.list.len();
+        SpecErrors { more, ..SpecErrors::new(self.list) }
     }
 
     pub fn at(&self, span: Range<usize>) -> Location {
@@ -92,10 +100,12 @@ impl Findings {
         Diagnostic::warning(&self.source, self.at(span), message)
     }
 
-    /// So many findings are kept: nobody reads more, and a file may be wrong at every byte.
+    /// So many findings are kept, the rest are counted: nobody reads more, and a file may be wrong at
+    /// every byte.
     const MOST: usize = 100;
 
     pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.count += 1;
         self.errors += usize::from(diagnostic.severity == Severity::Error);
         if self.list.len() < Self::MOST {
             self.list.push(diagnostic);

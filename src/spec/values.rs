@@ -113,9 +113,9 @@ impl Findings {
 
     /// The globs of `tensors`, of which there must be one.
     pub fn tensors(&mut self, table: &Table, shared: bool) -> Globs {
-        let before = self.list.len();
+        let before = self.count;
         let globs = self.globs(table, "tensors", shared);
-        if globs.is_empty() && table.has("tensors") && self.list.len() == before {
+        if globs.is_empty() && table.has("tensors") && self.count == before {
             let finding = self.error(table.key_span("tensors"), "`tensors` is an empty list");
             self.push(finding.help("an empty list selects nothing; name a tensor or write `*`"));
         }
@@ -241,7 +241,7 @@ impl Findings {
         let DeValue::Table(table) = value.get_ref() else {
             return self.wrong_type(key, value);
         };
-        let before = self.list.len();
+        let before = self.count;
         for (name, _) in table.iter().filter(|(name, _)| !names.contains(&name.get_ref().as_ref()))
         {
             let message =
@@ -260,7 +260,7 @@ impl Findings {
             };
             self.in_range(key.name, number, value.span(), least, most)
         });
-        if self.list.len() > before {
+        if self.count > before {
             return None;
         }
         if numbers == [None, None] {

@@ -20,7 +20,7 @@ use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
 };
 use super::{folds, obligations, verdict};
-use crate::counterpart::{self, Choice, Depth, Mapped};
+use crate::counterpart::{self, Choice, Mapped};
 use crate::diagnose;
 use crate::internal::{self, InternalError};
 use crate::measure::printed_stats::{self, PrintedStats};
@@ -369,7 +369,7 @@ pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
     let pair = planned.pair;
     let reference = model::open(&pair.reference.path)?;
     let difference = planned.difference(&reference);
-    let quantized = match &pair.quantized {
+    let mut quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,
         Quantized::Roundtrip { ty, imatrix, .. } => {
             let imatrix = imatrix.as_ref().map(|it| model::imatrix::read(&it.path)).transpose()?;
@@ -379,12 +379,7 @@ pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
             return Ok(Loaded { mapped, quantized: model, difference });
         }
     };
-    let mut quantized = quantized;
-    let choice = Choice::of(pair);
-    let notes = choice.align(&reference, &mut quantized);
-    let mut mapped = counterpart::apply(reference, &quantized, &choice, Depth::Values)?;
-    mapped.notes.extend(notes);
-    mapped.set_aside_in(&mut quantized);
+    let mapped = counterpart::pair_up(reference, &mut quantized, &Choice::of(pair))?;
     Ok(Loaded { mapped, quantized, difference })
 }
 

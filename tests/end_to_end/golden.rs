@@ -72,7 +72,7 @@ fn every_scheme_has_its_tools_digests_and_metrics() {
         fs::read_dir(data("schemes")).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|case| case.is_dir());
     assert_eq!(cases.len(), 70);
-    let mut compared = 0;
+    let (mut compared, mut padded) = (0, Vec::new());
     for case in cases {
         let expected = json(&case.join("expected.json"));
         let expected = expected["tensors"].as_object().unwrap();
@@ -81,7 +81,12 @@ fn every_scheme_has_its_tools_digests_and_metrics() {
         let by_name = rows(&inspect, "name");
         for (name, values) in expected {
             let digest = &by_name[name]["decoded_sha256"];
-            assert_eq!(*digest, in_f32(values)["dequantized_f32_sha256"], "{what} {name}");
+            if by_name[name]["shape"] == values["shape"] {
+                assert_eq!(*digest, in_f32(values)["dequantized_f32_sha256"], "{what} {name}");
+            } else {
+                // Without its reference, nothing says where the padding begins.
+                padded.push(format!("{what} {name}"));
+            }
             let planes = by_name[name]["planes"].as_array();
             let bytes = planes
                 .map(|it| it.iter().map(|p| p["stored_bytes"].as_u64().unwrap()).sum::<u64>());
@@ -109,7 +114,8 @@ fn every_scheme_has_its_tools_digests_and_metrics() {
             }
         }
     }
-    assert_eq!(compared, 8);
+    assert_eq!(compared, 16);
+    assert_eq!(padded, ["exl2 encoder.layer.1.output.dense.weight"]);
 }
 
 /// `type::tensor`, rmse, maxerr, 95pct, median of every line that names a tensor.

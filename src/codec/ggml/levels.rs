@@ -126,7 +126,7 @@ mod tests {
             let info = row.ty.info();
             let decode = info.decode.unwrap();
             let levels = row.values();
-            let count = 64;
+            let count = 256;
             let bytes = blocks(info, count);
             let values = |bytes: &[u8]| {
                 let mut values = vec![0.0; info.block_len * count];
@@ -151,7 +151,9 @@ mod tests {
                 let found = all.enumerate().find(near);
                 // TQ2_0 has a code that its quantizer never writes.
                 let unused = row.ty == TensorType::TQ2_0 && (value - high).abs() > 0.0;
-                assert!(found.is_some() || unused || !value.is_finite(), "{}: {value}", row.ty);
+                // The largest scales of MXFP4 take the ends of the list out of the range of f32.
+                let overflows = !step.is_finite();
+                assert!(found.is_some() || unused || overflows, "{}: {value}", row.ty);
                 if step != 0.0 {
                     met.extend(found.map(|(index, _)| index));
                 }

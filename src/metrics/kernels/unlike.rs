@@ -45,7 +45,7 @@ fn groups(rule: &Rule, r: Values, q: Values) -> Tally {
     let mut tally = Tally::default();
     let (mut r_group, mut q_group) = ([0f32; GROUP], [0f32; GROUP]);
     let rule = if rule.needs_largest() { rule.for_run(largest(r, len)) } else { *rule };
-    let [ulp, least, normal] = rule.singles();
+    let bounds = rule.singles();
     for start in (0..len).step_by(GROUP) {
         let range = start..(start + GROUP).min(len);
         if range.len() < GROUP {
@@ -55,11 +55,11 @@ fn groups(rule: &Rule, r: Values, q: Values) -> Tally {
         widen(q.slice(range), &mut q_group);
         let mut count = 0u32;
         for (r, q) in r_group.iter().zip(&q_group) {
-            count += u32::from(!allows(*r, *q, ulp, least, normal));
+            count += u32::from(!allows(*r, *q, bounds));
         }
         if count > 0 {
             let of_group = r_group.iter().zip(&q_group);
-            let first = of_group.into_iter().position(|(r, q)| !allows(*r, *q, ulp, least, normal));
+            let first = of_group.into_iter().position(|(r, q)| !allows(*r, *q, bounds));
             let first = first.map(|at| (start + at) as u64);
             tally.join(&Tally { count: u64::from(count), first });
         }
@@ -71,11 +71,13 @@ fn groups(rule: &Rule, r: Values, q: Values) -> Tally {
 /// rounded is far from the bound.
 #[inline(always)]
 #[allow(clippy::needless_bitwise_bool, reason = "without a branch, so that vectors are made of it")]
-fn allows(r: f32, q: f32, ulp: f32, least: f32, normal: f32) -> bool {
+fn allows(r: f32, q: f32, [ulp, least, normal, binades]: [f32; 4]) -> bool {
     let difference = (q - r).abs();
-    let unit = f32::from_bits(r.to_bits() & 0x7F80_0000) * ulp;
+    let binade = f32::from_bits(r.to_bits() & 0x7F80_0000);
+    let unit = binade * ulp;
     let unit = if unit > least { unit } else { least };
-    (difference == 0.0) | (difference < unit) | ((q == 0.0) & (r.abs() < normal))
+    let neighbour = (difference < unit) & ((q.abs() >= binade) | (binade < binades));
+    (difference == 0.0) | neighbour | ((q == 0.0) & (r.abs() < normal))
 }
 
 /// The largest |r|; NaN is passed over.
