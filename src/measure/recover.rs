@@ -2,7 +2,7 @@
 Grids recovered from values: tensors stored as floats whose values were quantized (fake quantization,
 a round trip through some quantizer, a decoded checkpoint).
 
-What lies on a grid, and what proves it, is [`fit`](super::fit)'s to say. What a sample of rows shows
+What lies on a grid, and what proves it, is `fit`'s to say. What a sample of rows shows
 is verified on all rows. Then the reference, rounded to each group's own grid, is the twin that the tensor is
 judged by.
 */

@@ -50,116 +50,118 @@ fn louder(half: &mut [u8]) {
     half[1] += 8;
 }
 
+/// The first attention matrix of the checkpoint.
+const QUERY: &str = "encoder.layer.0.attention.self.query";
+
+/// A change to the bytes of a plane.
+type Change = fn(&mut [u8]);
+
+/// Checkpoint, module, plane, what is done to it, and why that is damage.
+const DAMAGES: [(&str, &str, &str, Change, &str); 21] = [
+    (
+        "exl3-mul1-rates",
+        "encoder.layer.1.attention.output.dense",
+        "svh",
+        (|bytes| louder(&mut bytes[10..12])),
+        "one output's factor",
+    ),
+    (
+        "exl3-mul1-rates",
+        "encoder.layer.0.attention.output.dense",
+        "trellis",
+        |bytes| bytes[..768].reverse(),
+        "a row of tiles of three bits",
+    ),
+    (
+        "exl3-mul1",
+        "encoder.layer.0.attention.self.value",
+        "suh",
+        |bytes| bytes[20..22].copy_from_slice(&[0, 0x7E]),
+        "one input's factor is NaN",
+    ),
+    (
+        "exl3-mul1",
+        "embeddings.word_embeddings",
+        "trellis",
+        |bytes| bytes[260..520].fill(0x55),
+        "a row",
+    ),
+    ("exl2", QUERY, "q_scale_max", |bytes| louder(&mut bytes[2..4]), "a group's largest scale"),
+    ("exl2", QUERY, "q_invperm", |bytes| bytes.rotate_left(4), "every input is the one after it"),
+    ("exl2", QUERY, "q_invperm", |bytes| bytes[..8].fill(0), "no permutation any more"),
+    ("aqlm-2x8", QUERY, "scales", |bytes| louder(&mut bytes[6..8]), "one row's scale"),
+    ("aqlm-2x8", QUERY, "codes", |bytes| bytes[480..576].fill(7), "one row's codes"),
+    (
+        "aqlm-2x8",
+        QUERY,
+        "codebooks",
+        |bytes| bytes[32..34].copy_from_slice(&[0, 0x7C]),
+        "an entry of a code book is infinite",
+    ),
+    ("vptq", QUERY, "indices", |bytes| bytes[..672].fill(0), "a row of vectors"),
+    ("vptq", QUERY, "perm", |bytes| bytes.rotate_left(2), "every column is the one after it"),
+    (
+        "vptq",
+        "encoder.layer.1.output.dense",
+        "centroids.weight",
+        |bytes| bytes.fill(0),
+        "a code book of nothing",
+    ),
+    (
+        "ct-sparse24-fp8",
+        QUERY,
+        "weight_scale",
+        |bytes| bytes[15] += 1,
+        "one row's scale, four times as large",
+    ),
+    (
+        "ct-sparse24-fp8",
+        QUERY,
+        "bitmask",
+        |bytes| bytes[..48].iter_mut().for_each(|byte| *byte = !*byte),
+        "a row keeps what it should not",
+    ),
+    ("ct-sparse24-fp8", QUERY, "bitmask", |bytes| bytes[3] = 0xFF, "a row keeps too many"),
+    (
+        "gptq-marlin",
+        "encoder.layer.0.intermediate.dense",
+        "s",
+        |bytes| louder(&mut bytes[40..42]),
+        "the scale of one output's group",
+    ),
+    (
+        "gptq-marlin",
+        "encoder.layer.1.intermediate.dense",
+        "B",
+        |bytes| bytes.iter_mut().for_each(|byte| *byte = byte.rotate_left(4)),
+        "nibbles changed places",
+    ),
+    (
+        "ct-marlin24-w8",
+        "encoder.layer.1.intermediate.dense",
+        "meta",
+        |bytes| bytes.fill(0x44),
+        "the first two of each four were kept, it says",
+    ),
+    (
+        "ct-marlin24-w8",
+        "encoder.layer.1.intermediate.dense",
+        "meta",
+        |bytes| bytes[77] = 0,
+        "an input is kept twice",
+    ),
+    (
+        "ct-marlin24-w8",
+        "encoder.layer.2.intermediate.dense",
+        "scale_packed",
+        |bytes| louder(&mut bytes[8..10]),
+        "one output's scale",
+    ),
+];
+
 #[test]
 fn damage_to_each_kind_of_plane_is_found() {
-    const QUERY: &str = "encoder.layer.0.attention.self.query";
-    for (name, module, plane, change, why) in [
-        (
-            "exl3-mul1-rates",
-            "encoder.layer.1.attention.output.dense",
-            "svh",
-            (|bytes| louder(&mut bytes[10..12])) as fn(&mut [u8]),
-            "one output's factor",
-        ),
-        (
-            "exl3-mul1-rates",
-            "encoder.layer.0.attention.output.dense",
-            "trellis",
-            |bytes| bytes[..768].reverse(),
-            "a row of tiles of three bits",
-        ),
-        (
-            "exl3-mul1",
-            "encoder.layer.0.attention.self.value",
-            "suh",
-            |bytes| bytes[20..22].copy_from_slice(&[0, 0x7E]),
-            "one input's factor is NaN",
-        ),
-        (
-            "exl3-mul1",
-            "embeddings.word_embeddings",
-            "trellis",
-            |bytes| bytes[260..520].fill(0x55),
-            "a row",
-        ),
-        ("exl2", QUERY, "q_scale_max", |bytes| louder(&mut bytes[2..4]), "a group's largest scale"),
-        (
-            "exl2",
-            QUERY,
-            "q_invperm",
-            |bytes| bytes.rotate_left(4),
-            "every input is the one after it",
-        ),
-        ("exl2", QUERY, "q_invperm", |bytes| bytes[..8].fill(0), "no permutation any more"),
-        ("aqlm-2x8", QUERY, "scales", |bytes| louder(&mut bytes[6..8]), "one row's scale"),
-        ("aqlm-2x8", QUERY, "codes", |bytes| bytes[480..576].fill(7), "one row's codes"),
-        (
-            "aqlm-2x8",
-            QUERY,
-            "codebooks",
-            |bytes| bytes[32..34].copy_from_slice(&[0, 0x7C]),
-            "an entry of a code book is infinite",
-        ),
-        ("vptq", QUERY, "indices", |bytes| bytes[..672].fill(0), "a row of vectors"),
-        ("vptq", QUERY, "perm", |bytes| bytes.rotate_left(2), "every column is the one after it"),
-        (
-            "vptq",
-            "encoder.layer.1.output.dense",
-            "centroids.weight",
-            |bytes| bytes.fill(0),
-            "a code book of nothing",
-        ),
-        (
-            "ct-sparse24-fp8",
-            QUERY,
-            "weight_scale",
-            |bytes| bytes[15] += 1,
-            "one row's scale, four times as large",
-        ),
-        (
-            "ct-sparse24-fp8",
-            QUERY,
-            "bitmask",
-            |bytes| bytes[..48].iter_mut().for_each(|byte| *byte = !*byte),
-            "a row keeps what it should not",
-        ),
-        ("ct-sparse24-fp8", QUERY, "bitmask", |bytes| bytes[3] = 0xFF, "a row keeps too many"),
-        (
-            "gptq-marlin",
-            "encoder.layer.0.intermediate.dense",
-            "s",
-            |bytes| louder(&mut bytes[40..42]),
-            "the scale of one output's group",
-        ),
-        (
-            "gptq-marlin",
-            "encoder.layer.1.intermediate.dense",
-            "B",
-            |bytes| bytes.iter_mut().for_each(|byte| *byte = byte.rotate_left(4)),
-            "nibbles changed places",
-        ),
-        (
-            "ct-marlin24-w8",
-            "encoder.layer.1.intermediate.dense",
-            "meta",
-            |bytes| bytes.fill(0x44),
-            "the first two of each four were kept, it says",
-        ),
-        (
-            "ct-marlin24-w8",
-            "encoder.layer.1.intermediate.dense",
-            "meta",
-            |bytes| bytes[77] = 0,
-            "an input is kept twice",
-        ),
-        (
-            "ct-marlin24-w8",
-            "encoder.layer.2.intermediate.dense",
-            "scale_packed",
-            |bytes| louder(&mut bytes[8..10]),
-            "one output's scale",
-        ),
-    ] {
+    for (name, module, plane, change, why) in DAMAGES {
         let suite = Suite::new();
         damaged(&suite, &case(name), &format!("{module}.{plane}"), change);
         let reference = case(name).join("reference.safetensors");

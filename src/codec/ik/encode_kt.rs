@@ -1,5 +1,5 @@
 /*!
-Encoders of the trellis types: the search of [`super::encode_fit`] with a book that has an entry for each
+Encoders of the trellis types: the search of `encode_fit` with a book that has an entry for each
 index, all of which are tried.
 */
 

@@ -1,5 +1,5 @@
 /*!
-Encoders of `IQ1_S_R4` and `IQ1_M_R4`: the search of [`super::encode_fit`] with the 2048 rows of the
+Encoders of `IQ1_S_R4` and `IQ1_M_R4`: the search of `encode_fit` with the 2048 rows of the
 one-bit grid, each shifted up or down by an eighth, all of which are tried; then four rows are merged.
 */
 

@@ -1,6 +1,6 @@
 /*!
 Encoders of the types with value tables, in super-blocks (`IQ2_K` to `IQ6_K`) and in rows (`IQ2_KS`,
-`IQ3_KS`, `IQ4_KS`, `IQ4_KSS`, `IQ5_KS`, `IQ2_KL`): the search of [`super::encode_fit`], and the packing.
+`IQ3_KS`, `IQ4_KS`, `IQ4_KSS`, `IQ5_KS`, `IQ2_KL`): the search of `encode_fit`, and the packing.
 */
 
 use half::f16;

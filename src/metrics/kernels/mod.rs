@@ -1,7 +1,7 @@
 /*!
 Sums of pieces, fast: one kernel an instruction set, straight from stored floats where it can.
 
-[`piece_sums`](super::piece_sums) is the definition; every kernel gives its bits. What the machine has, and what
+[`piece_sums`] is the definition; every kernel gives its bits. What the machine has, and what
 `QUALM_SIMD` asks for, is [`crate::codec::simd`]'s knowledge.
 */
 
