@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The Python package: a wheel that carries QUALM, installed in a fresh environment, and its tests with the
+# real pytest and pytest-xdist. Types are checked by mypy.
+# usage: python.sh QUALM   (the binary)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+qualm=$(realpath "$1")
+models=$PWD/specs/models
+pair=("$models/minilm-block0-f16.gguf" "$models/minilm-block0-q8_0.gguf")
+
+tools=$PWD/target/ci-tools
+[ -x "$tools/bin/pip" ] || python3 -m venv "$tools"
+if ! "$tools/bin/pip" install --quiet --disable-pip-version-check hatchling mypy pytest pytest-xdist; then
+    echo "python: the package registry cannot be reached, nothing was checked"
+    exit 0
+fi
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+grep -q "^version = \"$version\" " python/pyproject.toml ||
+    { echo "python/pyproject.toml has another version than Cargo.toml ($version)"; exit 1; }
+for licence in LICENSE-MIT LICENSE-APACHE; do cmp "$licence" "python/$licence"; done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Both distributions; the wheel is made of the source distribution, as pip makes it.
+(cd python && "$tools/bin/hatchling" build --target sdist --directory "$work/dist")
+mkdir "$work/sdist"
+tar -xzf "$work"/dist/qualm_quant-*.tar.gz -C "$work/sdist" --strip-components 1
+cargo metadata --locked --offline --no-deps --format-version 1 --manifest-path "$work/sdist/crate/Cargo.toml" >/dev/null
+(cd "$work/sdist" && QUALM_BINARY=$qualm "$tools/bin/hatchling" build --target wheel --directory "$work/dist")
+(cd "$work/dist" && ls -sh -- *)
+
+# Without QUALM_BINARY, cargo builds the program: nothing is left to build if QUALM is its release build.
+if [ "$qualm" = "$PWD/target/release/qualm" ]; then
+    (cd python && "$tools/bin/hatchling" build --target wheel --directory "$work/by-cargo")
+    python3 -m zipfile -e "$work"/by-cargo/*.whl "$work/by-cargo/"
+    cmp "$qualm" "$work"/by-cargo/qualm_quant-*.data/scripts/qualm
+fi
+
+# A fresh environment, and nothing but the wheel. How long it takes until the first verdict is said, not
+# judged, as machines differ.
+python3 -m venv "$work/fresh"
+began=$(date +%s%N)
+"$work/fresh/bin/pip" install --quiet --disable-pip-version-check --no-index "$work"/dist/qualm_quant-*.whl
+"$work/fresh/bin/qualm" check "${pair[@]}" >/dev/null
+echo "installed, and judged a first pair, in $((($(date +%s%N) - began) / 1000000)) ms"
+cmp "$qualm" "$work/fresh/bin/qualm"
+(cd "$work" && fresh/bin/python -c "
+import sys, qualm
+assert qualm.check(*sys.argv[1:]), 'damaged'
+" "${pair[@]}")
+
+# With the real pytest and xdist.
+"$work/fresh/bin/pip" install --quiet --disable-pip-version-check pytest pytest-xdist
+(cd python && "$tools/bin/mypy" --cache-dir "$tools/mypy" src hatch_build.py tests)
+cp -r python/tests python/pyproject.toml "$work/"
+cd "$work"
+QUALM_MODELS=$models fresh/bin/pytest -q -n 4 --durations 3 tests
