@@ -53,6 +53,19 @@ assert qualm.check(*sys.argv[1:]), 'damaged'
 # With the real pytest and xdist.
 "$work/fresh/bin/pip" install --quiet --disable-pip-version-check pytest pytest-xdist
 (cd python && "$tools/bin/mypy" --cache-dir "$tools/mypy" src hatch_build.py tests)
+# examples/pytest, green, and red once somebody ships two bits for four.
+mkdir -p "$work/examples" "$work/specs"
+cp -r examples/pytest "$work/examples/"
+cp -r specs/models "$work/specs/"
+(cd "$work/examples/pytest" && "$work/fresh/bin/pytest" -q -n 2)
+cp specs/models/minilm-block0-q2_k.gguf "$work/specs/models/minilm-block0-q4_k_m.gguf"
+code=0
+(cd "$work/examples/pytest" && CI=true "$work/fresh/bin/pytest" -q >"$work/red") || code=$?
+if [ "$code" != 1 ] || ! grep -q '^1 failed, 1 passed' "$work/red"; then
+    cat "$work/red"
+    exit 1
+fi
+
 cp -r python/tests python/pyproject.toml "$work/"
 cd "$work"
 QUALM_MODELS=$models fresh/bin/pytest -q -n 4 --durations 3 tests

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Step "run" of the action: qualm with the given arguments. Its exit code becomes an output, so that reports
+# are kept whatever it is; the action's last step ends with it.
+set -euo pipefail
+# Words as a shell would cut them, quotes and all, but nothing in them is expanded or run.
+arguments=()
+while IFS= read -r -d '' word; do arguments+=("$word"); done < <(xargs printf '%s\0' <<<"$QUALM_ARGS")
+# Other commands than `run` write no reports.
+case ${arguments[0]:-run} in
+run | -*) arguments+=(--out-dir "$OUT_DIR") ;;
+esac
+code=0
+qualm "${arguments[@]}" || code=$?
+echo "exit-code=$code" >>"$GITHUB_OUTPUT"
