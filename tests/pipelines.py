@@ -201,6 +201,9 @@ def github(work: Path) -> None:
     expect("without a comparison", (action.gh / "calls").read_text(), "")
     code, _, _ = action.run(version=VERSION, args="run '$(touch hurt)' `touch hurt`", compare="false")
     expect("arguments are not run", (code, (action.repository / "hurt").exists()), (4, False))
+    code, _, said = action.run(version=VERSION, args="run 'q8_0", compare="false")
+    expect("a quote that does not end", (code, "cannot be cut into words" in said), (2, True))
+    expect("no arguments", action.run(version=VERSION, args="", compare="false")[0], 101)
     code, _, said = action.run(version="9.9.9")
     expect("a version that does not exist", (code != 0, "cannot download" in said), (True, True))
 

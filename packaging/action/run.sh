@@ -3,8 +3,10 @@
 # are kept whatever it is; the action's last step ends with it.
 set -euo pipefail
 # Words as a shell would cut them, quotes and all, but nothing in them is expanded or run.
+words=${RUNNER_TEMP:?}/qualm-words
+xargs -r printf '%s\0' <<<"$QUALM_ARGS" >"$words" || { echo "::error::args cannot be cut into words: $QUALM_ARGS"; exit 2; }
 arguments=()
-while IFS= read -r -d '' word; do arguments+=("$word"); done < <(xargs printf '%s\0' <<<"$QUALM_ARGS")
+while IFS= read -r -d '' word; do arguments+=("$word"); done <"$words"
 # Other commands than `run` write no reports.
 case ${arguments[0]:-run} in
 run | -*) arguments+=(--out-dir "$OUT_DIR") ;;
