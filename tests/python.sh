@@ -10,7 +10,7 @@ pair=("$models/minilm-block0-f16.gguf" "$models/minilm-block0-q8_0.gguf")
 
 tools=$PWD/target/ci-tools
 [ -x "$tools/bin/pip" ] || python3 -m venv "$tools"
-if ! "$tools/bin/pip" install --quiet --disable-pip-version-check hatchling mypy pytest pytest-xdist; then
+if ! "$tools/bin/pip" install --quiet --disable-pip-version-check hatchling mypy pipx pytest pytest-xdist uv; then
     echo "python: the package registry cannot be reached, nothing was checked"
     exit 0
 fi
@@ -49,6 +49,15 @@ cmp "$qualm" "$work/fresh/bin/qualm"
 import sys, qualm
 assert qualm.check(*sys.argv[1:]), 'damaged'
 " "${pair[@]}")
+
+# Without an installation; and into a folder.
+wheel=$(echo "$work"/dist/qualm_quant-*.whl)
+UV_CACHE_DIR=$work/uv "$tools/bin/uv" --quiet tool run --offline --python "$work/fresh/bin/python" --from "$wheel" \
+    qualm-quant check "${pair[@]}" >/dev/null
+PIPX_HOME=$work/pipx "$tools/bin/pipx" run --spec "$wheel" qualm-quant check "${pair[@]}" >/dev/null 2>&1
+"$work/fresh/bin/pip" install --quiet --disable-pip-version-check --no-index --target "$work/target" "$wheel"
+found=$(cd "$work" && PYTHONPATH=$work/target python3 -c 'import qualm; print(qualm.find_program())')
+[ "$found" = "$work/target/bin/qualm" ] || { echo "the module in a folder has found $found"; exit 1; }
 
 # With the real pytest and xdist.
 "$work/fresh/bin/pip" install --quiet --disable-pip-version-check pytest pytest-xdist

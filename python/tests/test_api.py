@@ -107,12 +107,43 @@ def test_inspect_is_what_the_program_prints() -> None:
     assert all(len(each.decoded_sha256 or "") == 64 for each in found.tensors)
 
 
-def test_rank() -> None:
+def needs(command: str) -> None:
+    """Skips a test of a command that an older program does not have."""
     commands = subprocess.run([str(qualm.find_program()), "--help"], capture_output=True, text=True).stdout
-    if "\n  rank " not in commands:
-        pytest.skip("this program has no command rank")
-    found = qualm.rank(F16, Q8_0, Q2_K)
-    assert found and len(found.models) == 2 and found.json["models"] == found.models
+    if f"\n  {command} " not in commands:
+        pytest.skip(f"this program has no command {command}")
+
+
+def test_rank_is_what_the_program_prints(tmp_path: Path) -> None:
+    needs("rank")
+    bad = damaged(tmp_path / "damaged.gguf")
+    found = qualm.rank(F16, Q2_K, Q8_0, bad)
+    assert found.json == printed("rank", "--json", F16, Q2_K, Q8_0, bad)
+    assert not found and found.exit_code == 5
+    assert [each.rank for each in found.models] == [1, 2, 3]
+    by_name = {each.name: each for each in found.models}
+    best = by_name["minilm-block0-q8_0"]
+    assert best.rank < by_name["minilm-block0-q2_k"].rank
+    assert best.check and not by_name["damaged"].check and best.check.json["name"] == best.name
+    assert best.score is not None and best.score.value > 0 and best.size_bytes == Q8_0.stat().st_size
+    assert best.types[0].qtype == "Q8_0" and best.worst_tensor is not None
+    assert isinstance(found.orders[0], qualm.Order) and best.name in found.markdown
+    assert qualm.rank(F16, Q8_0, anchor=("minilm-block0-q8_0", 0.02))
+    with pytest.raises(qualm.InputError, match="cannot open"):
+        qualm.rank(tmp_path / "missing.gguf", Q8_0, Q2_K)
+    partly = qualm.rank(F16, Q8_0, tmp_path / "missing.gguf")
+    assert not partly and partly.exit_code == 6 and len(partly.models) == 2
+
+
+def test_verify_is_what_the_program_prints(tmp_path: Path) -> None:
+    needs("verify")
+    found = qualm.verify(Q8_0)
+    assert found and found.json == printed("verify", "--json", Q8_0) and found.findings == []
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(Q8_0.read_bytes()[:200_000])
+    with pytest.raises(qualm.InputError, match="truncated") as caught:
+        qualm.verify(cut)
+    assert caught.value.report.verdict == "unreadable"
 
 
 def test_the_scripts_are_the_program(tmp_path: Path) -> None:

@@ -25,12 +25,21 @@ from ._reports import (
     Finding,
     Gates,
     Global,
+    Kld,
     Metrics,
     Model,
+    Order,
+    Outlier,
     Rank,
+    Ranked,
+    Role,
+    Score,
     StoredFile,
     StoredTensor,
     Tensor,
+    TypeShare,
+    Verified,
+    WorstTensor,
     decoded,
 )
 
@@ -43,19 +52,29 @@ __all__ = [
     "Gates",
     "Global",
     "InputError",
+    "Kld",
     "Metrics",
     "Model",
+    "Order",
+    "Outlier",
     "QualmError",
     "Rank",
+    "Ranked",
+    "Role",
+    "Score",
     "StoredFile",
     "StoredTensor",
     "Tensor",
+    "TypeShare",
     "UsageError",
+    "Verified",
+    "WorstTensor",
     "check",
     "diff",
     "find_program",
     "inspect",
     "rank",
+    "verify",
 ]
 
 try:
@@ -64,13 +83,14 @@ except PackageNotFoundError:  # a folder on the path, not an installed package
     __version__ = "0"
 
 Rules = Union[StrPath, Literal["none"], None]
+Types = Union[Mapping[str, Union[str, Sequence[str]]], None]
 
 
 def check(
     reference: StrPath,
     quantized: StrPath,
     *,
-    qtype: Mapping[str, Union[str, Sequence[str]]] | None = None,
+    qtype: Types = None,
     map: Rules = None,
     threads: int | None = None,
 ) -> Check:
@@ -81,10 +101,8 @@ def check(
 
     Raises `InputError` if a model is missing or corrupt, `UsageError` if an argument is wrong.
     """
-    asked = ["check", "--json", *_shared(map, threads)]
-    for glob, types in (qtype or {}).items():
-        asked += ["--qtype", f"{glob}={types if isinstance(types, str) else ','.join(types)}"]
-    code, printed = report([*asked, "--", *_paths(reference, quantized)], answers=(0, 5, 6))
+    asked = ["check", "--json", *_types(qtype), *_shared(map, threads), "--", *_paths(reference, quantized)]
+    code, printed = report(asked, answers=(0, 5, 6))
     found = decoded(Check, printed)
     if code == 6:
         raise InputError("\n".join(each.message for each in found.findings), code, found)
@@ -124,14 +142,47 @@ def inspect(model: StrPath, *, digest: bool = False, threads: int | None = None)
     return decoded(Model, report(asked, answers=(0,))[1])
 
 
-def rank(reference: StrPath, *quantized: StrPath, map: Rules = None, threads: int | None = None) -> Rank:
-    """Judges several quants of one reference, which is read once, and ranks them: `qualm rank`.
+def rank(
+    reference: StrPath,
+    *quantized: StrPath,
+    qtype: Types = None,
+    anchor: tuple[str, float] | None = None,
+    map: Rules = None,
+    threads: int | None = None,
+) -> Rank:
+    """Judges several quants of one reference and ranks them: `qualm rank`.
 
-    Raises `InputError` if a model is missing or corrupt, `UsageError` if an argument is wrong.
+    `anchor` is the name of one of the models and its measured KLD in nats. A quant that cannot be read has what
+    is wrong in its `check`.
+
+    Raises `InputError` if none can be read, or the reference cannot; `UsageError` if an argument is wrong.
     """
-    asked = ["rank", "--json", *_shared(map, threads), "--", *_paths(reference, *quantized)]
-    code, printed = report(asked, answers=(0, 5))
-    return Rank(code, printed["models"], printed)
+    known = [] if anchor is None else ["--anchor", f"{anchor[0]}={float(anchor[1])!r}"]
+    asked = ["rank", "--json", *known, *_types(qtype), *_shared(map, threads), "--", *_paths(reference, *quantized)]
+    code, printed = report(asked, answers=(0, 5, 6))
+    found = decoded(Rank, printed, exit_code=code)
+    if all(each.check.exit_code == 6 for each in found.models):
+        said = dict.fromkeys(finding.message for each in found.models for finding in each.check.findings)
+        raise InputError("\n".join(said), code, found)
+    return found
+
+
+def verify(model: StrPath, *, threads: int | None = None) -> Verified:
+    """Judges a model without a reference: `qualm verify`.
+
+    Raises `InputError` if the model is missing or corrupt.
+    """
+    code, printed = report(["verify", "--json", *_shared(None, threads), "--", *_paths(model)], answers=(0, 5, 6))
+    found = decoded(Verified, printed)
+    if code == 6:
+        raise InputError("\n".join(each.message for each in found.findings), code, found)
+    return found
+
+
+def _types(qtype: Types) -> list[str]:
+    """`--qtype` for each glob."""
+    rules = (f"{glob}={types if isinstance(types, str) else ','.join(types)}" for glob, types in (qtype or {}).items())
+    return [word for rule in rules for word in ("--qtype", rule)]
 
 
 def _shared(map: Rules, threads: int | None) -> list[str]:

@@ -18,6 +18,9 @@ from ._program import QualmError
 
 T = TypeVar("T")
 
+# Marks a field that takes the object as a whole, not the value of a key.
+WHOLE = {"whole": True}
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -109,7 +112,7 @@ class Check:
     tensors: list[Tensor]
     gates: Gates
     notes: list[str]
-    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata=WHOLE)
 
     def __bool__(self) -> bool:
         return self.exit_code == 0
@@ -138,7 +141,7 @@ class Diff:
     findings: list[Difference]
     notes: list[str]
     exit_code: int = 0
-    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata=WHOLE)
 
     def __bool__(self) -> bool:
         return self.exit_code == 0
@@ -177,16 +180,132 @@ class Model:
     metadata: dict[str, Any]
     tensors: list[StoredTensor]
     notes: list[str]
-    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata=WHOLE)
+
+
+@dataclass(frozen=True)
+class TypeShare:
+    """What is stored in one type."""
+
+    qtype: str
+    tensors: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class WorstTensor:
+    """The tensor with the lowest SQNR."""
+
+    tensor: str
+    qtype: str
+    sqnr_db: Optional[float]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What the tensors of one role add to a score."""
+
+    role: str
+    tensors: int
+    contribution: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Kld:
+    """The band of the KLD to expect, in nats; `from_` is `anchor` or `typical`."""
+
+    from_: str
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """The damage that the weights let expect: docs/rank.md."""
+
+    value: float
+    zone: str
+    basis: str
+    evidence: bool
+    layers: int
+    roles: list[Role]
+    kld: Optional[Kld]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One model's place among the others; `check` is the verdict on it."""
+
+    rank: int
+    name: str
+    check: Check = field(metadata=WHOLE)
+    size_bytes: Optional[int]
+    bits_per_weight: Optional[float]
+    sqnr_db: Optional[float]
+    rd_gap_db: Optional[float]
+    imatrix: bool
+    types: list[TypeShare]
+    worst_tensor: Optional[WorstTensor]
+    score: Optional[Score]
+    no_score: Optional[str]
+
+
+@dataclass(frozen=True)
+class Order:
+    """How sure it is that one model is better than another: `clear`, `likely`, `not separable`, …"""
+
+    better: str
+    worse: str
+    ratio: Optional[float]
+    confidence: str
+    reason: Optional[str]
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """Something about a model that does not fit the others."""
+
+    model: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Rank:
-    """What `qualm rank` printed of several quants of one reference, as JSON. It is true if all are healthy."""
+    """What `qualm rank` says of several quants of one reference, the least expected damage first. It is true
+    if all of them are healthy."""
 
+    reference: str
+    models: list[Ranked]
+    front: list[str]
+    orders: list[Order]
+    outliers: list[Outlier]
+    notes: list[str]
+    markdown: str
+    exit_code: int = 0
+    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata=WHOLE)
+
+    def __bool__(self) -> bool:
+        return self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `qualm verify` found in a model without a reference. It is true if the model is healthy."""
+
+    model: str
+    verdict: str
+    healthy: Optional[bool]
     exit_code: int
-    models: list[dict[str, Any]]
-    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    tensors_at_fault: list[str]
+    findings: list[Finding]
+    warnings: list[Finding]
+    bits_per_weight: Optional[float]
+    types: list[TypeShare]
+    gates: Gates
+    notes: list[str]
+    json: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata=WHOLE)
 
     def __bool__(self) -> bool:
         return self.exit_code == 0
@@ -194,7 +313,7 @@ class Rank:
 
 def decoded(kind: type[T], report: dict[str, Any], **known: Any) -> T:
     """A report as `kind`, with the whole report kept in its `json`."""
-    return typing.cast(T, _object(kind, report, {**known, "json": report}))
+    return typing.cast(T, _object(kind, report, known))
 
 
 def _object(kind: type, found: Any, known: dict[str, Any]) -> Any:
@@ -202,7 +321,9 @@ def _object(kind: type, found: Any, known: dict[str, Any]) -> Any:
     hints = _hints(kind)
     for about in dataclasses.fields(kind):
         key = about.name.rstrip("_")
-        if about.name not in values and isinstance(found, dict) and key in found:
+        if about.metadata == WHOLE:
+            values[about.name] = _value(hints[about.name], found)
+        elif about.name not in values and isinstance(found, dict) and key in found:
             values[about.name] = _value(hints[about.name], found[key])
     try:
         return kind(**values)

@@ -6,6 +6,7 @@ due; and its `contract.json` says what became of each test. Nothing is judged he
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,9 @@ from ._program import QualmError, call, error
 
 # More ids than this on one command line, and the whole pair is run: command lines have a limit.
 SELECTED = 200
+
+# The length of a folder's name that every file system takes.
+LONGEST = 120
 
 # Exit codes of a run that has judged: all passed, a model unreadable, baselines pending, a test failed.
 # Code 4 is a run of which every test is ignored.
@@ -189,6 +193,8 @@ class Pair:
         config = self.spec.config
         out = config.rootpath / (config.getoption("qualm_out_dir") or "target/qualm")
         name = quote(self.id.replace("::", "__").replace("/", "__"), safe="")
+        if len(name) > LONGEST:
+            name = f"{name[: LONGEST - 17]}-{hashlib.sha256(self.id.encode()).hexdigest()[:16]}"
         return out / "pytest" / os.environ.get("PYTEST_XDIST_WORKER", "") / name
 
 
