@@ -74,7 +74,7 @@ fn time(reference: &Model, quantized: &Model, matrix: [u64; 2]) -> [f64; 4] {
         sums_alone(reference, quantized, matrix);
         let sums = clock() - now;
         let now = clock();
-        let measured = measure(reference, quantized, &pairing, 1, &Progress::default());
+        let measured = measure(reference, quantized, &pairing.matched, 1, &Progress::default());
         let rows = clock() - now;
         let now = clock();
         judge(reference, quantized, &pairing, &mut measured.clone());
@@ -153,7 +153,8 @@ fn values<'v>(
 
 /// Twins and gates, as a run has them.
 fn judge(reference: &Model, quantized: &Model, pairing: &Pairing, measured: &mut [Measured]) {
-    let twins = twin::twins(reference, quantized, &pairing.matched, measured, 1);
+    let elements = twin::elements_of(reference);
+    let twins = twin::twins(reference, quantized, &pairing.matched, measured, elements, 1);
     for (measured, twin) in measured.iter().zip(&twins) {
         let Measured::Values { sums, locals } = measured else { panic!("made of floats") };
         let mut checks = Vec::new();

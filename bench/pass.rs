@@ -48,7 +48,7 @@ fn run(reference: &Path, quantized: &Path, threads: usize) -> ExitCode {
         };
     let pairing = pair_up(&reference, &quantized, &Policy::STRICT);
     let opened = begun.elapsed();
-    let measured = measure(&reference, &quantized, &pairing, threads, &Progress::default());
+    let measured = measure(&reference, &quantized, &pairing.matched, threads, &Progress::default());
     let (mut worst, mut unreadable) = (1f64, 0);
     for measured in &measured {
         match measured {

@@ -352,6 +352,7 @@ fn a_plan_that_the_models_no_longer_fit_is_an_error() {
             max_fail: None,
             warnings_fail: false,
             nothing_passes: false,
+            settle: false,
         };
         let contract = run(&plan, &options, None, &mut Silent);
         assert_eq!(contract.exit_code, exit, "{why}");

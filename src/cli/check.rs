@@ -6,7 +6,7 @@ integrity, and the contract's cosine gate where nothing better is known.
 */
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::suite::exit::Exit;
 use crate::suite::id;
 use crate::suite::record::{
     CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, TensorRow,
-    TestKind, TestOutcome, TestRecord, gate_counts,
+    TestKind, TestOutcome, TestRecord,
 };
 
 /// What `--json` prints.
@@ -67,7 +67,8 @@ struct Finding {
 /// Judges a pair: 0 healthy, 5 damaged, 6 unreadable.
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     refuse_unknown_types(args)?;
-    let pair = one_pair::measure(&spec_text(args), &args.reference, &args.quantized, args.threads)?;
+    let pair =
+        one_pair::measure(&spec_text(args), &args.reference, &args.quantized, args.threads, true)?;
     refuse_idle_rules(&pair)?;
     let mut findings = findings(&pair);
     if !findings.is_empty() && is_swapped(args, &pair)? {
@@ -119,7 +120,7 @@ fn is_swapped(args: &CheckArgs, pair: &PairRecord) -> Result<bool, Failure> {
         ..args.clone()
     };
     let (reference, quantized) = (&turned.reference, &turned.quantized);
-    let pair = one_pair::measure(&spec_text(&turned), reference, quantized, args.threads)?;
+    let pair = one_pair::measure(&spec_text(&turned), reference, quantized, args.threads, true)?;
     Ok(findings(&pair).is_empty())
 }
 
@@ -161,9 +162,9 @@ fn findings(pair: &PairRecord) -> Vec<Finding> {
     if let Some(error) = &pair.error {
         return unreadable(pair, error);
     }
-    let rows = pair.rows();
+    let known = Known::of(pair);
     let mut findings: Vec<Finding> =
-        pair.tests.iter().flat_map(|test| of_test(pair, test, &rows)).collect();
+        pair.tests.iter().flat_map(|test| of_test(pair, test, &known)).collect();
     if findings.iter().any(|finding| finding.tensor.is_some()) {
         // All tensors as one are bad because these are.
         findings.retain(|finding| finding.gate != WHOLE);
@@ -206,8 +207,33 @@ fn tensor_of<'a>(pair: &PairRecord, test: &'a TestRecord) -> Option<&'a str> {
     id::tensor(&pair.id, test.kind, &test.id)
 }
 
+/// What a pair's record says of its tensors, to be looked up.
+struct Known<'a> {
+    rows: HashMap<&'a str, &'a TensorRow>,
+    /// The tensor of each finding, by the check and the message that the structure test has for it.
+    about: HashMap<(&'a str, String), &'a str>,
+    /// Tensor, check and message of what the tensors' own tests say is violated.
+    said: HashSet<(&'a str, &'a str, &'a str)>,
+}
+
+impl<'a> Known<'a> {
+    fn of(pair: &'a PairRecord) -> Self {
+        let mut about = HashMap::new();
+        for finding in pair.findings.iter().filter(|it| !it.tensor.is_empty()) {
+            let message = format!("{}: {}", finding.tensor, finding.message);
+            about.entry((finding.kind.as_str(), message)).or_insert(finding.tensor.as_str());
+        }
+        let of_tensor = |test: &'a TestRecord| Some((tensor_of(pair, test)?, &test.checks));
+        let said = pair.tests.iter().filter_map(of_tensor).flat_map(|(tensor, checks)| {
+            let violated = checks.iter().filter(|it| it.outcome == CheckOutcome::Violated);
+            violated.map(move |it| (tensor, it.check.as_str(), it.message.as_str()))
+        });
+        Self { rows: pair.rows(), about, said: said.collect() }
+    }
+}
+
 /// What a test found.
-fn of_test(pair: &PairRecord, test: &TestRecord, rows: &HashMap<&str, &TensorRow>) -> Vec<Finding> {
+fn of_test(pair: &PairRecord, test: &TestRecord, known: &Known) -> Vec<Finding> {
     let tensor = tensor_of(pair, test);
     if test.outcome == TestOutcome::Error {
         let gate = if tensor.is_some() { "readable" } else { "comparable" };
@@ -235,17 +261,20 @@ fn of_test(pair: &PairRecord, test: &TestRecord, rows: &HashMap<&str, &TensorRow
     match test.kind {
         TestKind::Tensor => {
             let mut findings: Vec<Finding> = violated.map(own).collect();
-            findings
-                .extend(tensor.and_then(|name| rows.get(name)).and_then(|row| below_contract(row)));
+            findings.extend(
+                tensor.and_then(|it| known.rows.get(it)).and_then(|row| below_contract(row)),
+            );
             findings
         }
-        TestKind::Structure => violated.flat_map(|check| of_structure(pair, check)).collect(),
+        TestKind::Structure => {
+            violated.flat_map(|check| of_structure(pair, check, known)).collect()
+        }
         _ => violated.map(|check| Finding { gate: WHOLE.to_owned(), ..own(check) }).collect(),
     }
 }
 
 /// A check of the structure, for the tensor that it is about.
-fn of_structure(pair: &PairRecord, check: &CheckRecord) -> Vec<Finding> {
+fn of_structure(pair: &PairRecord, check: &CheckRecord, known: &Known) -> Vec<Finding> {
     let finding = |tensor: Option<&str>, message: String| Finding {
         tensor: tensor.map(str::to_owned),
         gate: check.check.clone(),
@@ -263,18 +292,9 @@ fn of_structure(pair: &PairRecord, check: &CheckRecord) -> Vec<Finding> {
         }
         return findings;
     }
-    let about = pair.findings.iter().find(|it| {
-        !it.tensor.is_empty()
-            && it.kind == check.check
-            && check.message == format!("{}: {}", it.tensor, it.message)
-    });
-    let tensor = about.map(|it| it.tensor.as_str());
+    let tensor = known.about.get(&(check.check.as_str(), check.message.clone())).copied();
     // The test of a tensor of the reference says it already.
-    let said = pair.tests.iter().any(|test| {
-        tensor.is_some()
-            && tensor_of(pair, test) == tensor
-            && test.checks.iter().any(|it| it.check == check.check && it.message == check.message)
-    });
+    let said = tensor.is_some_and(|it| known.said.contains(&(it, &*check.check, &*check.message)));
     if said { Vec::new() } else { vec![finding(tensor, check.message.clone())] }
 }
 
@@ -295,7 +315,7 @@ fn below_contract(row: &TensorRow) -> Option<Finding> {
 /// What has become of the gates of all tensors.
 fn gates(pair: &PairRecord) -> GateCounts {
     let mut gates = GateCounts::default();
-    pair.tests.iter().for_each(|test| gates.add(&gate_counts(&test.checks)));
+    pair.tests.iter().for_each(|test| gates.add(&test.gates()));
     gates
 }
 

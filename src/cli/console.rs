@@ -298,6 +298,7 @@ pub fn as_test(pair: &PairRecord) -> TestRecord {
         outcome: worst.map_or(TestOutcome::Ignored, |test| test.outcome),
         reason: worst.and_then(|test| test.reason.clone()),
         checks: Vec::new(),
+        settled: None,
         diagnosis: worst.and_then(|test| test.diagnosis.clone()),
     }
 }

@@ -42,7 +42,7 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let pairing = measure::pair_up(&reference, &quantized, &policy);
     let progress = Progress::default();
     let threads = thread_count(args.threads);
-    let measured = measure::measure(&reference, &quantized, &pairing, threads, &progress);
+    let measured = measure::measure(&reference, &quantized, &pairing.matched, threads, &progress);
     let mut rows = rows(&reference, &quantized, &pairing, measured);
     for row in &mut rows {
         row.made_of = mapped.recipes.get(&row.tensor).map(Recipe::json);

@@ -37,7 +37,7 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         path(&args.quantized)
     );
     one_pair::push_map(&mut text, args.map.as_deref());
-    let pair = one_pair::measure(&text, &args.reference, &args.quantized, args.threads)?;
+    let pair = one_pair::measure(&text, &args.reference, &args.quantized, args.threads, false)?;
     if let Some(error) = unreadable(&pair) {
         return Err(Failure::new(Exit::InputError, error));
     }

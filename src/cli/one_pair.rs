@@ -17,12 +17,13 @@ struct Silent;
 impl Listener for Silent {}
 
 /// Runs a spec of one pair, given as text. The models are those of the command line, whatever their
-/// paths are made of: a text may not be able to say them.
+/// paths are made of: a text may not be able to say them. With `settle`, checks that hold are only counted.
 pub fn measure(
     text: &str,
     reference: &Path,
     quantized: &Path,
     threads: Option<usize>,
+    settle: bool,
 ) -> Result<PairRecord, Failure> {
     // Paths on the command line are taken as they are: the shell has replaced variables.
     let options =
@@ -51,6 +52,7 @@ pub fn measure(
         max_fail: None,
         warnings_fail: false,
         nothing_passes: false,
+        settle,
     };
     let contract = suite::run(&plan, &options, None, &mut Silent);
     let mut pairs = contract.specs.into_iter().flat_map(|spec| spec.pairs);

@@ -235,6 +235,7 @@ fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure
         max_fail: None,
         warnings_fail: false,
         nothing_passes: true,
+        settle: false,
     };
     let contract = suite::run(plan, &options, None, &mut console);
     console.end(&contract, 0.0)?;
@@ -276,6 +277,7 @@ fn execute(
             Some(choice) => choice != NoTests::Fail,
             None => caller == Caller::TestBinary || args.compatible.bench,
         },
+        settle: false,
     };
     let part = plan.shard.map(|shard| {
         let record = PlanRecord::of(plan, args.profile.as_deref(), warnings_fail);

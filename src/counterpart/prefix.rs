@@ -21,6 +21,9 @@ const TAIL: usize = 2;
 /// Weights of a prefix whose values are looked at.
 const LOOKED_AT: usize = 8;
 
+/// Most prefixes of the reference before one tail: a tail that more have says nothing about any of them.
+const PREFIXES: usize = 64;
+
 /// A prefix of the quantized model's names, and the reference's in its place.
 type Prefixes = (String, String);
 
@@ -31,8 +34,9 @@ pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
     }
     let mut notes = Vec::new();
     let mut taken = HashSet::new();
+    let mut renamed: HashMap<String, String> = HashMap::new();
+    let (tensors, known) = (quantized.by_name(), reference.by_name());
     for ((from, to), names) in proposals(reference, quantized) {
-        let (tensors, known) = (quantized.by_name(), reference.by_name());
         let pairs: Vec<(usize, usize)> = names
             .iter()
             .filter(|(_, to)| !taken.contains(to))
@@ -46,11 +50,10 @@ pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
                     pairs.len()
                 ));
                 for (index, counterpart) in pairs {
-                    let name = reference.tensors[counterpart].name.clone();
-                    rename(quantized, index, &name);
-                    taken.insert(name);
+                    let name = &reference.tensors[counterpart].name;
+                    renamed.insert(quantized.tensors[index].name.clone(), name.clone());
+                    taken.insert(name.clone());
                 }
-                quantized.tensors.sort_by(|a, b| a.name.cmp(&b.name));
             }
             Likeness::Other => notes.push(format!(
                 "names of {} tensors differ by a prefix, {from:?} and {to:?} in the reference, but \
@@ -65,16 +68,22 @@ pub fn align(reference: &Model, quantized: &mut Model) -> Vec<String> {
             )),
         }
     }
+    rename(quantized, &renamed);
     notes
 }
 
-/// Gives a tensor another name, also where something was found about it.
-fn rename(model: &mut Model, index: usize, name: &str) {
-    let tensor = &mut model.tensors[index];
-    for finding in model.findings.iter_mut().filter(|finding| finding.tensor == tensor.name) {
-        name.clone_into(&mut finding.tensor);
+/// Gives tensors other names, also where something was found about them.
+fn rename(model: &mut Model, names: &HashMap<String, String>) {
+    if names.is_empty() {
+        return;
     }
-    name.clone_into(&mut tensor.name);
+    let of_findings = model.findings.iter_mut().map(|finding| &mut finding.tensor);
+    for name in model.tensors.iter_mut().map(|tensor| &mut tensor.name).chain(of_findings) {
+        if let Some(other) = names.get(name) {
+            name.clone_from(other);
+        }
+    }
+    model.tensors.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 /// Tensors that one side only has, by the prefixes in which their names differ: names of the
@@ -92,7 +101,8 @@ fn proposals(reference: &Model, quantized: &Model) -> BTreeMap<Prefixes, Vec<(St
     let mut votes: HashMap<(&str, &str), usize> = HashMap::new();
     for name in other.difference(&own) {
         let found = cuts(name).find_map(|(prefix, tail)| Some((prefix, tail, tails.get(tail)?)));
-        let Some((prefix, tail, counterparts)) = found else { continue };
+        let few = found.filter(|(.., counterparts)| counterparts.len() <= PREFIXES);
+        let Some((prefix, tail, counterparts)) = few else { continue };
         for counterpart in counterparts {
             *votes.entry((prefix, *counterpart)).or_default() += 1;
         }

@@ -220,12 +220,6 @@ impl<'a> Reader<'a> {
         self.row_len
     }
 
-    /// Elements of all tensors of the reference: the same for every shard of a run.
-    pub fn model_elements(&self) -> u64 {
-        let tensors = &self.sides[0].0.tensors;
-        tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.numel()))
-    }
-
     /// Number of levels of the grid.
     pub fn levels(&self) -> usize {
         self.levels.levels.len()

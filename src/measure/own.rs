@@ -51,10 +51,12 @@ pub struct Own {
     pub rows: Vec<Row>,
 }
 
-/// The expectation of a tensor, from evenly spaced rows and from those that stand out; `feedback` says
-/// whether tools of its kind may round otherwise than to nearest.
+/// The expectation of a tensor, from evenly spaced rows and from those that stand out, or from all rows
+/// where the model has few `elements`; `feedback` says whether tools of its kind may round otherwise than
+/// to nearest.
 pub fn twin(
     reader: &Reader,
+    elements: u64,
     standing_out: &[u64],
     feedback: bool,
     scratch: &mut Scratch,
@@ -64,7 +66,7 @@ pub fn twin(
         return Ok(None);
     }
     let mut rows = Vec::new();
-    if reader.model_elements() <= WHOLE {
+    if elements <= WHOLE {
         rows = reader.rows_in(0..count, scratch)?;
     } else {
         let bundle = (BUNDLE / row_len).max(1);

@@ -5,7 +5,7 @@ Everything that does not fit is a finding; a finding that the caller's policy do
 the structure test fail.
 */
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::codec::Class;
 use crate::model::{Model, Storage};
@@ -93,7 +93,7 @@ pub struct Matched {
 pub struct Pairing {
     /// Tensors to measure, sorted by reference name; shapes agree.
     pub matched: Vec<Matched>,
-    /// Tensors of one name and as many elements, whose shapes differ.
+    /// Tensors of one name and as many elements, whose shapes differ; sorted as those.
     pub reshaped: Vec<Matched>,
     /// What does not fit, allowed or not, sorted by tensor.
     pub findings: Vec<Finding>,
@@ -113,6 +113,8 @@ pub fn pair_up(reference: &Model, quantized: &Model, policy: &Policy) -> Pairing
             answers.insert(name, index);
         }
     }
+    let damaged: HashSet<&str> =
+        quantized.findings.iter().map(|finding| finding.tensor.as_str()).collect();
     let mut common = 0;
     for (index, tensor) in reference.tensors.iter().enumerate() {
         let Some(answer) = answers.remove(&tensor.name) else {
@@ -131,7 +133,7 @@ pub fn pair_up(reference: &Model, quantized: &Model, policy: &Policy) -> Pairing
         };
         common += 1;
         let matched = Matched { reference: index, quantized: answer };
-        match mismatch(reference, quantized, matched) {
+        match mismatch(reference, quantized, matched, &damaged) {
             None => pairing.matched.push(matched),
             Some((kind, message)) => {
                 let other = &quantized.tensors[answer];
@@ -171,22 +173,31 @@ pub fn pair_up(reference: &Model, quantized: &Model, policy: &Policy) -> Pairing
 }
 
 impl Pairing {
+    /// What does not fit about a tensor, by its reference name; of the whole model for the empty name.
+    pub fn findings_of(&self, tensor: &str) -> &[Finding] {
+        let first = self.findings.partition_point(|it| it.tensor.as_str() < tensor);
+        let rest = &self.findings[first..];
+        &rest[..rest.partition_point(|it| it.tensor == tensor)]
+    }
+
     fn find(&mut self, kind: FindingKind, tensor: &str, message: String, allowed: bool) {
         self.findings.push(Finding { kind, tensor: tensor.to_owned(), message, allowed });
     }
 }
 
-/// Why two tensors of one name cannot be compared value by value.
+/// Why two tensors of one name cannot be compared value by value; planes of the `damaged` ones do not
+/// fit each other.
 fn mismatch(
     reference: &Model,
     quantized: &Model,
     matched: Matched,
+    damaged: &HashSet<&str>,
 ) -> Option<(FindingKind, String)> {
     let (r, q) = (&reference.tensors[matched.reference], &quantized.tensors[matched.quantized]);
     if let Storage::Undecodable { reason, .. } = &q.storage {
         // Planes that do not fit each other are damage. What is only not known here cannot be
         // judged: the tensor's own test says so, and why.
-        let damaged = quantized.findings.iter().any(|finding| finding.tensor == q.name);
+        let damaged = damaged.contains(q.name.as_str());
         return damaged.then(|| (FindingKind::Companion, reason.clone()));
     }
     if matches!(r.storage, Storage::Undecodable { .. }) {

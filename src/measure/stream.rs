@@ -9,11 +9,11 @@ is allocated once every thread has its buffers.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::Matched;
 use super::cancellation::restore_digits;
 use super::fold::{Fold, Outcome};
 use super::plan::{self, Chunk, Cursor, Extent};
 use super::sides::{Buffers, Sides};
-use super::{Matched, Pairing};
 use crate::codec::Class;
 use crate::codec::simd::{self, Level};
 use crate::metrics::{Locals, Moments};
@@ -50,29 +50,31 @@ pub struct Progress {
     pub total: AtomicU64,
 }
 
-/// Measures every matched tensor, in the order of `pairing.matched`.
-pub fn measure(
-    reference: &Model,
-    quantized: &Model,
-    pairing: &Pairing,
-    threads: usize,
-    progress: &Progress,
-) -> Vec<Measured> {
-    let extents: Vec<Extent> = pairing
-        .matched
-        .iter()
-        .map(|matched| Extent::of(&reference.tensors[matched.reference].shape))
-        .collect();
+/// Stored bytes of matched tensors, both sides: what a pass over them reads.
+pub fn bytes_of(reference: &Model, quantized: &Model, matched: &[Matched]) -> u64 {
     let stored = |matched: &Matched| {
         let reference = reference.tensors[matched.reference].stored_bytes();
         reference.saturating_add(quantized.tensors[matched.quantized].stored_bytes())
     };
-    let total = pairing.matched.iter().map(stored).fold(0, u64::saturating_add);
-    progress.total.store(total, Ordering::Relaxed);
+    matched.iter().map(stored).fold(0, u64::saturating_add)
+}
+
+/// Measures matched tensors, in their order.
+pub fn measure(
+    reference: &Model,
+    quantized: &Model,
+    matched: &[Matched],
+    threads: usize,
+    progress: &Progress,
+) -> Vec<Measured> {
+    let extents: Vec<Extent> = matched
+        .iter()
+        .map(|matched| Extent::of(&reference.tensors[matched.reference].shape))
+        .collect();
     let pass = Pass {
         reference,
         quantized,
-        matched: &pairing.matched,
+        matched,
         extents: &extents,
         level: simd::current(),
         cursor: Mutex::new(Cursor::new(&extents)),
@@ -88,7 +90,7 @@ pub fn measure(
         pass.work();
     });
     let mut measured = pass.fold.into_inner().unwrap_or_else(PoisonError::into_inner).results();
-    restore_digits(reference, quantized, &pairing.matched, &mut measured);
+    restore_digits(reference, quantized, matched, &mut measured);
     measured
 }
 

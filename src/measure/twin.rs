@@ -119,13 +119,19 @@ pub struct Twin {
 /// What is to be expected of a tensor, or in a few words why that is not known.
 pub type Expectation = Result<Twin, String>;
 
-/// Measures the twins of all matched tensors, in the order of `matched`. A tensor that cannot be read
-/// again becomes [`Measured::Unreadable`].
+/// Elements of all tensors of a reference, the same for every part of it: of few, all rows are looked at.
+pub fn elements_of(reference: &Model) -> u64 {
+    reference.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.numel()))
+}
+
+/// Measures the twins of matched tensors of a reference of so many `elements`, in the order of `matched`. A
+/// tensor that cannot be read again becomes [`Measured::Unreadable`].
 pub fn twins(
     reference: &Model,
     quantized: &Model,
     matched: &[Matched],
     measured: &mut [Measured],
+    elements: u64,
     threads: usize,
 ) -> Vec<Expectation> {
     let next = AtomicUsize::new(0);
@@ -147,6 +153,7 @@ pub fn twins(
                 q: &quantized.tensors[pair.quantized],
                 reference,
                 quantized,
+                elements,
             };
             let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
             let twin =
@@ -197,6 +204,7 @@ struct Sides<'a> {
     q: &'a Tensor,
     reference: &'a Model,
     quantized: &'a Model,
+    elements: u64,
 }
 
 /// A run of both sides, and its twin.
@@ -239,7 +247,7 @@ impl Sides<'_> {
             Storage::Undecodable { .. } => false,
         };
         let own = match &reader {
-            Some(reader) => own::twin(reader, &out, !blocks, scratch)?,
+            Some(reader) => own::twin(reader, self.elements, &out, !blocks, scratch)?,
             None => None,
         };
         let twin = match (own, grid) {

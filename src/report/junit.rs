@@ -20,7 +20,7 @@ use super::numbers;
 use super::text::xml;
 use crate::suite::record::{
     CheckOutcome, Contract, GateCounts, JUDGED, PairRecord, SpecRecord, TensorRow, TestKind,
-    TestOutcome, TestRecord, gate_counts,
+    TestOutcome, TestRecord,
 };
 
 /// Renders `junit.xml`.
@@ -193,6 +193,7 @@ fn unjudged_pair(pair: &PairRecord) -> Option<TestRecord> {
         outcome: TestOutcome::Error,
         reason: Some(error.clone()),
         checks: Vec::new(),
+        settled: None,
         diagnosis: None,
     })
 }
@@ -390,7 +391,7 @@ fn suite_properties(
     properties.extend(pair.roundtrip.iter().map(|ty| ("roundtrip".to_owned(), xml(ty))));
     properties.extend(global_properties(pair, "global."));
     let mut gates = GateCounts::default();
-    pair.tests.iter().for_each(|test| gates.add(&gate_counts(&test.checks)));
+    pair.tests.iter().for_each(|test| gates.add(&test.gates()));
     for (name, count) in [
         ("gates.held", gates.held),
         ("gates.violated", gates.violated),

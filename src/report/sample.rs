@@ -148,6 +148,7 @@ pub fn test(id: &str, outcome: TestOutcome) -> TestRecord {
         outcome,
         reason: None,
         checks: Vec::new(),
+        settled: None,
         diagnosis: None,
     }
 }
@@ -234,7 +235,7 @@ pub fn run(specs: Vec<SpecRecord>) -> Contract {
         let warned =
             |it: &&CheckRecord| it.level == Level::Warn && it.outcome == CheckOutcome::Violated;
         summary.warnings += test.checks.iter().filter(warned).count() as u64;
-        summary.gates.add(&gate_counts(&test.checks));
+        summary.gates.add(&test.gates());
     }
     let (verdict, exit_code) = match (summary.errors, summary.failed) {
         (0, 0) => (Verdict::Passed, 0),

@@ -40,11 +40,12 @@ pub fn explain(
     }
     let rename = |name: &str| resolver.rename(name);
     let Ok(folds) = scheme::folds(reference, quantized, &rename) else { return Vec::new() };
+    let by_tensor = scheme::folds_by_tensor(&folds);
     for test in tests.iter_mut().filter(|test| failed(test)) {
         let Some(tensor) = id::tensor(prefix, test.kind, &test.id) else {
             continue;
         };
-        let Some(fold) = folds.iter().find(|fold| fold.concerns(tensor)) else { continue };
+        let Some(fold) = by_tensor.get(tensor).and_then(|folds| folds.first()) else { continue };
         let reason = test.reason.take().unwrap_or_default();
         test.reason = Some(format!("{}; {REMEDY} ({reason})", fold.describe()));
     }

@@ -43,7 +43,7 @@ pub struct Facts<'a> {
     pub pairing: &'a Pairing,
     /// The tensors whose values were read here.
     pub matched: &'a [Matched],
-    /// In the order of `matched`, as are `twins` and `rows`.
+    /// In the order of `matched`, as are `twins` and `rows`; none where only the whole is judged.
     pub measured: &'a [Measured],
     pub twins: &'a [Expectation],
     /// What the spec asks to be done to one of the models and could not be done, by check name.
@@ -57,8 +57,8 @@ pub struct Facts<'a> {
     pub seek_causes: bool,
     /// Whether other shards hold a part of the pair.
     pub split: bool,
-    /// Tensors whose values were searched for a cause.
-    pub examined: RefCell<Vec<Examined>>,
+    /// Tensors whose values were searched for a cause, here and in other parts of the pair.
+    pub examined: &'a RefCell<Vec<Examined>>,
 }
 
 impl Facts<'_> {
@@ -206,8 +206,7 @@ impl Facts<'_> {
 
     /// A tensor of the reference that could not be matched.
     fn unmatched(&self, test: &PlannedTest) -> TestRecord {
-        let finding = self.pairing.findings.iter().find(|finding| finding.tensor == test.part);
-        match finding {
+        match self.pairing.findings_of(&test.part).first() {
             Some(finding) if finding.allowed => ignored(test, &finding.message),
             Some(finding) => {
                 let message = format!("{}: {}", test.part, finding.message);
@@ -222,7 +221,7 @@ impl Facts<'_> {
     /// What leaves nothing to compare.
     fn hopeless(&self) -> Option<&Finding> {
         let hopeless = |kind| matches!(kind, FindingKind::NothingInCommon | FindingKind::Empty);
-        self.pairing.findings.iter().find(|finding| hopeless(finding.kind))
+        self.pairing.findings_of("").iter().find(|finding| hopeless(finding.kind))
     }
 
     /// Looks for the cause of a tensor's having no match.
@@ -230,8 +229,9 @@ impl Facts<'_> {
         if let Some(finding) = self.hopeless() {
             return Some(Diagnosis::certain(Cause::NothingCompared, &finding.message));
         }
-        let reshaped = self.pairing.reshaped.iter();
-        let at = reshaped.copied().find(|it| self.reference.tensors[it.reference].name == name)?;
+        let by_name = |it: &Matched| (*self.reference.tensors[it.reference].name).cmp(name);
+        let at = self.pairing.reshaped.binary_search_by(by_name).ok()?;
+        let at = self.pairing.reshaped[at];
         diagnose::of_shape(&diagnose::Subject {
             reference: self.reference,
             quantized: self.quantized,
@@ -260,9 +260,10 @@ impl Facts<'_> {
                 fact(finding.kind.name(), finding.allowed, message)
             })
             .collect();
+        let mut said: HashSet<String> = checks.iter().map(|it| it.message.clone()).collect();
         for finding in plane_findings(self.quantized, self.resolver) {
             let message = format!("{}: {}", finding.tensor, finding.message);
-            if !checks.iter().any(|check| check.message == message) {
+            if said.insert(message.clone()) {
                 checks.push(fact(&finding.kind, finding.allowed, message));
             }
         }
@@ -318,9 +319,11 @@ impl Facts<'_> {
     fn quantized_checks(&self, checks: &mut Vec<CheckRecord>) {
         let (mut floats, mut changed, mut quantized) = (0u64, 0u64, 0u64);
         // Floats that hold quantized values are quantized.
-        let with_twins = self.matched.iter().zip(self.twins);
-        let recovered: HashSet<usize> = with_twins
-            .filter(|(_, twin)| twin.as_ref().is_ok_and(|twin| twin.recovered.is_some()))
+        let recovered: HashSet<usize> = self
+            .matched
+            .iter()
+            .zip(self.rows)
+            .filter(|(_, row)| row.recovered.is_some())
             .map(|(matched, _)| matched.reference)
             .collect();
         for matched in &self.pairing.matched {
@@ -512,7 +515,8 @@ pub fn conclude(test: &PlannedTest, checks: Vec<CheckRecord>) -> TestRecord {
     let reason = checks.iter().find(failing).map(|check| check.message.clone());
     let outcome = if reason.is_some() { TestOutcome::Failed } else { TestOutcome::Passed };
     let diagnosis = checks.iter().find_map(diagnose::of_check);
-    TestRecord { id: test.id.clone(), kind: test.kind, outcome, reason, checks, diagnosis }
+    let (id, kind) = (test.id.clone(), test.kind);
+    TestRecord { id, kind, outcome, reason, checks, settled: None, diagnosis }
 }
 
 /// A test that was not run.
@@ -538,6 +542,7 @@ fn without_checks(test: &PlannedTest, outcome: TestOutcome, reason: &str) -> Tes
         outcome,
         reason: Some(reason.to_owned()),
         checks: Vec::new(),
+        settled: None,
         diagnosis: None,
     }
 }

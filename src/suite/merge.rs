@@ -6,7 +6,7 @@ that an unsharded run keeps: `(global)` from the sums of all tensors, folded in 
 names, and `(baseline)` against the snapshots of this checkout.
 */
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -262,8 +262,9 @@ impl Shards {
             let mut examined = std::mem::take(&mut blob.examined);
             for mut pair in blob.contract.specs.into_iter().flat_map(|spec| spec.pairs) {
                 if let Some(parts) = found.get_mut(&pair.id) {
-                    let of_pair = |it: &Examined| pair.tests.iter().any(|t| t.id == it.test);
-                    pair.examined = examined.extract_if(.., |it| of_pair(it)).collect();
+                    let tests: HashSet<&str> = pair.tests.iter().map(|it| it.id.as_str()).collect();
+                    let of_pair = |it: &mut Examined| tests.contains(it.test.as_str());
+                    pair.examined = examined.extract_if(.., of_pair).collect();
                     parts.records.push(pair);
                 }
             }

@@ -430,6 +430,9 @@ pub struct TestRecord {
     pub reason: Option<String>,
     /// Every bound that was applied, and what else was looked at.
     pub checks: Vec<CheckRecord>,
+    /// How the integrity gates fared, where the checks that hold were counted and dropped.
+    #[serde(skip)]
+    pub settled: Option<GateCounts>,
     /// The likely cause of the failure; none if nothing speaks for one.
     pub diagnosis: Option<Diagnosis>,
 }
@@ -501,6 +504,21 @@ impl PairRecord {
     /// The measured tensors, to be found by name.
     pub fn rows(&self) -> HashMap<&str, &TensorRow> {
         self.tensors.iter().map(|row| (row.tensor.as_str(), row)).collect()
+    }
+}
+
+impl TestRecord {
+    /// What has become of its integrity gates.
+    pub fn gates(&self) -> GateCounts {
+        self.settled.unwrap_or_else(|| gate_counts(&self.checks))
+    }
+
+    /// Counts the checks and drops those that say nothing to who only wants to know what is wrong, and how
+    /// much could not be judged.
+    pub fn settle(&mut self) {
+        self.settled = Some(self.gates());
+        self.checks.retain(|it| it.outcome == CheckOutcome::Violated || it.check == JUDGED);
+        self.checks.shrink_to_fit();
     }
 }
 

@@ -3,9 +3,12 @@ The run loop: one pair after the other is opened, matched, measured, gated and c
 baseline. It tells a listener what happens and knows no report.
 */
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::baseline::{self, Baselines};
@@ -47,6 +50,9 @@ pub trait Listener {
     }
 }
 
+/// Tensors that are measured and judged at a time: what was found out about them is kept for so many alone.
+const BATCH: usize = 256;
+
 /// How to run.
 #[derive(Debug)]
 pub struct Options {
@@ -60,6 +66,8 @@ pub struct Options {
     pub warnings_fail: bool,
     /// To run nothing at all is a success.
     pub nothing_passes: bool,
+    /// Checks that hold are counted and dropped: what does not hold is all that is asked for.
+    pub settle: bool,
 }
 
 /// Runs a plan, or this shard's part of it, and records what came out.
@@ -232,9 +240,22 @@ fn run_pair<'a>(
             record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
             record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
             record.notes.extend(opened.notes.iter().cloned());
-            let pass =
-                measure(planned, &resolver, &opened, options.threads, &listener.progress(), None);
-            judge(planned, options.baselines.as_ref(), &resolver, &opened, &pass, &mut record);
+            let pass = Pass::of(planned, &resolver, &opened);
+            let (progress, threads) = (listener.progress(), options.threads);
+            let total = measure::bytes_of(reference, quantized, &pass.matched);
+            progress.total.store(total, Ordering::Relaxed);
+            let mut measure = |part: Range<usize>| {
+                let results = opened.measure(&pass.matched[part], threads, &progress);
+                (Cow::Owned(results.measured), Cow::Owned(results.twins))
+            };
+            let judging = Judging {
+                planned,
+                resolver: &resolver,
+                opened: &opened,
+                pass: &pass,
+                settle: options.settle,
+            };
+            judging.judge(&mut measure, options.baselines.as_ref(), &mut record);
             if !planned.pair.unfold {
                 let found =
                     folds::explain(reference, quantized, &resolver, &planned.id, &mut record.tests);
@@ -322,6 +343,8 @@ pub(super) struct Opened {
     /// Globs that all pairs of the spec share and that match nothing in any of them.
     unmatched_shared: Vec<Diagnostic>,
     notes: Vec<String>,
+    /// Elements of all tensors of the reference.
+    elements: u64,
     /// What the reference's tensors are made of, by name, where they are made of others.
     recipes: BTreeMap<String, Recipe>,
 }
@@ -396,7 +419,8 @@ pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Res
     }
     let (printed, unmatched_shared) = (None, Vec::new());
     let recipes = BTreeMap::new();
-    Opened { reference, quantized, printed, undone, unmatched_shared, notes, recipes }
+    let elements = measure::twin::elements_of(&reference);
+    Opened { reference, quantized, printed, undone, unmatched_shared, notes, elements, recipes }
 }
 
 /// Which of the pair's globs match something.
@@ -414,133 +438,212 @@ fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
     resolver.usage(names(reference), names(quantized), planes, keys.map(|(key, _)| key.as_str()))
 }
 
-/// What the pass over a pair gave; the lists are in the order of `matched`.
+/// Which tensors of a pair are compared, and which of them here.
 pub(super) struct Pass {
     pub pairing: Pairing,
-    /// The tensors whose values were read here.
+    /// The tensors whose values are read here.
     pub matched: Vec<Matched>,
-    pub measured: Vec<Measured>,
-    pub twins: Vec<Expectation>,
     /// Whether the values of failing tensors are searched for a cause.
     pub seek_causes: bool,
 }
 
-/// What is known of tensors from an earlier pass, by reference name.
-pub(super) type Known = HashMap<String, (Measured, Expectation)>;
-
-/// Matches and measures. What is `known` is not measured again.
-pub(super) fn measure(
-    planned: &PlannedPair,
-    resolver: &Resolver,
-    opened: &Opened,
-    threads: usize,
-    progress: &Progress,
-    known: Option<&Known>,
-) -> Pass {
-    let Opened { reference, quantized, .. } = opened;
-    let policy = Policy {
-        allow_missing: &|name| resolver.allows_missing(name),
-        allow_extra: &|name| resolver.allows_extra(name),
-        rename: &|name| resolver.rename(name),
-    };
-    let mut pairing = measure::pair_up(reference, quantized, &policy);
-    let wanted = Wanted::of(planned);
-    pairing.matched.retain(|it| wanted.compares(&reference.tensors[it.reference].name, resolver));
-    let reads = |it: &&Matched| wanted.reads(&reference.tensors[it.reference].name);
-    let matched: Vec<Matched> = pairing.matched.iter().filter(reads).copied().collect();
-    let find = |matched: &Matched| known?.get(&reference.tensors[matched.reference].name);
-    let due: Vec<Matched> = matched.iter().filter(|it| find(it).is_none()).copied().collect();
-    let due = Pairing { matched: due, ..Pairing::default() };
-    let mut measured = measure::measure(reference, quantized, &due, threads, progress);
-    measure::dead_columns(reference, quantized, &due.matched, &mut measured);
-    let twins = measure::twin::twins(reference, quantized, &due.matched, &mut measured, threads);
-    let mut fresh = measured.into_iter().zip(twins);
-    let results = matched.iter().map(|matched| find(matched).cloned().or_else(|| fresh.next()));
-    let (measured, twins) = results.flatten().unzip();
-    Pass { pairing, matched, measured, twins, seek_causes: known.is_none() }
+impl Pass {
+    /// Matches the tensors that the tests need.
+    pub(super) fn of(planned: &PlannedPair, resolver: &Resolver, opened: &Opened) -> Self {
+        let Opened { reference, quantized, .. } = opened;
+        let policy = Policy {
+            allow_missing: &|name| resolver.allows_missing(name),
+            allow_extra: &|name| resolver.allows_extra(name),
+            rename: &|name| resolver.rename(name),
+        };
+        let mut pairing = measure::pair_up(reference, quantized, &policy);
+        let wanted = Wanted::of(planned);
+        let name = |it: &Matched| &reference.tensors[it.reference].name;
+        pairing.matched.retain(|it| wanted.compares(name(it), resolver));
+        let reads = |it: &&Matched| wanted.reads(name(it));
+        let matched = pairing.matched.iter().filter(reads).copied().collect();
+        Self { pairing, matched, seek_causes: true }
+    }
 }
 
-/// Judges every test of a pair that is run here, and records what it found.
-pub(super) fn judge(
-    planned: &PlannedPair,
-    baselines: Option<&Baselines>,
-    resolver: &Resolver,
-    opened: &Opened,
-    pass: &Pass,
-    record: &mut PairRecord,
-) {
-    let Opened { reference, quantized, .. } = opened;
-    record.findings = pass.pairing.findings.iter().map(finding_record).collect();
-    record.findings.extend(plane_findings(quantized, resolver));
-    record.tensors = rows(reference, quantized, &pass.matched, &pass.measured, &pass.twins);
-    for row in &mut record.tensors {
-        row.made_of = opened.recipes.get(&row.tensor).map(Recipe::json);
+/// What was found out about tensors, in their order.
+#[derive(Default)]
+pub(super) struct Results {
+    pub measured: Vec<Measured>,
+    pub twins: Vec<Expectation>,
+}
+
+impl Results {
+    /// These results as what a pair is judged by.
+    pub(super) fn source<'s>(
+        &'s self,
+    ) -> impl FnMut(Range<usize>) -> (Cow<'s, [Measured]>, Cow<'s, [Expectation]>) {
+        |part| (Cow::from(&self.measured[part.clone()]), Cow::from(&self.twins[part]))
     }
-    if !planned.is_split() {
-        record.global = global_row(&record.tensors);
+}
+
+impl Opened {
+    /// Measures matched tensors, and what is to be expected of them.
+    pub(super) fn measure(
+        &self,
+        matched: &[Matched],
+        threads: usize,
+        progress: &Progress,
+    ) -> Results {
+        let (reference, quantized) = (&self.reference, &self.quantized);
+        let mut measured = measure::measure(reference, quantized, matched, threads, progress);
+        measure::dead_columns(reference, quantized, matched, &mut measured);
+        let of = &mut measured;
+        let twins = measure::twin::twins(reference, quantized, matched, of, self.elements, threads);
+        Results { measured, twins }
     }
-    let (mut tests, examined) = judge_facts(planned, resolver, opened, pass, record);
-    record.examined = examined;
-    if let Some(test) = baseline_to_judge(planned).filter(|_| !planned.is_split()) {
-        let outcome = baseline_test(planned, test, baselines, record, &mut tests);
-        tests.push(outcome);
+}
+
+/// Gives what was found out about a part of the tensors that are read here.
+pub(super) type Known<'s> =
+    dyn FnMut(Range<usize>) -> (Cow<'s, [Measured]>, Cow<'s, [Expectation]>) + 's;
+
+/// A pair whose tests are judged.
+pub(super) struct Judging<'a> {
+    pub planned: &'a PlannedPair<'a>,
+    pub resolver: &'a Resolver<'a>,
+    pub opened: &'a Opened,
+    pub pass: &'a Pass,
+    /// Whether checks that hold are counted and dropped.
+    pub settle: bool,
+}
+
+impl Judging<'_> {
+    /// Judges every test of a pair that is run here, and records what it found.
+    pub(super) fn judge(
+        &self,
+        source: &mut Known<'_>,
+        baselines: Option<&Baselines>,
+        record: &mut PairRecord,
+    ) {
+        let Self { planned, resolver, opened, pass, .. } = *self;
+        record.findings = pass.pairing.findings.iter().map(finding_record).collect();
+        record.findings.extend(plane_findings(&opened.quantized, resolver));
+        let examined = RefCell::default();
+        let tensors = self.tensors(source, &examined, record);
+        if !planned.is_split() {
+            record.global = global_row(&record.tensors);
+        }
+        let mut tests = self.others(tensors, &examined, record);
+        record.examined = examined.into_inner();
+        if let Some(test) = baseline_to_judge(planned).filter(|_| !planned.is_split()) {
+            let outcome = baseline_test(planned, test, baselines, record, &mut tests);
+            tests.push(outcome);
+        }
+        record.tests = tests;
+        sort_rows(&mut record.tensors);
     }
-    record.tests = tests;
-    sort_rows(&mut record.tensors);
+
+    /// Judges the tests of the tensors that are read here, and records their rows; by the index of the
+    /// test in the plan.
+    fn tensors(
+        &self,
+        source: &mut Known<'_>,
+        examined: &RefCell<Vec<Examined>>,
+        record: &mut PairRecord,
+    ) -> BTreeMap<usize, TestRecord> {
+        let Self { planned, opened, pass, .. } = *self;
+        let judged = |test: &PlannedTest| test.here && test.ignored.is_none();
+        let tests = planned.tests.iter().enumerate();
+        let tests = tests.filter(|(_, it)| it.kind == TestKind::Tensor && judged(it));
+        let test_of: HashMap<&str, usize> = tests.map(|(at, test)| (&*test.part, at)).collect();
+        let mut records = BTreeMap::new();
+        for start in (0..pass.matched.len()).step_by(BATCH) {
+            let part = start..(start + BATCH).min(pass.matched.len());
+            let (measured, twins) = source(part.clone());
+            let matched = &pass.matched[part];
+            let mut rows = rows(opened, matched, &measured, &twins);
+            let row_of = rows.iter().enumerate().map(|(at, row)| (row.tensor.as_str(), at));
+            let row_of: HashMap<&str, usize> = row_of.collect();
+            let mut due: Vec<usize> =
+                row_of.keys().filter_map(|name| test_of.get(name).copied()).collect();
+            due.sort_unstable();
+            let facts = self.facts(matched, &rows, &row_of, examined);
+            let facts = judge::Facts { measured: &measured, twins: &twins, ..facts };
+            let judged = due.into_iter().map(|at| (at, facts.tensor(&planned.tests[at])));
+            records.extend(judged.map(|(at, test)| (at, self.settled(test))));
+            record.tensors.append(&mut rows);
+        }
+        records
+    }
+
+    /// Judges all tests but the one against the snapshot, which comes last, in the order of the plan;
+    /// those of `tensors` are judged already.
+    fn others(
+        &self,
+        mut tensors: BTreeMap<usize, TestRecord>,
+        examined: &RefCell<Vec<Examined>>,
+        record: &PairRecord,
+    ) -> Vec<TestRecord> {
+        let Self { planned, resolver, opened, pass, .. } = *self;
+        let usage = usage(resolver, &opened.reference, &opened.quantized);
+        let mut unmatched = resolver.unmatched(&usage);
+        unmatched.extend_from_slice(&opened.unmatched_shared);
+        let none = HashMap::new();
+        let facts = self.facts(&pass.matched, &record.tensors, &none, examined);
+        let facts = judge::Facts { unmatched: &unmatched, ..facts };
+        let split = planned.is_split();
+        let judge = |(at, test): (usize, &PlannedTest)| match (&test.ignored, test.kind) {
+            (Some(why), _) => Some(judge::ignored(test, why)),
+            (None, TestKind::Tensor) => {
+                tensors.remove(&at).or_else(|| Some(self.settled(facts.tensor(test))))
+            }
+            (None, TestKind::Structure) => Some(facts.structure(test)),
+            (None, TestKind::Global | TestKind::Baseline) if split => {
+                Some(judge::ignored(test, JUDGED_BY_MERGE))
+            }
+            (None, TestKind::Global) => {
+                Some(judge::global(resolver, &record.tensors, record.global.as_ref(), test))
+            }
+            (None, TestKind::Baseline) => None,
+        };
+        let here = planned.tests.iter().enumerate().filter(|(_, test)| test.here);
+        here.filter_map(judge).collect()
+    }
+
+    fn facts<'f>(
+        &'f self,
+        matched: &'f [Matched],
+        rows: &'f [TensorRow],
+        row_of: &'f HashMap<&'f str, usize>,
+        examined: &'f RefCell<Vec<Examined>>,
+    ) -> judge::Facts<'f> {
+        judge::Facts {
+            resolver: self.resolver,
+            unmatched: &[],
+            reference: &self.opened.reference,
+            quantized: &self.opened.quantized,
+            pairing: &self.pass.pairing,
+            matched,
+            measured: &[],
+            twins: &[],
+            undone: &self.opened.undone,
+            printed: self.opened.printed.as_ref(),
+            rows,
+            row_of,
+            seek_causes: self.pass.seek_causes,
+            split: self.planned.is_split(),
+            examined,
+        }
+    }
+
+    fn settled(&self, mut test: TestRecord) -> TestRecord {
+        if self.settle {
+            test.settle();
+        }
+        test
+    }
 }
 
 /// The test against the snapshot, if it is to be judged.
 pub(super) fn baseline_to_judge<'p>(planned: &'p PlannedPair) -> Option<&'p PlannedTest> {
     let judged = |test: &&PlannedTest| test.kind == TestKind::Baseline && test.ignored.is_none();
     planned.tests.iter().find(judged)
-}
-
-/// Judges every test of a pair but the one against the snapshot, which comes last.
-fn judge_facts(
-    planned: &PlannedPair,
-    resolver: &Resolver,
-    opened: &Opened,
-    pass: &Pass,
-    record: &PairRecord,
-) -> (Vec<TestRecord>, Vec<Examined>) {
-    let Opened { reference, quantized, .. } = opened;
-    let usage = usage(resolver, reference, quantized);
-    let mut unmatched = resolver.unmatched(&usage);
-    unmatched.extend_from_slice(&opened.unmatched_shared);
-    let row_of: HashMap<&str, usize> =
-        record.tensors.iter().enumerate().map(|(at, row)| (row.tensor.as_str(), at)).collect();
-    let facts = judge::Facts {
-        resolver,
-        unmatched: &unmatched,
-        reference,
-        quantized,
-        pairing: &pass.pairing,
-        matched: &pass.matched,
-        measured: &pass.measured,
-        twins: &pass.twins,
-        undone: &opened.undone,
-        printed: opened.printed.as_ref(),
-        rows: &record.tensors,
-        row_of: &row_of,
-        seek_causes: pass.seek_causes,
-        split: planned.is_split(),
-        examined: RefCell::default(),
-    };
-    let split = planned.is_split();
-    let judge = |test: &PlannedTest| match (&test.ignored, test.kind) {
-        (Some(why), _) => Some(judge::ignored(test, why)),
-        (None, TestKind::Tensor) => Some(facts.tensor(test)),
-        (None, TestKind::Structure) => Some(facts.structure(test)),
-        (None, TestKind::Global | TestKind::Baseline) if split => {
-            Some(judge::ignored(test, JUDGED_BY_MERGE))
-        }
-        (None, TestKind::Global) => {
-            Some(judge::global(resolver, &record.tensors, record.global.as_ref(), test))
-        }
-        (None, TestKind::Baseline) => None,
-    };
-    let tests = planned.tests_here().filter_map(judge).collect();
-    (tests, facts.examined.into_inner())
 }
 
 /// Which tensors the selected tests of a pair need.
@@ -576,20 +679,19 @@ impl<'a> Wanted<'a> {
 }
 
 fn rows(
-    reference: &Model,
-    quantized: &Model,
+    opened: &Opened,
     matched: &[Matched],
     measured: &[Measured],
     twins: &[Expectation],
 ) -> Vec<TensorRow> {
-    matched
-        .iter()
-        .zip(measured.iter().zip(twins))
-        .map(|(matched, (measured, twin))| {
-            let r = &reference.tensors[matched.reference];
-            tensor_row(r, &quantized.tensors[matched.quantized], measured, twin.as_ref().ok())
-        })
-        .collect()
+    let row = |(matched, (measured, twin)): (&Matched, (&Measured, &Expectation))| {
+        let reference = &opened.reference.tensors[matched.reference];
+        let quantized = &opened.quantized.tensors[matched.quantized];
+        let made_of = opened.recipes.get(&reference.name).map(Recipe::json);
+        let row = tensor_row(reference, quantized, measured, twin.as_ref().ok());
+        TensorRow { made_of, ..row }
+    };
+    matched.iter().zip(measured.iter().zip(twins)).map(row).collect()
 }
 
 /// Compares the pair with its snapshot, and marks the tensors' checks with how they moved.
@@ -672,6 +774,7 @@ mod tests {
             max_fail: None,
             warnings_fail: false,
             nothing_passes: false,
+            settle: false,
         };
         let contract = run(&plan, &options, None, &mut Broken(RefCell::new(0)));
         assert_eq!(contract.exit_code, Exit::Internal.code(), "it is no verdict");

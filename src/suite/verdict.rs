@@ -11,7 +11,6 @@ use super::record::{
     BaselineStatus, CheckOutcome, Level, PairRecord, Summary, TestOutcome, TestRecord, Time,
     Verdict,
 };
-use crate::gate;
 
 /// Counts the tests of a run.
 pub fn summary(pairs: &[&PairRecord], filtered_out: u64) -> Summary {
@@ -30,7 +29,7 @@ pub fn summary(pairs: &[&PairRecord], filtered_out: u64) -> Summary {
                 TestOutcome::Ignored => summary.ignored += 1,
             }
             summary.warnings += warnings(test);
-            summary.gates.add(&gate::gate_counts(&test.checks));
+            summary.gates.add(&test.gates());
         }
     }
     summary

@@ -122,7 +122,8 @@ fn take_back(reference: &Model, quantized: &mut Model) {
     let mut back: Vec<Tensor> =
         loose.extract_if(.., |tensor| known.contains_key(tensor.name.as_str())).collect();
     if !back.is_empty() {
-        findings.retain(|finding| !back.iter().any(|tensor| tensor.name == finding.plane));
+        let names: HashSet<&str> = back.iter().map(|tensor| tensor.name.as_str()).collect();
+        findings.retain(|finding| !names.contains(finding.plane.as_str()));
         tensors.append(&mut back);
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
     }

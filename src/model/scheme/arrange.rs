@@ -151,29 +151,44 @@ fn move_activation_factors(groups: &mut Groups) {
     };
     let found: Vec<(String, Plane)> =
         groups.values().filter_map(|group| Some((group.base.clone(), factors(group)?))).collect();
+    if found.is_empty() {
+        return;
+    }
+    let fed = fed_by_activation(groups);
     for (base, plane) in found {
-        let inputs = plane.numel();
-        let takes = |group: &&Group| {
-            let fits = group.get(".qweight").is_some_and(|codes| match codes.shape[..] {
-                [rows, words] => rows == inputs || words.checked_mul(8) == Some(inputs),
-                _ => false,
-            });
-            fits && group.has(".qzeros") && parent(&group.base) == parent(&base)
-        };
-        let fitting: Vec<&str> =
-            groups.values().filter(takes).map(|group| group.base.as_str()).collect();
-        let named =
-            |base: &&&str| AFTER_ACTIVATION.contains(&base.rsplit('.').next().unwrap_or_default());
-        let target = match fitting.as_slice() {
-            [one] => Some(*one),
-            several => several.iter().find(named).copied(),
-        };
-        let Some(target) = target.map(str::to_owned) else { continue };
-        if let Some(group) = groups.get_mut(&target) {
+        let Some(target) = fed.get(&(parent(&base).to_owned(), plane.numel())) else { continue };
+        if let Some(group) = groups.get_mut(target) {
             group.planes.push((ACTIVATION_FACTORS, plane));
             groups.remove(&base);
         }
     }
+}
+
+/// The matrix of each module that takes so many inputs from an activation: the only one whose shape fits,
+/// or the first of those with a name for it.
+fn fed_by_activation(groups: &Groups) -> BTreeMap<(String, u64), String> {
+    let mut fitting: BTreeMap<(&str, u64), Vec<&str>> = BTreeMap::new();
+    for group in groups.values().filter(|group| group.has(".qzeros")) {
+        let Some([rows, words]) = group.get(".qweight").map(|codes| &codes.shape[..]) else {
+            continue;
+        };
+        // The words hold eight codes, along the one axis or the other.
+        let inputs: BTreeSet<u64> =
+            [Some(*rows), words.checked_mul(8)].into_iter().flatten().collect();
+        for inputs in inputs {
+            fitting.entry((parent(&group.base), inputs)).or_default().push(&group.base);
+        }
+    }
+    let named =
+        |base: &&&str| AFTER_ACTIVATION.contains(&base.rsplit('.').next().unwrap_or_default());
+    let target = |bases: &[&str]| match bases {
+        [one] => Some((*one).to_owned()),
+        several => several.iter().find(named).map(|base| (*base).to_owned()),
+    };
+    let targets = fitting.iter().filter_map(|((module, inputs), bases)| {
+        Some((((*module).to_owned(), *inputs), target(bases)?))
+    });
+    targets.collect()
 }
 
 /// Scales [experts, out] of a stack [experts, in, out] run along the last axis. Where the matrices are
@@ -197,11 +212,11 @@ fn turn_scales(groups: &mut Groups) -> Vec<String> {
     };
     let axes: BTreeMap<String, Axis> =
         groups.values().filter_map(|group| Some((group.base.clone(), axis(group)?))).collect();
+    let clear: BTreeSet<(&str, Axis)> =
+        axes.iter().map(|(base, axis)| (parent(base), *axis)).collect();
     let mut notes = Vec::new();
     for (base, axis) in &axes {
-        let beside = |wanted: Axis| {
-            axes.iter().any(|(other, axis)| *axis == wanted && parent(other) == parent(base))
-        };
+        let beside = |wanted: Axis| clear.contains(&(parent(base), wanted));
         let columns = match axis {
             Axis::Columns => true,
             Axis::Rows => false,
@@ -227,7 +242,7 @@ fn turn_scales(groups: &mut Groups) -> Vec<String> {
 }
 
 /// Along which axis of a matrix there is one scale for each place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Axis {
     Rows,
     Columns,

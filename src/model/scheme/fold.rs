@@ -7,6 +7,7 @@ Finds such folds where norms differ and the weights behind them match once the s
 out, and takes them out.
 */
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::codec::Class;
@@ -52,13 +53,6 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// Whether the fold changes this tensor, by its reference name.
-    pub fn concerns(&self, tensor: &str) -> bool {
-        self.producer == tensor
-            || self.bias().as_deref() == Some(tensor)
-            || self.consumers.iter().any(|consumer| consumer == tensor)
-    }
-
     /// The bias beside the producer, which was divided with it.
     fn bias(&self) -> Option<String> {
         self.producer.strip_suffix("weight").map(|module| format!("{module}bias"))
@@ -74,6 +68,22 @@ impl Fold {
             self.producer
         )
     }
+}
+
+/// The folds that change each tensor, by its reference name; in their order.
+pub fn folds_by_tensor(folds: &[Fold]) -> HashMap<String, Vec<&Fold>> {
+    let mut by_tensor: HashMap<String, Vec<&Fold>> = HashMap::new();
+    for fold in folds {
+        let mut names: Vec<String> = fold.consumers.clone();
+        names.push(fold.producer.clone());
+        names.extend(fold.bias());
+        names.sort();
+        names.dedup();
+        for name in names {
+            by_tensor.entry(name).or_default().push(fold);
+        }
+    }
+    by_tensor
 }
 
 /// Roles of a weight that is fed by a norm or another weight, by the end of its module's name.
@@ -105,7 +115,8 @@ pub fn folds(reference: &Model, quantized: &Model, rename: Rename) -> Result<Vec
         found.extend(pair.norm(tensor)?);
     }
     // What norms explain must be gone before weights are held against each other.
-    let unfolded: Vec<Tensor> = tensors.iter().map(|tensor| applied(tensor, &found)).collect();
+    let known = folds_by_tensor(&found);
+    let unfolded: Vec<Tensor> = tensors.iter().map(|tensor| applied(tensor, &known)).collect();
     let quantized = Side { files: &quantized.files, tensors: &unfolded };
     let pair = Pair { quantized, ..pair };
     let mut estimated = Vec::new();
@@ -145,17 +156,18 @@ pub fn declared(
 
 /// Takes folds out of the quantized model: weights and norms become comparable.
 pub fn unfold(quantized: &mut Model, folds: &[Fold], rename: Rename) {
+    let folds = folds_by_tensor(folds);
     for tensor in &mut quantized.tensors {
         let named = Tensor { name: rename(&tensor.name), ..tensor.clone() };
-        tensor.storage = applied(&named, folds).storage;
+        tensor.storage = applied(&named, &folds).storage;
     }
 }
 
 /// A tensor without the folds that concern it.
-fn applied(tensor: &Tensor, folds: &[Fold]) -> Tensor {
-    if tensor.class() == Class::Exact {
+fn applied(tensor: &Tensor, folds: &HashMap<String, Vec<&Fold>>) -> Tensor {
+    let Some(folds) = folds.get(&tensor.name).filter(|_| tensor.class() != Class::Exact) else {
         return tensor.clone();
-    }
+    };
     let view = folds.iter().fold(View::of(tensor), |view, fold| {
         // Factors that do not fit are another tensor's.
         without(&view, &tensor.name, fold).unwrap_or(view)

@@ -297,8 +297,9 @@ impl Found {
             let relative = &plane.name[module.len() + 1..];
             families.entry((pattern(module), relative)).or_default().insert(module);
         }
+        let by_pattern = modules.by_pattern();
         for ((pattern, relative), having) in families {
-            let alike = modules.like(&pattern, &having);
+            let alike = modules.like(&by_pattern[&pattern], &having);
             for module in alike.iter().filter(|module| !having.contains(**module)) {
                 let message = format!(
                     "is missing, although {} of the {} modules like it have one",
@@ -358,11 +359,19 @@ impl<'a> Modules<'a> {
         None
     }
 
-    /// Modules of a pattern that have the same parts as one of `these`.
-    fn like(&self, of: &str, these: &BTreeSet<&str>) -> Vec<&'a str> {
+    /// The modules of each pattern.
+    fn by_pattern(&self) -> BTreeMap<String, Vec<&'a str>> {
+        let mut by_pattern: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for module in self.0.keys() {
+            by_pattern.entry(pattern(module)).or_default().push(module);
+        }
+        by_pattern
+    }
+
+    /// Those of some modules that have the same parts as one of `these`.
+    fn like(&self, modules: &[&'a str], these: &BTreeSet<&str>) -> Vec<&'a str> {
         let parts: BTreeSet<_> = these.iter().filter_map(|module| self.0.get(*module)).collect();
-        let alike =
-            self.0.iter().filter(|(module, own)| parts.contains(own) && pattern(module) == of);
-        alike.map(|(module, _)| *module).collect()
+        let alike = |module: &&str| self.0.get(*module).is_some_and(|own| parts.contains(own));
+        modules.iter().copied().filter(alike).collect()
     }
 }

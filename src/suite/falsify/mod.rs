@@ -10,7 +10,7 @@ survived. One whose fault changes no value at all proves nothing and is counted 
 pub mod record;
 mod victims;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,10 +26,11 @@ use super::record::{
     TestOutcome, TestRecord,
 };
 use super::rows::model_record;
-use super::run::{Known, Pass, empty_record, judge, load, measure, prepare};
+use super::run::{Judging, Opened, Pass, Results, empty_record, load, prepare};
 use crate::codec::Class;
 use crate::fault::{ATTEMPTS, FAULTS, Fault, Injected, Models, Reach, Scope, Site, inject};
-use crate::measure::Progress;
+use crate::measure::twin::Expectation;
+use crate::measure::{Matched, Measured, Progress};
 use crate::model::{Extent, Model, ReadError, Scratch, SourceFile, Storage, Tensor};
 use crate::spec::{Apply, Diagnostic, Quantized, Resolver};
 
@@ -163,9 +164,12 @@ fn falsify_pair(
 
     let mut sound = empty_record(planned);
     let opened = prepare(reference.clone(), quantized.clone(), &resolver);
-    let pass = measure(planned, &resolver, &opened, options.threads, &Progress::default(), None);
+    let pass = Pass::of(planned, &resolver, &opened);
+    let results = opened.measure(&pass.matched, options.threads, &Progress::default());
     let mut planned = judged(planned, |_| true);
-    judge(&planned, options.baselines.as_ref(), &resolver, &opened, &pass, &mut sound);
+    let baselines = options.baselines.as_ref();
+    Judging { planned: &planned, resolver: &resolver, opened: &opened, pass: &pass, settle: false }
+        .judge(&mut results.source(), baselines, &mut sound);
     if sound.baseline.status == BaselineStatus::New {
         // There is nothing yet that a mutant could differ from.
         planned.tests.retain(|test| test.kind != TestKind::Baseline);
@@ -184,7 +188,7 @@ fn falsify_pair(
     result.unsound = None;
 
     let lab = Lab {
-        known: known(&opened.reference, pass),
+        known: known(&opened, &pass.matched, results),
         baselines: options.baselines.as_ref(),
         in_memory: matches!(planned.pair.quantized, Quantized::Roundtrip { .. }),
         entangled: is_entangled(&planned),
@@ -235,9 +239,23 @@ fn is_entangled(planned: &PlannedPair) -> bool {
     planned.pair.unfold || planned.pair.transform.iter().any(|it| folds(&it.apply))
 }
 
-fn known(reference: &Model, pass: Pass) -> Known {
-    let names = pass.matched.iter().map(|it| reference.tensors[it.reference].name.clone());
-    names.zip(pass.measured.into_iter().zip(pass.twins)).collect()
+/// What is known of tensors from an earlier pass, by reference name.
+type Known = HashMap<String, (Measured, Expectation)>;
+
+fn known(opened: &Opened, matched: &[Matched], results: Results) -> Known {
+    let names = matched.iter().map(|it| opened.reference.tensors[it.reference].name.clone());
+    names.zip(results.measured.into_iter().zip(results.twins)).collect()
+}
+
+/// Measures what is not known.
+fn measure(opened: &Opened, matched: &[Matched], known: &Known) -> Results {
+    let find = |it: &Matched| known.get(&opened.reference.tensors[it.reference].name);
+    let due: Vec<Matched> = matched.iter().filter(|it| find(it).is_none()).copied().collect();
+    let Results { measured, twins } = opened.measure(&due, 1, &Progress::default());
+    let mut fresh = measured.into_iter().zip(twins);
+    let results = matched.iter().map(|it| find(it).cloned().or_else(|| fresh.next()));
+    let (measured, twins) = results.flatten().unzip();
+    Results { measured, twins }
 }
 
 fn is_bad(test: &TestRecord) -> bool {
@@ -383,10 +401,16 @@ impl Lab<'_> {
             let kept = self.known.iter().filter(|(name, _)| !reached(name));
             known.extend(kept.map(|(name, result)| (name.clone(), result.clone())));
         }
-        let pass =
-            measure(&planned, &self.resolver, &opened, 1, &Progress::default(), Some(&known));
+        let resolver = &self.resolver;
+        // That a mutant is killed is all that is asked.
+        let pass = Pass { seek_causes: false, ..Pass::of(&planned, resolver, &opened) };
+        let results = measure(&opened, &pass.matched, &known);
         let mut record: PairRecord = empty_record(&planned);
-        judge(&planned, self.baselines, &self.resolver, &opened, &pass, &mut record);
+        Judging { planned: &planned, resolver, opened: &opened, pass: &pass, settle: false }.judge(
+            &mut results.source(),
+            self.baselines,
+            &mut record,
+        );
         record.tests
     }
 }
