@@ -8,8 +8,4 @@ CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export CARGO_TARGET_DIR
 
 cargo publish --dry-run --locked --allow-dirty
-unpacked=$(mktemp -d)
-trap 'rm -rf "$unpacked"' EXIT
-tar -xzf "$CARGO_TARGET_DIR/package/qualm-$version.crate" -C "$unpacked"
-cd "$unpacked/qualm-$version"
-cargo check --locked --tests
+cargo check --locked --tests --manifest-path "$CARGO_TARGET_DIR/package/qualm-$version/Cargo.toml"
