@@ -20,13 +20,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for finding in &pairing.findings {
         println!("{}: {}", finding.tensor, finding.message);
     }
-    let measured = measure(&reference, &quantized, &pairing, 2, &Progress::default());
+    let measured = measure(&reference, &quantized, &pairing.matched, 2, &Progress::default());
     for (matched, measured) in pairing.matched.iter().zip(&measured) {
         let name = &reference.tensors[matched.reference].name;
         match measured {
             Measured::Values { sums, .. } => match Metrics::from_moments(sums) {
                 Some(metrics) => {
-                    println!("{name}: cosine {}, {} dB", metrics.cosine, metrics.sqnr_db)
+                    println!("{name}: cosine {}, {} dB", metrics.cosine, metrics.sqnr_db);
                 }
                 None => println!("{name}: empty"),
             },

@@ -26,7 +26,7 @@ let quantized = qualm::model::open(Path::new("specs/models/minilm-block0-q8_0.gg
 let pairing = pair_up(&reference, &quantized, &Policy::STRICT);
 assert!(pairing.findings.is_empty(), "a tensor is missing, superfluous or of another shape");
 
-for measured in measure(&reference, &quantized, &pairing, 2, &Progress::default()) {
+for measured in measure(&reference, &quantized, &pairing.matched, 2, &Progress::default()) {
     let Measured::Values { sums, .. } = measured else { panic!("integers, or unreadable") };
     assert!(Metrics::from_moments(&sums).is_some_and(|metrics| metrics.cosine > 0.9999));
 }
