@@ -163,7 +163,7 @@ def evaluated(text: Any, context: dict[str, Any]) -> str:
 def github(work: Path) -> None:
     """The action: green without a baseline, red with one, on a pull request and from a fork."""
     action = Action(work, repository(work, "github-action"))
-    code, outputs, said = action.run(version=VERSION, args="run --tag release")
+    code, outputs, said = action.run(args="run --tag release")
     expect("a green run", code, 0)
     expect("its outputs", outputs, {"version": VERSION, "exit-code": "0"})
     expect_in("without a run to compare with", "main has no successful run of this workflow yet", said)
@@ -204,6 +204,11 @@ def github(work: Path) -> None:
     code, _, said = action.run(version=VERSION, args="run 'q8_0", compare="false")
     expect("a quote that does not end", (code, "cannot be cut into words" in said), (2, True))
     expect("no arguments", action.run(version=VERSION, args="", compare="false")[0], 101)
+    shutil.rmtree(action.runner / "tools")
+    action.path = [str(work / "bin")]
+    expect("no qualm on the PATH", action.run(version="preinstalled", compare="false")[0], 2)
+    (work / "bin/qualm").symlink_to(QUALM)
+    expect("the qualm on the PATH", action.run(version="preinstalled", args="--list", compare="false")[0], 0)
     code, _, said = action.run(version="9.9.9")
     expect("a version that does not exist", (code != 0, "cannot download" in said), (True, True))
 
