@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use qualm::codec::TensorType;
 use qualm::counterpart::{self, Choice, Depth};
-use qualm::diagnose::{Cause, Certainty, Subject, of_values};
+use qualm::diagnose::{Cause, Certainty, Subject, of_shape, of_values};
 use qualm::measure::Matched;
 use qualm::metrics::Moments;
 use qualm::model::view::{Quantizer, Recipe, Step, View};
@@ -131,10 +131,33 @@ const MUTATIONS: &[Mutation] = &[
         Cause::PartsReordered,
     ),
     (
+        "other rows cut",
+        |v, f| {
+            let [step] = &f.ops[..] else { return None };
+            let source = View::of(v.sources().next()?);
+            let (all, len) = (source.shape()[0], v.shape()[0]);
+            let start = step.args.iter().find(|(name, _)| *name == "start")?.1.as_u64()?;
+            let cuts = step.op == "slice" && !all.is_multiple_of(len) && f.joined_by.is_empty();
+            let other = if start == 0 { all - len } else { 0 };
+            (cuts && source.shape()[1..] == v.shape()[1..])
+                .then(|| source.slice(0, other..other + len, 1).ok())?
+        },
+        Cause::RowsCut,
+    ),
+    (
         "other values than the configuration's",
         |v, _| v.sources().next().is_none().then(|| v.mul(1.5)),
         Cause::NotFromConfig,
     ),
+];
+
+/// What a converter did to the rows of a tensor that it should not have.
+type Rows = (&'static str, fn(&View) -> Option<View>);
+
+const ROWS: &[Rows] = &[
+    ("the last row cut", |v| v.slice(0, 0..v.shape()[0] - 1, 1).ok()),
+    ("the first rows cut", |v| v.slice(0, 2..v.shape()[0], 1).ok()),
+    ("rows of zeros added", |v| v.pad_zero(0, v.shape()[0] + 3).ok()),
 ];
 
 fn folder() -> PathBuf {
@@ -218,4 +241,55 @@ fn what_a_converter_did_instead_is_named_in_every_architecture() {
     let (right, of) = named.values().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     assert!(right * 20 >= of * 19, "{right} of {of}: {named:#?}");
     assert!(named.len() >= 9, "kinds of mutations: {:?}", named.keys());
+}
+
+#[test]
+fn rows_that_are_cut_or_added_are_named_in_every_architecture() {
+    let (mut right, mut wrong) = (0, Vec::new());
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let directory = entry.unwrap().path();
+        if !directory.join("expected.json").is_file() {
+            continue;
+        }
+        let checkpoint = model::open(&directory).unwrap();
+        let converted = model::open(&directory.join("model-f.gguf")).unwrap();
+        let choice = Choice::Automatic;
+        let mapped = counterpart::apply(checkpoint, &converted, &choice, Depth::Values).unwrap();
+        let sound = mapped.reference;
+        for (at, tensor) in sound.tensors.iter().enumerate() {
+            let [rows, .., cols] = tensor.shape[..] else { continue };
+            if rows < 4 || cols < 32 {
+                continue;
+            }
+            for (what, change) in ROWS {
+                let view = change(&View::of(tensor)).unwrap();
+                let quantized = match cols % 32 {
+                    0 => view.round_trip(TensorType::Q8_0, Quantizer::Flat).unwrap(),
+                    _ => view,
+                };
+                let mut mutant = sound.clone();
+                mutant.tensors[at] = quantized.into_tensor(&tensor.name);
+                let matched = Matched { reference: at, quantized: at };
+                let subject = Subject {
+                    reference: &sound,
+                    quantized: &mutant,
+                    at: matched,
+                    all: &[],
+                    locals: None,
+                    twin: None,
+                };
+                match of_shape(&subject) {
+                    Some(found) if found.cause == Cause::RowsCut => right += 1,
+                    found => wrong.push(format!(
+                        "{}: {}: {what}: {found:?}",
+                        directory.display(),
+                        tensor.name
+                    )),
+                }
+            }
+        }
+    }
+    println!("{right} named");
+    assert!(right > 300, "{right}");
+    assert!(wrong.is_empty(), "{} of {}: {}", wrong.len(), right, wrong.join("\n"));
 }

@@ -149,6 +149,7 @@ impl Console {
         };
         self.section("warnings", contract, &warned);
         self.section("failures", contract, &|test| is_bad(test.outcome));
+        self.notes(contract);
         self.name_slowest();
         let failed = summary.failed + summary.errors;
         let (word, style) = if failed == 0 { ("ok", "32") } else { ("FAILED", "31") };
@@ -162,6 +163,18 @@ impl Console {
              out; finished in {seconds:.2}s\n\n",
             summary.passed, summary.ignored, summary.filtered_out
         ));
+    }
+
+    /// What is odd about models, or left out beside them, by pair.
+    fn notes(&mut self, contract: &Contract) {
+        let pairs = contract.specs.iter().flat_map(|spec| &spec.pairs);
+        let notes = pairs.flat_map(|pair| pair.notes.iter().map(|note| (pair.id.as_str(), note)));
+        for (at, (id, note)) in notes.enumerate() {
+            if at == 0 {
+                self.print(format_args!("\nnotes:\n"));
+            }
+            self.print(format_args!("    {}: {}\n", one_line(id), one_line(note)));
+        }
     }
 
     /// `--slowest N`.

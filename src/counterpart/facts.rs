@@ -64,9 +64,18 @@ impl Facts {
     /// A key of the configuration; dots lead into tables and lists. The text model's own table comes
     /// first, and a key that is there but null is not there.
     pub fn key(&self, path: &str) -> Option<&Value> {
-        let tables = TEXT.iter().filter_map(|table| walk(&self.config, table));
-        let mut places = tables.chain([&self.config]);
-        places.find_map(|place| walk(place, path)).filter(|value| !value.is_null())
+        self.place(path).map(|(_, value)| value)
+    }
+
+    /// A key of the configuration, with the whole path to where it was found.
+    pub fn place(&self, path: &str) -> Option<(String, &Value)> {
+        let there = |value: &&Value| !value.is_null();
+        let in_table = |table: &&str| {
+            let value = walk(walk(&self.config, table)?, path).filter(there)?;
+            Some((format!("{table}.{path}"), value))
+        };
+        let whole = || walk(&self.config, path).filter(there).map(|it| (path.to_owned(), it));
+        TEXT.iter().find_map(|table| in_table(table)).or_else(whole)
     }
 
     /// A key of the configuration or, after `gguf.`, of the metadata, as a number: true is 1; a list has

@@ -24,11 +24,13 @@ mod prefix;
 mod resolve;
 mod rule;
 mod sample;
+mod settings;
 mod table;
 
 pub use apply::{Choice, Depth, Mapped, apply, pair_up};
 pub use facts::Facts;
 pub use one_sided::may_lack;
+pub use settings::{Compared, compare};
 pub use table::Table;
 
 #[cfg(test)]

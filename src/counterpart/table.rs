@@ -30,6 +30,9 @@ const FILES: &[(&str, &str)] = &[
     ("vision", include_str!("architectures/vision.toml")),
 ];
 
+/// `general.architecture` of a file of a projector and its towers.
+const PROJECTOR: &str = "clip";
+
 /// A file of the table.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -208,6 +211,11 @@ impl Table {
             .map(|(name, class)| (name.as_str(), !class.text.is_empty(), !class.mmproj.is_empty()))
     }
 
+    /// Whether a class is known of which converters make files of this architecture.
+    pub fn makes(&self, architecture: &str) -> bool {
+        architecture == PROJECTOR || self.classes.values().any(|class| class.gguf == architecture)
+    }
+
     /// Buffers that a model computes when it is built.
     pub fn buffers(&self) -> impl Iterator<Item = (&str, &OneSided)> {
         self.groups.get("buffers").into_iter().flat_map(|group| one_sided(&group.left_out))
@@ -224,7 +232,7 @@ impl Table {
     /// of a user's file with one class, that one; else those of the only class of the file's
     /// architecture.
     pub fn rules(&self, facts: &Facts) -> Option<Rules<'_>> {
-        let is_projector = facts.architecture() == "clip";
+        let is_projector = facts.architecture() == PROJECTOR;
         let groups =
             |class: &Class| if is_projector { class.mmproj.clone() } else { class.text.clone() };
         let named = facts.classes().into_iter().find(|class| self.classes.contains_key(*class));

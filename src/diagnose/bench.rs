@@ -38,7 +38,7 @@ pub struct Subject<'a> {
     pub reference: &'a Model,
     /// The quantized model.
     pub quantized: &'a Model,
-    /// The tensor on both sides; the shapes may differ, the number of elements does not.
+    /// The tensor on both sides; where the shapes differ, as many elements, or rows of the same shape.
     pub at: Matched,
     /// All tensors that both models hold.
     pub all: &'a [Matched],

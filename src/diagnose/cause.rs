@@ -101,6 +101,7 @@ causes! {
     PartsReordered "parts-reordered" "The parts of a fused tensor are in another order than the conversion puts them.";
     ExpertsReordered "experts-reordered" "The experts of a stack are in another order.";
     NotTransposed "not-transposed" "The conversion transposes the tensor, and the file has it as it was.";
+    RowsCut "rows-cut" "Rows are cut off or added that should not be, or others than the conversion cuts.";
     NotFromConfig "not-from-config" "The tensor does not follow from the configuration that it is computed from.";
     TilePermuted "tile-permuted" "Rows are in another order: the tiled one of some runtime.";
     NibbleSwapped "nibble-swapped" "Codes or scales are packed in another order inside their words.";

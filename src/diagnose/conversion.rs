@@ -6,10 +6,11 @@ Each candidate is a view. A cause is certain only if its view gives what the ten
 other cause's does.
 */
 
-use super::bench::{Bench, sqnr};
+use super::bench::{Bench, Subject, sqnr};
 use super::{Cause, Certainty, Diagnosis};
-use crate::model::Tensor;
+use crate::measure::Matched;
 use crate::model::view::{Recipe, Step, View, ViewError};
+use crate::model::{Model, Tensor};
 
 /// Most head counts that are tried in place of the rule's.
 const HEADS: usize = 64;
@@ -128,6 +129,9 @@ fn candidates(bench: &Bench, view: &View) -> Vec<Candidate> {
     for (how, view) in other_parts(view, &recipe) {
         propose(Cause::PartsReordered, how, Ok(view));
     }
+    for (how, view) in other_rows(view, &recipe) {
+        propose(Cause::RowsCut, how, Ok(view));
+    }
     let transposes = ops.iter().any(|step| step.op == "transpose");
     let shape = view.shape();
     if let (true, [.., rows, cols]) = (transposes, shape) {
@@ -200,6 +204,70 @@ fn other_parts(view: &View, recipe: &Recipe) -> Vec<(String, View)> {
     let rule = &ops[at];
     let parts: Vec<(String, View)> = parts().unwrap_or_default();
     parts.into_iter().map(|(how, view)| (format!("{how}; the rule is {rule}"), view)).collect()
+}
+
+/// The rows at the other ends, where a recipe cuts rows.
+fn other_rows(view: &View, recipe: &Recipe) -> Vec<(String, View)> {
+    let Recipe::Single { ops, .. } = recipe else { return Vec::new() };
+    let Some(at) = ops.iter().position(|step| step.op == "slice") else { return Vec::new() };
+    let (rule, source) = (&ops[at], View::of(&stored(view)));
+    let rows = || {
+        let whole = source.replay_all(&ops[..at])?;
+        let len = *whole.replay(rule)?.ok()?.shape().first()?;
+        let all = *whole.shape().first()?;
+        // A whole part of several would be another part, not other rows.
+        if axis(rule)? != 0 || len == 0 || all.is_multiple_of(len) {
+            return None;
+        }
+        let ends = [(0, "first"), (all - len, "last")];
+        let rows = ends.into_iter().filter_map(|(start, which)| {
+            let part = whole.slice(0, start..start + len, 1).ok()?.replay_all(&ops[at + 1..])?;
+            Some((format!("the {which} {len} of {all} rows; the rule is {rule}"), part))
+        });
+        Some(rows.filter(|(_, other)| other.recipe() != *recipe).collect())
+    };
+    rows().unwrap_or_default()
+}
+
+/// The cause of a difference in the number of rows: what the shorter side has is the beginning or the end of
+/// the longer.
+pub fn rows_cut(subject: &Subject) -> Option<Diagnosis> {
+    let (r, q) = (subject.r(), subject.q());
+    let (&rows, &kept) = (r.shape.first()?, q.shape.first()?);
+    let (shared, differ) = (rows.min(kept), rows.abs_diff(kept));
+    if r.shape[1..] != q.shape[1..] || shared == 0 || differ == 0 {
+        return None;
+    }
+    [(0, "last"), (differ, "first")].into_iter().find_map(|(start, which)| {
+        let start = |all: u64| if all > shared { start } else { 0 };
+        let reference = part(subject.reference, r, start(rows)..start(rows) + shared)?;
+        let quantized = part(subject.quantized, q, start(kept)..start(kept) + shared)?;
+        let at = Matched { reference: 0, quantized: 0 };
+        let (reference, quantized) = (&reference, &quantized);
+        let of_part = Subject { reference, quantized, at, all: &[], locals: None, twin: None };
+        let bench = Bench::new(&of_part)?;
+        let score = bench.actual();
+        let did = if kept < rows { "are cut off" } else { "are not the reference's" };
+        let rule =
+            r.view().map_or_else(String::new, |view| format!("; the rule is {}", view.recipe()));
+        bench.is_sound(score).then(|| {
+            let all = rows.max(kept);
+            let why =
+                format!("the {which} {differ} of {all} rows {did}: {}{rule}", bench.score(score));
+            Diagnosis::certain(Cause::RowsCut, why)
+        })
+    })
+}
+
+/// A model of some rows of a tensor.
+fn part(model: &Model, tensor: &Tensor, rows: std::ops::Range<u64>) -> Option<Model> {
+    let view = View::of(tensor).slice(0, rows, 1).ok()?;
+    let files = model.files.clone();
+    let (path, format) = (model.path.clone(), model.format);
+    let (loose, metadata) = (Vec::new(), Vec::new());
+    let (notes, findings, configuration) = (Vec::new(), Vec::new(), None);
+    let tensors = vec![view.into_tensor(&tensor.name)];
+    Some(Model { path, format, files, tensors, loose, metadata, notes, findings, configuration })
 }
 
 /// The axis of a join or of a slice.
@@ -374,6 +442,13 @@ mod tests {
         ),
         (&[64], |v| Ok(v.neg_exp()), |v| Ok(v.clone()), Some(Cause::NotFromConfig), "no exp"),
         (
+            &[66, 64],
+            |v| Ok(v.slice(0, 2..66, 1)?.add(0.0)),
+            |v| v.slice(0, 0..64, 1),
+            Some(Cause::RowsCut),
+            "the last rows cut in place of the first",
+        ),
+        (
             &[64, 64],
             |v| v.permute_qk(4),
             |v| Ok(v.mul(-1.0)),
@@ -381,6 +456,55 @@ mod tests {
             "what no conversion does is none's fault",
         ),
     ];
+
+    #[test]
+    fn rows_that_are_cut_or_added_are_named() {
+        let whole = checkpoint(&[64, 64], false);
+        let stored = View::of(&whole.tensors[0]);
+        let slice = |rows: std::ops::Range<u64>| stored.slice(0, rows, 1).unwrap();
+        let cases: [(View, View, Option<&str>); 6] = [
+            (slice(0..64), slice(0..60), Some("the last 4 of 64 rows are cut off")),
+            (slice(0..64), slice(4..64), Some("the first 4 of 64 rows are cut off")),
+            (slice(0..60), slice(0..64), Some("the last 4 of 64 rows are not the reference's")),
+            (
+                slice(0..60).add(0.0),
+                slice(0..60).pad_zero(0, 64).unwrap(),
+                Some("the last 4 of 64 rows are not"),
+            ),
+            (slice(0..64), slice(2..62), None),
+            (slice(0..64).mul(-1.0), slice(0..60), None),
+        ];
+        for ty in [TensorType::F32, TensorType::Q8_0] {
+            for (rule, did, expected) in &cases {
+                let did = match ty {
+                    TensorType::F32 => did.clone(),
+                    ty => did.round_trip(ty, Quantizer::Flat).unwrap(),
+                };
+                let with =
+                    |view: View| Model { tensors: vec![view.into_tensor("t")], ..whole.clone() };
+                let (reference, quantized) = (with(rule.clone()), with(did));
+                let at = Matched { reference: 0, quantized: 0 };
+                let subject = Subject {
+                    reference: &reference,
+                    quantized: &quantized,
+                    at,
+                    all: &[],
+                    locals: None,
+                    twin: None,
+                };
+                let found = crate::diagnose::of_shape(&subject);
+                match (expected, &found) {
+                    (Some(text), Some(found)) => {
+                        assert_eq!(found.cause, Cause::RowsCut);
+                        assert!(found.evidence.contains(text), "{found:?} {text}");
+                    }
+                    (expected, found) => {
+                        assert!(expected.is_none() && found.is_none(), "{found:?} {expected:?}")
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_a_converter_did_instead_is_named() {

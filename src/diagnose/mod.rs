@@ -71,8 +71,11 @@ fn experiments(subject: &Subject, sums: &Moments) -> Option<Diagnosis> {
     }
 }
 
-/// Looks for the cause of a difference in shape; the numbers of elements are equal.
+/// Looks for the cause of a difference in shape: as many elements, or rows of the same shape.
 pub fn of_shape(subject: &Subject) -> Option<Diagnosis> {
+    if subject.r().numel() != subject.q().numel() {
+        return conversion::rows_cut(subject);
+    }
     let bench = Bench::new(subject)?;
     order::reshaped(&bench).or_else(|| order::transposed(&bench))
 }

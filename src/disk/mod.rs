@@ -13,7 +13,7 @@ pub use json::{Bounded, value};
 pub use marker::{Standing, Unfinished, standing};
 pub use read::{
     ARCHIVE, BLOB, CONFIGURATION, FALSIFICATION, FileKind, PENDING, RECORD, SNAPSHOT, SPEC,
-    STATISTICS, append, open, read, read_text,
+    STATISTICS, TOKENIZER, append, open, read, read_text,
 };
 pub use temporary::{clear_on_signals, sweep};
 pub use write::{parent, remove_if_present, replace, write_file, write_files};

@@ -20,6 +20,8 @@ const MIB: u64 = 1 << 20;
 
 /// `config.json` and its like beside a checkpoint: the largest known have a megabyte.
 pub const CONFIGURATION: FileKind = FileKind { name: "a configuration", most: 16 * MIB };
+/// `tokenizer.json` and its like: the largest known have some 40 megabytes.
+pub const TOKENIZER: FileKind = FileKind { name: "a tokenizer", most: 256 * MIB };
 /// A spec.
 pub const SPEC: FileKind = FileKind { name: "a spec", most: 16 * MIB };
 /// An accepted snapshot: some 500,000 tensors.

@@ -38,7 +38,7 @@ pub fn check_config(model: &Model, setting: Option<&Setting>, checks: &mut Vec<C
         checks.push(check);
     };
     if grouped.is_empty() {
-        let message = "the configuration of the quantization agrees with what is stored";
+        let message = "the configuration agrees with what is stored";
         add(CheckOutcome::Held, Level::Fail, message.to_owned());
     }
     for ((code, severity, message), modules) in grouped {

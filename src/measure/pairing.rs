@@ -93,7 +93,8 @@ pub struct Matched {
 pub struct Pairing {
     /// Tensors to measure, sorted by reference name; shapes agree.
     pub matched: Vec<Matched>,
-    /// Tensors of one name and as many elements, whose shapes differ; sorted as those.
+    /// Tensors of one name whose shapes differ, but have as many elements, or rows of the same shape; sorted as
+    /// those.
     pub reshaped: Vec<Matched>,
     /// What does not fit, allowed or not, sorted by tensor.
     pub findings: Vec<Finding>,
@@ -137,7 +138,8 @@ pub fn pair_up(reference: &Model, quantized: &Model, policy: &Policy) -> Pairing
             None => pairing.matched.push(matched),
             Some((kind, message)) => {
                 let other = &quantized.tensors[answer];
-                if kind == FindingKind::Shape && tensor.numel() == other.numel() {
+                let same_rows = tensor.shape.get(1..) == other.shape.get(1..);
+                if kind == FindingKind::Shape && (tensor.numel() == other.numel() || same_rows) {
                     pairing.reshaped.push(matched);
                 }
                 pairing.find(kind, &tensor.name, message, false);

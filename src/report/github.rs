@@ -71,6 +71,7 @@ pub fn summary(contract: &Contract, limit: usize) -> String {
     markdown::failures(&mut page, contract, ROWS);
     markdown::pair_table(&mut page, contract, ROWS);
     markdown::warnings_and_waivers(&mut page, contract, ROWS);
+    markdown::notes(&mut page, contract, ROWS);
     let mut text = page.finish();
     let _ = writeln!(text);
     text
@@ -127,6 +128,15 @@ mod tests {
             let title = lines[0].split("title=").nth(1).unwrap().split("::").next().unwrap();
             assert!(!title.contains([':', ',']), "{title}");
         }
+    }
+
+    #[test]
+    fn the_summary_has_the_notes_of_a_pair() {
+        let mut pair = sample::pair("s", "p", Vec::new(), Vec::new());
+        pair.notes.push("reference: left out beside the model: pytorch_model.bin".to_owned());
+        let text = summary(&sample::run(vec![sample::spec("s", vec![pair])]), 10_000);
+        let notes = text.split("## Notes").nth(1).unwrap();
+        assert!(notes.contains("left out beside the model: pytorch"), "{text}");
     }
 
     #[test]

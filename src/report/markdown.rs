@@ -280,6 +280,22 @@ pub fn warnings_and_waivers(page: &mut Page, contract: &Contract, most: usize) {
     }
 }
 
+/// What is odd about models, or left out beside them, by pair.
+pub fn notes(page: &mut Page, contract: &Contract, most: usize) {
+    let pairs = failure::pairs(contract).filter(|(_, pair)| !pair.notes.is_empty());
+    let items: Vec<String> = pairs
+        .flat_map(|(_, pair)| {
+            pair.notes.iter().map(|note| format!("- **{}**: {}", code(&pair.id), prose(note)))
+        })
+        .collect();
+    if items.is_empty() {
+        return;
+    }
+    page.heading(2, "Notes");
+    let shown = items.iter().take(most).take_while(|item| page.line(item)).count();
+    page.left_out(items.len() - shown, "note");
+}
+
 /// A test as an item of a list, with one nested item a line.
 fn entry(test: &TestRecord, lines: &[String]) -> String {
     let mut item = format!("- **{}**", code(&test.id));

@@ -38,7 +38,7 @@ pub enum Gate {
     Companion,
     /// Something was quantized at all.
     Quantized,
-    /// The configuration of the quantization agrees with what is stored.
+    /// The configuration agrees with what is stored.
     Config,
 }
 
@@ -164,7 +164,7 @@ static TABLE: [Row; Gate::ALL.len()] = [
         name: "config",
         least_bound: None,
         by_default: ByDefault::On,
-        demands: "The configuration of the quantization agrees with what is stored.",
+        demands: "The configuration agrees with what is stored.",
         why: "Engines build a model from the configuration, and misread planes that do not fit.",
     },
 ];

@@ -23,7 +23,7 @@ use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
 };
 use super::{folds, obligations, verdict};
-use crate::counterpart::{self, Choice, Mapped};
+use crate::counterpart::{self, Choice, Compared, Mapped};
 use crate::diagnose;
 use crate::internal::{self, InternalError};
 use crate::measure::printed_stats::{self, PrintedStats};
@@ -402,7 +402,12 @@ pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
             return Ok(Loaded { mapped, quantized: model, difference });
         }
     };
-    let mapped = counterpart::pair_up(reference, &mut quantized, &Choice::of(pair))?;
+    let compared = counterpart::compare(&reference, &quantized);
+    let mut mapped = counterpart::pair_up(reference, &mut quantized, &Choice::of(pair))?;
+    if let Some(Compared { findings, notes }) = compared {
+        quantized.configuration.get_or_insert_default().extend(findings);
+        mapped.notes.extend(notes);
+    }
     Ok(Loaded { mapped, quantized, difference })
 }
 

@@ -60,6 +60,10 @@ pub enum Code {
     PlacesDisagree,
     /// A setting that current engines no longer serve.
     EngineDropped,
+    /// Metadata of a GGUF file and `config.json` differ.
+    MetadataDisagrees,
+    /// Tokens of a GGUF file and the tokenizer's files differ.
+    TokenizerDisagrees,
 }
 
 impl Code {
@@ -160,6 +164,16 @@ impl Code {
             Self::PlacesDisagree => {
                 ("places-disagree", Error, "Two configuration files have different values.")
             }
+            Self::MetadataDisagrees => (
+                "metadata-disagrees",
+                Error,
+                "The metadata of the GGUF file and the checkpoint's config.json differ.",
+            ),
+            Self::TokenizerDisagrees => (
+                "tokenizer-disagrees",
+                Error,
+                "The tokens of the GGUF file and the checkpoint's tokenizer differ.",
+            ),
             Self::EngineDropped => {
                 ("engine-dropped", Warning, "Legal, but current engines no longer serve it.")
             }
@@ -182,7 +196,7 @@ impl Code {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::IgnoredButQuantized,
         Self::QuantizedButPlain,
         Self::FusedDisagree,
@@ -207,6 +221,8 @@ impl Code {
         Self::SynonymsDisagree,
         Self::PlacesDisagree,
         Self::EngineDropped,
+        Self::MetadataDisagrees,
+        Self::TokenizerDisagrees,
     ];
 }
 

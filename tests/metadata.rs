@@ -1,0 +1,255 @@
+//! The metadata of converted models against the configuration of their checkpoints: sound pairs agree, and
+//! every number that is compared is missed where it is another.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use qualm::counterpart;
+use qualm::model::{self, Model};
+use serde_json::{Value, json};
+
+fn folder() -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hf-gguf");
+    std::env::var_os("QUALM_HF_GGUF").map_or_else(own, PathBuf::from)
+}
+
+fn messages(checkpoint: &Model, gguf: &Model) -> Vec<String> {
+    let compared = counterpart::compare(checkpoint, gguf).expect("a pair with a configuration");
+    assert_eq!(compared.notes, Vec::<String>::new());
+    compared.findings.into_iter().map(|finding| finding.message).collect()
+}
+
+/// Another value of the same kind; none for what is no number.
+fn other(value: &Value) -> Option<Value> {
+    match value {
+        Value::Number(number) => Some(match number.as_u64() {
+            Some(whole) => json!(whole + 1),
+            None => json!(number.as_f64()? * 1.5 + 1.0),
+        }),
+        Value::Array(list) => {
+            let mut list = list.clone();
+            let last = list.last_mut()?;
+            *last = match &*last {
+                Value::Bool(truth) => json!(!truth),
+                last => other(last)?,
+            };
+            Some(Value::Array(list))
+        }
+        _ => None,
+    }
+}
+
+/// Keys that must be compared wherever a pair has them, but for the exceptions of single converters.
+const COMPARED: &[&str] = &[
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.kv_lora_rank",
+    "attention.layer_norm_epsilon",
+    "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window",
+    "attention.value_length",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "expert_count",
+    "expert_feed_forward_length",
+    "expert_used_count",
+    "feed_forward_length",
+    "logit_scale",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "ssm.conv_kernel",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "tokenizer.ggml.bos_token_id",
+    "tokenizer.ggml.eos_token_id",
+    "vision.block_count",
+    "vocab_size",
+];
+
+#[test]
+fn sound_pairs_agree_and_every_other_number_is_found() {
+    let mut found = BTreeSet::new();
+    let mut pairs = 0;
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let directory = entry.unwrap().path();
+        if !directory.join("config.json").is_file() {
+            continue;
+        }
+        pairs += 1;
+        let checkpoint = model::open(&directory).unwrap();
+        let sound = model::open(&directory.join("model-f.gguf")).unwrap();
+        let case = directory.display();
+        assert_eq!(messages(&checkpoint, &sound), Vec::<String>::new(), "{case}");
+        assert_eq!(
+            messages(&sound, &checkpoint),
+            Vec::<String>::new(),
+            "{case}, the other way round"
+        );
+        for at in 0..sound.metadata.len() {
+            let mut mutant = sound.clone();
+            let (key, value) = &mut mutant.metadata[at];
+            let (Some(changed), key) = (other(value), key.clone()) else { continue };
+            *value = changed;
+            let messages = messages(&checkpoint, &mutant);
+            if messages.iter().any(|message| message.starts_with(&format!("{key} is "))) {
+                let common = key.starts_with("tokenizer.");
+                let short = if common { &key[..] } else { key.split_once('.').unwrap().1 };
+                found.insert(short.to_owned());
+            }
+        }
+    }
+    assert!(pairs >= 15, "{pairs} pairs");
+    for key in COMPARED {
+        assert!(found.contains(*key), "{key} is compared nowhere; those that are: {found:#?}");
+    }
+}
+
+/// A checkpoint with a tokenizer beside it, and its GGUF file.
+struct WithTokenizer {
+    directory: tempfile::TempDir,
+    gguf: Model,
+}
+
+impl WithTokenizer {
+    fn new(files: &[(&str, Value)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let own = folder().join("llama-fuseqkv");
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(own.join(name), directory.path().join(name)).unwrap();
+        }
+        for (name, content) in files {
+            let text = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        let gguf = model::open(&own.join("model-f.gguf")).unwrap();
+        Self { directory, gguf }
+    }
+
+    fn says(&self, key: &str, value: Value) -> Vec<String> {
+        let mut gguf = self.gguf.clone();
+        gguf.metadata.retain(|(known, _)| known != key);
+        gguf.metadata.push((key.to_owned(), value));
+        messages(&model::open(self.directory.path()).unwrap(), &gguf)
+    }
+}
+
+#[test]
+fn the_tokenizer_is_compared_with_the_files_beside_the_checkpoint() {
+    let tokenizer = json!({
+        "added_tokens": [{"id": 0, "content": "<s>"}, {"id": 2, "content": "</s>"}],
+        "post_processor": {"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+        ]},
+        "model": {"type": "BPE", "vocab": {"a": 3}, "merges": [["a", "b"], ["c", "d e"]]},
+    });
+    let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "add_bos_token": true,
+        "add_eos_token": false, "chat_template": "{{ messages }}"});
+    let pair =
+        WithTokenizer::new(&[("tokenizer.json", tokenizer), ("tokenizer_config.json", config)]);
+    let cases = [
+        ("tokenizer.ggml.bos_token_id", json!(0), None),
+        ("tokenizer.ggml.eos_token_id", json!(2), None),
+        (
+            "tokenizer.ggml.eos_token_id",
+            json!(5),
+            Some(
+                "tokenizer.ggml.eos_token_id is 5, and tokenizer_config.json says eos_token = \"</s>\", which is 2",
+            ),
+        ),
+        ("tokenizer.ggml.add_bos_token", json!(true), None),
+        (
+            "tokenizer.ggml.add_bos_token",
+            json!(false),
+            Some(
+                "tokenizer.ggml.add_bos_token is false, and tokenizer_config.json says add_bos_token = true",
+            ),
+        ),
+        ("tokenizer.ggml.add_eos_token", json!(false), None),
+        ("tokenizer.ggml.add_eos_token", json!(true), Some("tokenizer.ggml.add_eos_token is true")),
+        ("tokenizer.ggml.merges", json!(["a b", "c dĠe"]), None),
+        (
+            "tokenizer.ggml.merges",
+            json!(["a b"]),
+            Some("tokenizer.ggml.merges has 1 merges, not the 2 of"),
+        ),
+        (
+            "tokenizer.ggml.merges",
+            json!(["a b", "c d"]),
+            Some("tokenizer.ggml.merges has 2 merges, others than the 2 of"),
+        ),
+        ("tokenizer.chat_template", json!("{{ messages }}"), None),
+        (
+            "tokenizer.chat_template",
+            json!("{{ others }}"),
+            Some(
+                "tokenizer.chat_template is a text of 12 bytes, and chat_template in tokenizer_config.json",
+            ),
+        ),
+    ];
+    for (key, stated, expected) in cases {
+        let messages = pair.says(key, stated.clone());
+        match expected {
+            None => assert_eq!(messages, Vec::<String>::new(), "{key} {stated}"),
+            Some(text) => {
+                assert!(messages.iter().any(|it| it.starts_with(text)), "{key}: {messages:?}")
+            }
+        }
+    }
+}
+
+#[test]
+fn long_merges_and_templates_are_compared_by_their_digest() {
+    let merges: Vec<String> = (0..40).map(|n| format!("a{n} b{n}")).collect();
+    let template = "{{ x }}".repeat(400);
+    let files = |merges: &[String]| {
+        [
+            ("tokenizer.json", json!({"model": {"merges": merges}})),
+            ("chat_template.jinja", json!(template)),
+        ]
+    };
+    let pair = WithTokenizer::new(&files(&merges));
+    let gguf = |merges: &[String], template: &str| {
+        let value = |text: &str| {
+            [(text.len() as u64).to_le_bytes().to_vec(), text.as_bytes().to_vec()].concat()
+        };
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend(2u64.to_le_bytes());
+        bytes.extend(value("tokenizer.ggml.merges"));
+        bytes.extend(9u32.to_le_bytes());
+        bytes.extend(8u32.to_le_bytes());
+        bytes.extend((merges.len() as u64).to_le_bytes());
+        bytes.extend(merges.iter().flat_map(|merge| value(merge)));
+        bytes.extend(value("tokenizer.chat_template"));
+        bytes.extend(8u32.to_le_bytes());
+        bytes.extend(value(template));
+        model::from_bytes(Path::new("memory"), bytes).unwrap().metadata
+    };
+    let mut others = merges.clone();
+    others.swap(3, 4);
+    for (merges, template, expected) in [
+        (&merges, template.clone(), vec![]),
+        (
+            &others,
+            template.clone(),
+            vec!["tokenizer.ggml.merges has 40 merges, others than the 40 of"],
+        ),
+        (
+            &merges,
+            format!("{template} "),
+            vec!["tokenizer.chat_template is a text of 2801 bytes, and"],
+        ),
+    ] {
+        let mut mutant = pair.gguf.clone();
+        mutant.metadata.extend(gguf(merges, &template));
+        let found = messages(&model::open(pair.directory.path()).unwrap(), &mutant);
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert!(
+            found.iter().zip(&expected).all(|(found, text)| found.starts_with(text)),
+            "{found:?}"
+        );
+    }
+}
