@@ -124,6 +124,49 @@ pub struct Piece {
     pub ss: f64,
 }
 
+/// What a group takes up of its levels.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// The heights of its codes, from 0, the lowest level, to 1, the highest.
+    heights: (f64, f64),
+    /// The reference's least and largest value.
+    values: (f64, f64),
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        let nothing = (f64::INFINITY, f64::NEG_INFINITY);
+        Self { heights: nothing, values: nothing }
+    }
+}
+
+impl Span {
+    fn take(&mut self, height: f64, value: f64) {
+        for (ends, at) in [(&mut self.heights, height), (&mut self.values, value)] {
+            *ends = (ends.0.min(at), ends.1.max(at));
+        }
+    }
+
+    /// The part of the levels that it spans. Of weights of one sign it is counted from zero, and only to one
+    /// side: a grid around zero has no use for the other.
+    fn part(&self, low: f64, high: f64) -> f64 {
+        let (lowest, highest) = self.heights;
+        let zero = -low / (high - low);
+        // With a negative step, the lowest level is the largest value.
+        let above = match self.values {
+            (least, _) if least >= 0.0 => Some(high > low),
+            (_, most) if most <= 0.0 => Some(high < low),
+            _ => None,
+        };
+        let one_sided = match above {
+            Some(true) if (0.0..1.0).contains(&zero) => (highest - zero) / (1.0 - zero),
+            Some(false) if zero > 0.0 && zero <= 1.0 => (zero - lowest) / zero,
+            _ => 0.0,
+        };
+        (highest - lowest).max(one_sided.min(1.0))
+    }
+}
+
 /// One row.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
@@ -426,15 +469,14 @@ impl Ladder {
         let mut shifts = vec![Shift::default(); of_groups.count];
         let mut firsts = vec![usize::MAX; of_groups.count];
         let mut largest = vec![0f64; of_groups.count];
-        let mut spans = vec![(f64::INFINITY, f64::NEG_INFINITY); of_groups.count];
+        let mut spans = vec![Span::default(); of_groups.count];
         for (i, at) in placed.iter().enumerate() {
             let group = of_groups.of[i] as usize;
             let r = f64::from(run.r[i]);
             let shift = &mut shifts[group];
             firsts[group] = firsts[group].min(i);
             largest[group] = largest[group].max(r.abs());
-            let (lowest, highest) = spans[group];
-            spans[group] = (lowest.min(at.height), highest.max(at.height));
+            spans[group].take(at.height, r);
             shift.n += 1.0;
             shift.d += at.d;
             shift.dd += at.d * at.d;
@@ -448,7 +490,7 @@ impl Ladder {
             }
         }
         let measured = shifts.into_iter().zip(firsts).zip(largest).zip(spans);
-        for (((mut shift, first), largest), (lowest, highest)) in measured {
+        for (((mut shift, first), largest), span) in measured {
             if self.even.is_none() && shift.ss > 0.0 {
                 // Local steps differ within a group of float codes: its rms is the unit.
                 let step = shift.step();
@@ -456,10 +498,11 @@ impl Ladder {
                 shift.square_steps = shift.dd / (step * step);
             }
             row.shift.add(&shift);
-            let has_zero = self.has_zero(f64::from(run.low[first]), f64::from(run.high[first]));
+            let (low, high) = (f64::from(run.low[first]), f64::from(run.high[first]));
+            let has_zero = self.has_zero(low, high);
             let column = run.column + first as u64;
             let reach = (shift.dd / shift.n).sqrt();
-            let span = if self.even.is_some() { highest - lowest } else { 1.0 };
+            let span = if self.even.is_some() { span.part(low, high) } else { 1.0 };
             row.span = row.span.max(span);
             row.group_count += 1;
             row.groups.take(Group { row: row.row, first: column, shift, reach, largest, has_zero });
@@ -518,4 +561,26 @@ fn groups(low: &[f32], high: &[f32]) -> Sharing {
         }
     }
     Sharing { of, count: count as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_one_sign_span_one_side_of_a_grid() {
+        for (heights, values, grid, expected, why) in [
+            ([0.0, 1.0], [-1.0, 1.0], (-1.0, 1.0), 1.0, "both sides"),
+            ([0.75, 1.0], [0.5, 1.0], (-1.0, 1.0), 1.0, "positive, the outermost level"),
+            ([0.0, 0.2], [-1.0, -0.6], (-1.0, 1.0), 1.0, "negative, the outermost level"),
+            ([0.0, 0.2], [0.6, 1.0], (1.0, -1.0), 1.0, "positive, with a negative step"),
+            ([0.6, 0.7], [0.5, 1.0], (-1.0, 1.0), 0.4, "positive, a bit never used"),
+            ([0.3, 0.7], [-0.4, 0.4], (-1.0, 1.0), 0.4, "both sides, a bit never used"),
+            ([0.0, 0.4], [2.0, 2.4], (2.0, 3.0), 0.4, "no zero among the levels"),
+        ] {
+            let mut span = Span::default();
+            heights.into_iter().zip(values).for_each(|(height, value)| span.take(height, value));
+            assert!((span.part(grid.0, grid.1) - expected).abs() < 1e-12, "{why}: {span:?}");
+        }
+    }
 }
