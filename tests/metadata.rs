@@ -193,7 +193,7 @@ fn the_tokenizer_is_compared_with_the_files_beside_the_checkpoint() {
         match expected {
             None => assert_eq!(messages, Vec::<String>::new(), "{key} {stated}"),
             Some(text) => {
-                assert!(messages.iter().any(|it| it.starts_with(text)), "{key}: {messages:?}")
+                assert!(messages.iter().any(|it| it.starts_with(text)), "{key}: {messages:?}");
             }
         }
     }

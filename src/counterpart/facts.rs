@@ -75,7 +75,7 @@ impl Facts {
             Some((format!("{table}.{path}"), value))
         };
         let whole = || walk(&self.config, path).filter(there).map(|it| (path.to_owned(), it));
-        TEXT.iter().find_map(|table| in_table(table)).or_else(whole)
+        TEXT.iter().find_map(in_table).or_else(whole)
     }
 
     /// A key of the configuration or, after `gguf.`, of the metadata, as a number: true is 1; a list has

@@ -499,7 +499,7 @@ mod tests {
                         assert!(found.evidence.contains(text), "{found:?} {text}");
                     }
                     (expected, found) => {
-                        assert!(expected.is_none() && found.is_none(), "{found:?} {expected:?}")
+                        assert!(expected.is_none() && found.is_none(), "{found:?} {expected:?}");
                     }
                 }
             }

@@ -5,7 +5,7 @@ The comparison: every key of the table that the metadata have, or should have, a
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::look_up::{Made, Sides, is_tensor, shown};
+use super::look_up::{Made, ROWS, Sides, TOKENS, is_tensor, shown};
 use super::table::{Setting, Settings};
 use super::tokenizer;
 use crate::counterpart::facts::Facts;
@@ -127,11 +127,11 @@ fn of_empty_layer(stated: &Value, setting: &Setting) -> Option<String> {
 
 /// The key and the word of `config.json`, and what the metadata call it; none if nothing is known of the word.
 fn word<'a>(sides: &Sides<'a>, setting: &'a Setting) -> Option<(String, &'a str, Value)> {
-    let names = setting.numbers.iter().filter_map(|number| match number {
+    let mut names = setting.numbers.iter().filter_map(|number| match number {
         Number::Name(name) => sides.facts.place(name),
         _ => None,
     });
-    let (key, word) = names.filter_map(|(key, value)| Some((key, value.as_str()?))).next()?;
+    let (key, word) = names.find_map(|(key, value)| Some((key, value.as_str()?)))?;
     let meant = setting.words.get(&word.to_lowercase())?;
     Some((key, word, meant.clone()))
 }
@@ -209,25 +209,29 @@ fn of_digest(sides: &Sides, described: &Value, setting: &Setting) -> Option<Stri
 fn digest(of: &str, values: &[f64]) -> Option<String> {
     let mut digest = Sha256::new();
     for &value in values {
-        let whole = value.fract() == 0.0;
-        let fits = |least: f64, most: f64| (whole && value >= least && value <= most).then_some(());
-        match of {
-            "bool" | "u8" => digest.update([fits(0.0, 255.0).map(|()| value as u8)?]),
-            "i8" => digest.update(fits(-128.0, 127.0).map(|()| value as i8)?.to_le_bytes()),
-            "u16" => digest.update(fits(0.0, 65535.0).map(|()| value as u16)?.to_le_bytes()),
-            "i16" => digest.update(fits(-32768.0, 32767.0).map(|()| value as i16)?.to_le_bytes()),
-            "u32" => {
-                digest.update(fits(0.0, 4_294_967_295.0).map(|()| value as u32)?.to_le_bytes())
+        let (bytes, least, most) = match of {
+            "f32" => {
+                digest.update((value as f32).to_le_bytes());
+                continue;
             }
-            "i32" => digest.update(
-                fits(-2_147_483_648.0, 2_147_483_647.0).map(|()| value as i32)?.to_le_bytes(),
-            ),
-            "u64" => digest.update(fits(0.0, EXACT).map(|()| value as u64)?.to_le_bytes()),
-            "i64" => digest.update(fits(-EXACT, EXACT).map(|()| value as i64)?.to_le_bytes()),
-            "f32" => digest.update((value as f32).to_le_bytes()),
-            "f64" => digest.update(value.to_le_bytes()),
+            "f64" => {
+                digest.update(value.to_le_bytes());
+                continue;
+            }
+            "bool" | "u8" => (1, 0.0, 255.0),
+            "i8" => (1, -128.0, 127.0),
+            "u16" => (2, 0.0, 65535.0),
+            "i16" => (2, -32768.0, 32767.0),
+            "u32" => (4, 0.0, 4_294_967_295.0),
+            "i32" => (4, -2_147_483_648.0, 2_147_483_647.0),
+            "u64" => (8, 0.0, EXACT),
+            "i64" => (8, -EXACT, EXACT),
             _ => return None,
+        };
+        if value.fract() != 0.0 || value < least || value > most {
+            return None;
         }
+        digest.update(&(value as i64).to_le_bytes()[..bytes]);
     }
     Some(hex(&digest.finalize()))
 }
@@ -258,7 +262,7 @@ fn is_computed(number: &Number, made: &Made) -> bool {
 
 /// What `config.json` says or makes of it.
 fn describe(number: &Number, made: &Made) -> String {
-    let from_file = made.of.iter().all(|(key, _)| key.contains(".ggml.") || key.ends_with(".rows"));
+    let from_file = made.of.iter().all(|(key, _)| key == ROWS || key == TOKENS);
     match made.of.as_slice() {
         [(key, value)] if from_file && !made.of.is_empty() => format!("{key} is {value}"),
         [entry] if matches!(number, Number::Name(_)) => says(std::slice::from_ref(entry)),

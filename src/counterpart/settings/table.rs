@@ -50,7 +50,8 @@ struct Converter {
 pub struct Settings {
     #[serde(deserialize_with = "spellings")]
     spellings: BTreeMap<String, Vec<Number>>,
-    settings: BTreeMap<String, Setting>,
+    #[serde(rename = "settings")]
+    common: BTreeMap<String, Setting>,
     converters: Vec<Converter>,
 }
 
@@ -83,7 +84,7 @@ impl Settings {
                 of.entry(key).or_insert(None);
             }
         }
-        for (key, setting) in &self.settings {
+        for (key, setting) in &self.common {
             of.entry(key).or_insert(Some(setting));
         }
         of.into_iter().filter_map(|(key, setting)| Some((key, setting?))).collect()
@@ -98,7 +99,7 @@ impl Settings {
     /// The keys that are compared in files of most architectures.
     #[cfg(test)]
     pub fn common(&self) -> &BTreeMap<String, Setting> {
-        &self.settings
+        &self.common
     }
 
     /// Every exception: an architecture and a key that is compared in another way.

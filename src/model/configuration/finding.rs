@@ -68,6 +68,7 @@ pub enum Code {
 
 impl Code {
     /// Name, gravity, and what it means.
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     const fn info(self) -> (&'static str, Severity, &'static str) {
         use Severity::{Error, Warning};
         match self {
