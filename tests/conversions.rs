@@ -131,20 +131,6 @@ const MUTATIONS: &[Mutation] = &[
         Cause::PartsReordered,
     ),
     (
-        "other rows cut",
-        |v, f| {
-            let [step] = &f.ops[..] else { return None };
-            let source = View::of(v.sources().next()?);
-            let (all, len) = (source.shape()[0], v.shape()[0]);
-            let start = step.args.iter().find(|(name, _)| *name == "start")?.1.as_u64()?;
-            let cuts = step.op == "slice" && !all.is_multiple_of(len) && f.joined_by.is_empty();
-            let other = if start == 0 { all - len } else { 0 };
-            (cuts && source.shape()[1..] == v.shape()[1..])
-                .then(|| source.slice(0, other..other + len, 1).ok())?
-        },
-        Cause::RowsCut,
-    ),
-    (
         "other values than the configuration's",
         |v, _| v.sources().next().is_none().then(|| v.mul(1.5)),
         Cause::NotFromConfig,
