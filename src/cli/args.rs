@@ -149,6 +149,9 @@ pub struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Read headers alone: the values are not looked at, and not counted
+    #[arg(long, conflicts_with = "digest")]
+    pub headers: bool,
     /// Print the SHA-256 of each tensor's decoded f32 values (little-endian, row-major)
     #[arg(long)]
     pub digest: bool,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::InspectArgs;
 use super::threads::thread_count;
 use super::{Failure, streams};
-use crate::measure::{self, Scan};
+use crate::measure::{self, Depth, Scan};
 use crate::model::{self, Model, ReadError, Storage, Tensor};
 use crate::shown::{one_line, width};
 use crate::suite::exit::Exit;
@@ -15,7 +15,12 @@ use crate::suite::exit::Exit;
 /// Lists the tensors; an unreadable one is listed with its reason and makes the exit code 6.
 pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let model = model::open(&args.model)?;
-    let scans = measure::scan(&model, args.digest, thread_count(args.threads));
+    let depth = match (args.headers, args.digest) {
+        (true, _) => Depth::Headers,
+        (false, true) => Depth::Digests,
+        (false, false) => Depth::Values,
+    };
+    let scans = measure::scan(&model, depth, thread_count(args.threads));
     let mut out = streams::text_or_json(args.json);
     if args.json {
         serde_json::to_writer_pretty(&mut out, &to_json(&model, &scans))
@@ -140,6 +145,7 @@ fn write_text(
 }
 
 fn text_row(tensor: &Tensor, scan: &Result<Scan, ReadError>) -> [String; 6] {
+    let nonfinite = scan.as_ref().ok().and_then(|scan| scan.nonfinite);
     let extents: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
     [
         one_line(&tensor.name).into_owned(),
@@ -147,6 +153,6 @@ fn text_row(tensor: &Tensor, scan: &Result<Scan, ReadError>) -> [String; 6] {
         format!("[{}]", extents.join(", ")),
         tensor.stored_bytes().to_string(),
         tensor.bits_per_weight().map_or_else(|| "-".to_owned(), |bits| format!("{bits:.4}")),
-        scan.as_ref().map_or_else(|_| "-".to_owned(), |scan| scan.nonfinite.to_string()),
+        nonfinite.map_or_else(|| "-".to_owned(), |count| count.to_string()),
     ]
 }

@@ -33,7 +33,7 @@ pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
         .map_err(|error| incomplete(&error))?;
     attach_evidence(&mut contract, out_dir);
     let reports = report_options(args.junit_dialect, args.junit_cases);
-    write_reports(out_dir, &contract, &reports)?;
+    write_reports(out_dir, &mut contract, &reports)?;
     stale.finish()?;
     let printed = console.end(&contract, started.elapsed().as_secs_f64());
     warn_of_spec(&contract);

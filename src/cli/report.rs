@@ -11,7 +11,7 @@ use crate::suite::record::Contract;
 
 /// Reads the record and writes the reports that are asked for, or all.
 pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
-    let contract = read_record(&args.contract)?;
+    let mut contract = read_record(&args.contract)?;
     let options = Options {
         junit_dialect: args.junit_dialect.into(),
         junit_cases: args.junit_cases.into(),
@@ -36,7 +36,7 @@ pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         warn(&rendered.warnings);
     }
     if !asked {
-        warn(&report::write_all(&args.out_dir, &contract, &options).map_err(write)?);
+        warn(&report::write_all(&args.out_dir, &mut contract, &options).map_err(write)?);
     }
     Ok(Exit::Ok)
 }

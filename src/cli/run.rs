@@ -296,13 +296,13 @@ fn execute(
     let reports = report_options(args.junit_dialect, args.junit_cases);
     if let Some((Shard { index, total, .. }, record)) = part {
         let directory = shard_directory(&args.out_dir, index, total);
-        write_reports(&directory, &contract, &reports)?;
+        write_reports(&directory, &mut contract, &reports)?;
         let blob = Blob::new(plan, record, index, contract);
         write_blob(&args.out_dir, &blob)?;
         contract = blob.contract;
     } else {
         attach_evidence(&mut contract, &args.out_dir);
-        write_reports(&reports_directory(plan, args, caller), &contract, &reports)?;
+        write_reports(&reports_directory(plan, args, caller), &mut contract, &reports)?;
     }
     stale.map_or(Ok(()), Unfinished::finish)?;
     let mut printed = console.end(&contract, started.elapsed().as_secs_f64());
@@ -378,7 +378,7 @@ pub fn report_options(dialect: JunitDialect, cases: JunitCases) -> report::Optio
 /// Writes every report into a directory.
 pub fn write_reports(
     directory: &Path,
-    contract: &Contract,
+    contract: &mut Contract,
     options: &report::Options,
 ) -> Result<(), Failure> {
     let warnings = report::write_all(directory, contract, options)

@@ -16,4 +16,4 @@ pub use read::{
     STATISTICS, TOKENIZER, append, open, read, read_text,
 };
 pub use temporary::{clear_on_signals, sweep};
-pub use write::{parent, remove_if_present, replace, write_file, write_files};
+pub use write::{Files, parent, remove_if_present, replace, write_file, write_files};

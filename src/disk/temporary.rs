@@ -8,7 +8,7 @@ that ends the process removes its files first.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,8 +35,11 @@ fn live() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 pub struct Temporary(Option<NamedTempFile>);
 
 impl Temporary {
-    /// Writes bytes into a directory.
-    pub fn write(directory: &Path, bytes: &[u8]) -> io::Result<Self> {
+    /// Writes a file into a directory; `write` says what.
+    pub fn write(
+        directory: &Path,
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let mut file = {
             let mut live = live();
             let file = create(directory, ENDING)?;
@@ -44,7 +47,10 @@ impl Temporary {
             Self(Some(file))
         };
         if let Some(file) = &mut file.0 {
-            file.write_all(bytes)?;
+            let mut out = BufWriter::new(file.as_file());
+            write(&mut out)?;
+            out.flush()?;
+            drop(out);
             file.as_file().sync_all()?;
         }
         Ok(file)
@@ -175,13 +181,13 @@ mod tests {
             fs::write(at(name), "x").unwrap();
         }
         fs::create_dir(at(".qualm-folder.tmp")).unwrap();
-        let alive = Temporary::write(directory.path(), b"new").unwrap();
+        let alive = Temporary::write(directory.path(), |out| out.write_all(b"new")).unwrap();
         sweep(directory.path());
         assert!(!at(".qualm-dead.tmp").exists());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 6, "the others stay");
         alive.persist(&at("a.snap")).unwrap();
         assert_eq!(fs::read(at("a.snap")).unwrap(), b"new");
-        drop(Temporary::write(directory.path(), b"new").unwrap());
+        drop(Temporary::write(directory.path(), |out| out.write_all(b"new")).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5, "dropped, it is gone");
         sweep(&at("none"));
     }

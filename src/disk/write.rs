@@ -13,7 +13,7 @@ use super::temporary::{Temporary, sweep};
 /// Writes a file beside its place and moves it there; makes the directory if need be.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     prepare(parent(path))?;
-    Temporary::write(parent(path), bytes)?.persist(path)?;
+    Temporary::write(parent(path), |out| out.write_all(bytes))?.persist(path)?;
     sync_directory(parent(path))
 }
 
@@ -22,24 +22,57 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), (PathBuf, io::Error)>
     replace(path, bytes).map_err(|error| (path.to_owned(), error))
 }
 
-/// Writes a set of files. All of them are on disk under temporary names before the first one gets
+/// A set of files of a directory. All of them are on disk under temporary names before the first one gets
 /// its own, so that the moment in which some are old and others new is short.
-pub fn write_files(directory: &Path, files: &[(&str, &[u8])]) -> Result<(), (PathBuf, io::Error)> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |error| (path, error)
-    };
-    prepare(directory).map_err(failed(directory))?;
-    let mut written = Vec::with_capacity(files.len());
+#[derive(Debug)]
+pub struct Files<'d> {
+    directory: &'d Path,
+    written: Vec<(PathBuf, Temporary)>,
+}
+
+/// What cannot be written, and why.
+type Failed = (PathBuf, io::Error);
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failed {
+    let path = path.to_owned();
+    move |error| (path, error)
+}
+
+impl<'d> Files<'d> {
+    /// Makes the directory if need be.
+    pub fn new(directory: &'d Path) -> Result<Self, Failed> {
+        prepare(directory).map_err(failed(directory))?;
+        Ok(Self { directory, written: Vec::new() })
+    }
+
+    /// Writes one more file, which has no name yet.
+    pub fn add(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<(), Failed> {
+        let path = self.directory.join(name);
+        let file = Temporary::write(parent(&path), write).map_err(failed(&path))?;
+        self.written.push((path, file));
+        Ok(())
+    }
+
+    /// Gives them their names.
+    pub fn persist(self) -> Result<(), Failed> {
+        for (path, file) in self.written {
+            file.persist(&path).map_err(failed(&path))?;
+        }
+        sync_directory(self.directory).map_err(failed(self.directory))
+    }
+}
+
+/// Writes a set of files, as [`Files`] does.
+pub fn write_files(directory: &Path, files: &[(&str, &[u8])]) -> Result<(), Failed> {
+    let mut set = Files::new(directory)?;
     for (name, bytes) in files {
-        let path = directory.join(name);
-        let file = Temporary::write(parent(&path), bytes).map_err(failed(&path))?;
-        written.push((path, file));
+        set.add(name, |out| out.write_all(bytes))?;
     }
-    for (path, file) in written {
-        file.persist(&path).map_err(failed(&path))?;
-    }
-    sync_directory(directory).map_err(failed(directory))
+    set.persist()
 }
 
 /// Makes a directory if need be, and removes what killed processes left in it, once a process.

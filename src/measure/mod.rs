@@ -27,6 +27,6 @@ pub use grid::Grid;
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use plan::row_len;
 pub use roundtrip::{round_trip, through};
-pub use scan::{Scan, scan};
+pub use scan::{Depth, Scan, scan};
 pub use stream::{Measured, Progress, bytes_of, measure};
 pub use transform::transform;

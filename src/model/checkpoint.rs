@@ -58,12 +58,13 @@ fn open_directory(path: &Path) -> Result<Model, ModelError> {
 fn open_index(mut index: Index) -> Result<Model, ModelError> {
     let shards: Vec<String> = index.shards().into_iter().map(str::to_owned).collect();
     let mut model = empty(index.path());
+    let mut tensors = Vec::new();
     for shard in &shards {
-        let mut tensors = std::mem::take(&mut model.tensors);
         add_file(&mut model, index.open(shard)?, shards.len())?;
         index.take_out(shard, &mut model.tensors);
-        model.tensors.append(&mut tensors);
+        tensors.append(&mut model.tensors);
     }
+    model.tensors = tensors;
     complete(&mut model)?;
     let has = |name: &str| {
         model.tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).is_ok()

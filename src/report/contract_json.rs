@@ -4,14 +4,16 @@
 Every other report is a rendering of this one and can be made again from it.
 */
 
-use std::io;
+use std::io::{self, Write};
+use std::mem::take;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::format::{Options, Rendered, Report, ReportError};
 use crate::disk;
-use crate::suite::record::{Contract, SCHEMA};
+use crate::suite::record::{Contract, PairRecord, SCHEMA};
 
 /// Renders `contract.json`.
 #[derive(Debug)]
@@ -31,9 +33,17 @@ impl Report for ContractJson {
     }
 
     fn render(&self, contract: &Contract, _: &Options) -> Result<Rendered, ReportError> {
-        let mut bytes = serde_json::to_vec_pretty(contract).map_err(ReportError::json)?;
-        bytes.push(b'\n');
+        let mut bytes = Vec::new();
+        Self::write(contract, &mut bytes).map_err(|error| ReportError::Json(error.into()))?;
         Ok(Rendered::from(bytes))
+    }
+}
+
+impl ContractJson {
+    /// Writes the report piece by piece: it may be larger than all that it is made of.
+    pub fn write(contract: &Contract, out: &mut dyn Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *out, contract)?;
+        out.write_all(b"\n")
     }
 }
 
@@ -91,6 +101,30 @@ impl Contract {
         let io = |source| ContractError::Io { path: path.to_owned(), source };
         let bytes = disk::read(path, disk::RECORD).map_err(io)?;
         Self::from_json(&bytes, path)
+    }
+
+    /// Turns the record into what is read back from its `contract.json`, in which numbers that are not
+    /// finite are no more than that; row by row, so that it is not there twice.
+    pub fn read_back(&mut self) -> serde_json::Result<()> {
+        fn again<T: Serialize + DeserializeOwned>(it: &mut T) -> serde_json::Result<()> {
+            *it = serde_json::from_slice(&serde_json::to_vec(it)?)?;
+            Ok(())
+        }
+        fn pairs(contract: &mut Contract) -> impl Iterator<Item = &mut PairRecord> {
+            contract.specs.iter_mut().flat_map(|spec| &mut spec.pairs)
+        }
+        let mut rows = Vec::new();
+        for pair in pairs(self) {
+            let (mut tensors, mut tests) = (take(&mut pair.tensors), take(&mut pair.tests));
+            tensors.iter_mut().try_for_each(again)?;
+            tests.iter_mut().try_for_each(again)?;
+            rows.push((tensors, tests, take(&mut pair.examined)));
+        }
+        again(self)?;
+        for (pair, (tensors, tests, examined)) in pairs(self).zip(rows) {
+            (pair.tensors, pair.tests, pair.examined) = (tensors, tests, examined);
+        }
+        Ok(())
     }
 
     /// Reads the bytes of a `contract.json`; `path` is for messages alone.

@@ -4,7 +4,7 @@ is worse than another.
 */
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::f64::consts::LN_10;
 
 use super::numbers;
@@ -109,6 +109,7 @@ fn first_names(names: &[&str]) -> String {
 /// What no gate could look into: one line a reason, with the first of the tensors concerned.
 fn not_judged_lines(pair: &PairRecord) -> Vec<String> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
     for test in &pair.tests {
         let judged = test
             .checks
@@ -116,7 +117,8 @@ fn not_judged_lines(pair: &PairRecord) -> Vec<String> {
             .filter(|check| check.check == JUDGED && check.outcome == CheckOutcome::NotJudged);
         for reason in judged.filter_map(|check| check.reason.as_deref()) {
             let name = last_part(pair, test);
-            match reasons.iter_mut().find(|(of, _)| *of == reason) {
+            let at = *known.entry(reason).or_insert(reasons.len());
+            match reasons.get_mut(at) {
                 Some((_, names)) => names.push(name),
                 None => reasons.push((reason, vec![name])),
             }

@@ -2,6 +2,7 @@
 Writing reports into the output directory.
 */
 
+use std::io::Write;
 use std::path::Path;
 
 use super::contract_json::ContractJson;
@@ -13,7 +14,8 @@ use crate::{disk, internal};
 /// Renders every report of [`REPORTS`] and writes them into a directory, which is made if need be.
 ///
 /// `contract.json` is the truth: the others are rendered from what it says when it is read back, so
-/// that they can be made again from it to the byte. Returns warnings for people.
+/// that they can be made again from it to the byte; that is what `contract` holds afterwards. Returns
+/// warnings for people.
 ///
 /// # Errors
 ///
@@ -21,26 +23,29 @@ use crate::{disk, internal};
 /// `contract.json`.
 pub fn write_all(
     directory: &Path,
-    contract: &Contract,
+    contract: &mut Contract,
     options: &Options,
 ) -> Result<Vec<String>, ReportError> {
-    let json = render(&ContractJson, contract, options)?;
-    let contract = Contract::from_json(&json.bytes, Path::new(ContractJson.file_name()))?;
-    let mut files = vec![(ContractJson.file_name(), json)];
-    let mut failed = None;
+    let mut files = disk::Files::new(directory).map_err(ReportError::write)?;
+    let json = ContractJson.file_name();
+    internal::guard(format_args!("rendering {json}"), || {
+        files.add(json, |out| ContractJson::write(contract, out)).map_err(ReportError::write)?;
+        contract.read_back().map_err(ReportError::json)
+    })??;
+    let mut warnings = Vec::new();
+    let mut unrendered = None;
     for report in REPORTS.iter().filter(|report| report.name() != ContractJson.name()) {
-        match render(*report, &contract, options) {
-            Ok(rendered) => files.push((report.file_name(), rendered)),
-            Err(error) => failed = failed.or(Some(error)),
+        match render(*report, contract, options) {
+            Ok(mut rendered) => {
+                let write = |out: &mut dyn Write| out.write_all(&rendered.bytes);
+                files.add(report.file_name(), write).map_err(ReportError::write)?;
+                warnings.append(&mut rendered.warnings);
+            }
+            Err(error) => unrendered = unrendered.or(Some(error)),
         }
     }
-    let contents: Vec<(&str, &[u8])> =
-        files.iter().map(|(name, Rendered { bytes, .. })| (*name, bytes.as_slice())).collect();
-    write_files(directory, &contents)?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(files.into_iter().flat_map(|(_, rendered)| rendered.warnings).collect()),
-    }
+    files.persist().map_err(ReportError::write)?;
+    unrendered.map_or(Ok(warnings), Err)
 }
 
 /// Renders a report; a panic is an error of this report alone.
@@ -85,7 +90,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("a/b");
         for _ in 0..2 {
-            write_all(&out, &sample::contract(), &Options::default()).unwrap();
+            write_all(&out, &mut sample::contract(), &Options::default()).unwrap();
             let mut expected: Vec<&str> = REPORTS.iter().map(|it| it.file_name()).collect();
             expected.sort_unstable();
             assert_eq!(names(&out), expected);
@@ -98,8 +103,8 @@ mod tests {
         let [first, second] = ["a", "b"].map(|name| directory.path().join(name));
         let mut contract = sample::contract();
         contract.time = None;
-        write_all(&first, &contract, &Options::default()).unwrap();
-        write_all(&second, &contract, &Options::default()).unwrap();
+        write_all(&first, &mut contract, &Options::default()).unwrap();
+        write_all(&second, &mut contract, &Options::default()).unwrap();
         for name in names(&first) {
             let [one, other] = [&first, &second].map(|it| fs::read(it.join(&name)).unwrap());
             assert_eq!(one, other, "{name}");
@@ -109,7 +114,7 @@ mod tests {
     #[test]
     fn every_report_can_be_made_again_from_contract_json() {
         let directory = tempfile::tempdir().unwrap();
-        write_all(directory.path(), &sample::contract(), &Options::default()).unwrap();
+        write_all(directory.path(), &mut sample::contract(), &Options::default()).unwrap();
         let contract = Contract::read(&directory.path().join("contract.json")).unwrap();
         for report in REPORTS {
             let again = report.render(&contract, &Options::default()).unwrap().bytes;

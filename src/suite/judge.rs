@@ -29,6 +29,15 @@ pub const INTERNAL_CHECK: &str = "internal";
 /// most of them.
 pub const MOST_EXAMINED: usize = 64;
 
+/// Says of how many failing tensors the values were not searched for a cause, if of any.
+pub fn unexamined(failing: usize) -> Option<String> {
+    let left = failing.checked_sub(MOST_EXAMINED).filter(|left| *left > 0)?;
+    Some(format!(
+        "{failing} tensors are damaged; causes were looked for in the values of the first \
+         {MOST_EXAMINED}, not of the other {left}"
+    ))
+}
+
 /// How closely a round trip must agree with `llama-quantize-stats`, which prints eight digits.
 const PARITY: f64 = 1e-5;
 

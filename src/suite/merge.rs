@@ -386,6 +386,10 @@ fn join(planned: &PlannedPair, parts: Parts, baselines: &Baselines) -> PairRecor
         }
         tests.push(judged);
     }
+    // Who ran all of it says it already.
+    if planned.tests.windows(2).any(|tests| tests[0].shard != tests[1].shard) {
+        pair.notes.extend(judge::unexamined(searched));
+    }
     if let (Some(test), None) = (baseline_to_judge(planned), &broken) {
         let outcome = baseline::judge(baselines, planned, test, &mut pair, &mut tests);
         tests.push(outcome);

@@ -518,6 +518,12 @@ impl TestRecord {
     pub fn settle(&mut self) {
         self.settled = Some(self.gates());
         self.checks.retain(|it| it.outcome == CheckOutcome::Violated || it.check == JUDGED);
+        self.trim();
+    }
+
+    /// Gives back what its texts were given more than they need: there are many of them.
+    pub fn trim(&mut self) {
+        self.checks.iter_mut().for_each(|check| check.message.shrink_to_fit());
         self.checks.shrink_to_fit();
     }
 }

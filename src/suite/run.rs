@@ -261,6 +261,9 @@ fn run_pair<'a>(
                     folds::explain(reference, quantized, &resolver, &planned.id, &mut record.tests);
                 record.notes.extend(found);
             }
+            if !planned.is_split() {
+                record.notes.extend(judge::unexamined(record.examined.len()));
+            }
         }
         Err(error) => {
             let reason = error.to_string();
@@ -640,6 +643,8 @@ impl Judging<'_> {
     fn settled(&self, mut test: TestRecord) -> TestRecord {
         if self.settle {
             test.settle();
+        } else {
+            test.trim();
         }
         test
     }
