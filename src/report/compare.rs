@@ -94,7 +94,7 @@ impl<'a> Comparison<'a> {
         comparison.removed =
             tests(old).filter(|it| !now.contains_key(it.test.id.as_str())).collect();
         for list in [&mut comparison.newly_failing, &mut comparison.still_failing] {
-            list.sort_by(|a, b| super::failure::by_gravity(a.test, b.test));
+            list.sort_by_cached_key(|it| super::failure::gravity(it.test));
         }
         comparison.movements = movements(old, new);
         comparison

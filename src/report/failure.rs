@@ -3,7 +3,7 @@ What a failed test says, line by line, in the terminal, in JUnit and in Markdown
 is worse than another.
 */
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::f64::consts::LN_10;
 
@@ -218,20 +218,29 @@ pub fn excess(check: &CheckRecord) -> f64 {
     if excess.is_nan() { f64::INFINITY } else { excess }
 }
 
+/// Where a test stands in the order of how bad tests are.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gravity<'t> {
+    class: u8,
+    excess: Reverse<i64>,
+    id: &'t str,
+}
+
 /// Orders tests by how bad they are, the worst first: what could not be judged, then failures by
-/// [`excess`], then the rest; ties keep the order of their ids.
-pub fn by_gravity(a: &TestRecord, b: &TestRecord) -> Ordering {
-    let class = |test: &TestRecord| match test.outcome {
+/// [`excess`], then the rest; ties keep the order of their ids. It looks at every check, so that a sort
+/// is to ask once.
+pub fn gravity(test: &TestRecord) -> Gravity<'_> {
+    let class = match test.outcome {
         TestOutcome::Error => 0,
         TestOutcome::Failed => 1,
         TestOutcome::Passed => 2,
         TestOutcome::Ignored => 3,
     };
-    let worst = |test| worst_check(test).map_or(f64::NEG_INFINITY, excess);
-    class(a)
-        .cmp(&class(b))
-        .then_with(|| worst(b).total_cmp(&worst(a)))
-        .then_with(|| a.id.cmp(&b.id))
+    let worst = worst_check(test).map_or(f64::NEG_INFINITY, excess);
+    // Integers in the order of `f64::total_cmp`.
+    let bits = worst.to_bits() as i64;
+    let excess = Reverse(bits ^ ((bits >> 63) as u64 >> 1) as i64);
+    Gravity { class, excess, id: &test.id }
 }
 
 /// Every test of a run, in order of specs, pairs and tests.
@@ -248,7 +257,7 @@ pub fn pairs(contract: &Contract) -> impl Iterator<Item = (&SpecRecord, &PairRec
 /// The tests that fail a run, the worst first.
 pub fn worst_first(contract: &Contract) -> Vec<Located<'_>> {
     let mut bad: Vec<Located> = tests(contract).filter(|it| is_bad(it.test)).collect();
-    bad.sort_by(|a, b| by_gravity(a.test, b.test));
+    bad.sort_by_cached_key(|it| gravity(it.test));
     bad
 }
 

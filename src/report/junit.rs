@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use junit_report::{Duration, OffsetDateTime, ReportBuilder, TestCase, TestResult, TestSuite};
 
 use super::failure::{
-    by_gravity, failure_kind, failure_lines, is_bad, is_violated, last_part, pairs, waiver_lines,
+    failure_kind, failure_lines, gravity, is_bad, is_violated, last_part, pairs, waiver_lines,
     worst_check,
 };
 use super::format::{Cases, Dialect, Options, Rendered, Report, ReportError};
@@ -79,7 +79,7 @@ impl<'a> Chosen<'a> {
             let mut tests: Vec<&TestRecord> = pair.tests.iter().collect();
             if cases == Cases::Failed {
                 tests.retain(|test| has_something_to_say(test));
-                tests.sort_by(|a, b| by_gravity(a, b));
+                tests.sort_by_cached_key(|test| gravity(test));
             }
             suites.push((spec, pair, tests));
         }
@@ -94,7 +94,7 @@ impl<'a> Chosen<'a> {
     fn shrink(&mut self, share: f64) {
         let mut all: Vec<&TestRecord> =
             self.suites.iter().flat_map(|(_, _, tests)| tests.iter().copied()).collect();
-        all.sort_by(|a, b| by_gravity(a, b));
+        all.sort_by_cached_key(|test| gravity(test));
         let keep = ((all.len() as f64 * share * 0.9) as usize).min(all.len().saturating_sub(1));
         let kept: HashSet<*const TestRecord> =
             all[..keep].iter().map(|test| std::ptr::from_ref(*test)).collect();

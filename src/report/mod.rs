@@ -24,7 +24,7 @@ mod write;
 pub use contract_json::{ContractError, ContractJson};
 pub use contract_md::ContractMd;
 pub use failure::{
-    Located, by_gravity, excess, failure_kind, failure_lines, movement_text, note_lines, place,
+    Located, excess, failure_kind, failure_lines, gravity, movement_text, note_lines, place,
     waiver_lines, worst_first,
 };
 pub use format::{Cases, Dialect, Options, Rendered, Report, ReportError};

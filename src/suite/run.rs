@@ -547,20 +547,20 @@ impl Judging<'_> {
         sort_rows(&mut record.tensors);
     }
 
-    /// Judges the tests of the tensors that are read here, and records their rows; by the index of the
-    /// test in the plan.
+    /// Judges the tests of the tensors that are read here, each at its place in the plan, and records their
+    /// rows.
     fn tensors(
         &self,
         source: &mut Known<'_>,
         examined: &RefCell<Vec<Examined>>,
         record: &mut PairRecord,
-    ) -> BTreeMap<usize, TestRecord> {
+    ) -> Vec<Option<TestRecord>> {
         let Self { planned, opened, pass, .. } = *self;
         let judged = |test: &PlannedTest| test.here && test.ignored.is_none();
         let tests = planned.tests.iter().enumerate();
         let tests = tests.filter(|(_, it)| it.kind == TestKind::Tensor && judged(it));
         let test_of: HashMap<&str, usize> = tests.map(|(at, test)| (&*test.part, at)).collect();
-        let mut records = BTreeMap::new();
+        let mut records = vec![None; planned.tests.len()];
         for start in (0..pass.matched.len()).step_by(BATCH) {
             let part = start..(start + BATCH).min(pass.matched.len());
             let (measured, twins) = source(part.clone());
@@ -573,8 +573,9 @@ impl Judging<'_> {
             due.sort_unstable();
             let facts = self.facts(matched, &rows, &row_of, examined);
             let facts = judge::Facts { measured: &measured, twins: &twins, ..facts };
-            let judged = due.into_iter().map(|at| (at, facts.tensor(&planned.tests[at])));
-            records.extend(judged.map(|(at, test)| (at, self.settled(test))));
+            for at in due {
+                records[at] = Some(self.settled(facts.tensor(&planned.tests[at])));
+            }
             record.tensors.append(&mut rows);
         }
         records
@@ -584,7 +585,7 @@ impl Judging<'_> {
     /// those of `tensors` are judged already.
     fn others(
         &self,
-        mut tensors: BTreeMap<usize, TestRecord>,
+        tensors: Vec<Option<TestRecord>>,
         examined: &RefCell<Vec<Examined>>,
         record: &PairRecord,
     ) -> Vec<TestRecord> {
@@ -596,11 +597,10 @@ impl Judging<'_> {
         let facts = self.facts(&pass.matched, &record.tensors, &none, examined);
         let facts = judge::Facts { unmatched: &unmatched, ..facts };
         let split = planned.is_split();
-        let judge = |(at, test): (usize, &PlannedTest)| match (&test.ignored, test.kind) {
+        let judge = |test: &PlannedTest| match (&test.ignored, test.kind) {
+            _ if !test.here => None,
             (Some(why), _) => Some(judge::ignored(test, why)),
-            (None, TestKind::Tensor) => {
-                tensors.remove(&at).or_else(|| Some(self.settled(facts.tensor(test))))
-            }
+            (None, TestKind::Tensor) => Some(self.settled(facts.tensor(test))),
             (None, TestKind::Structure) => Some(facts.structure(test)),
             (None, TestKind::Global | TestKind::Baseline) if split => {
                 Some(judge::ignored(test, JUDGED_BY_MERGE))
@@ -610,8 +610,8 @@ impl Judging<'_> {
             }
             (None, TestKind::Baseline) => None,
         };
-        let here = planned.tests.iter().enumerate().filter(|(_, test)| test.here);
-        here.filter_map(judge).collect()
+        let tests = tensors.into_iter().enumerate();
+        tests.filter_map(|(at, judged)| judged.or_else(|| judge(&planned.tests[at]))).collect()
     }
 
     fn facts<'f>(

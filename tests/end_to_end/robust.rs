@@ -139,11 +139,11 @@ fn memory_does_not_grow_with_the_model() {
     }
 }
 
+/// A suite over a pair of so many tensors of 64 elements, all zero.
 #[cfg(target_os = "linux")]
-#[test]
-fn memory_grows_by_less_than_a_kibibyte_a_tensor() {
+fn many(count: usize) -> Suite {
     let suite = Suite::new();
-    let names: Vec<String> = (0..40_000)
+    let names: Vec<String> = (0..count)
         .map(|i| format!("model.layers.{}.mlp.experts.{}.down_proj.weight", i / 100, i % 100))
         .collect();
     for (file, dtype, len) in [("r.safetensors", "F32", 256u64), ("q.safetensors", "BF16", 128)] {
@@ -151,9 +151,34 @@ fn memory_grows_by_less_than_a_kibibyte_a_tensor() {
             names.iter().map(|name| (name.as_str(), dtype, &[4, 16][..], len)).collect();
         hollow(&suite.path().join(file), &tensors, &[]);
     }
-    let (code, peak) = peak_of(spawn(suite.path(), &["diff", "r.safetensors", "q.safetensors"]));
+    suite.spec("");
+    suite
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_grows_by_less_than_a_kibibyte_a_tensor() {
+    let suite = many(40_000);
+    let table: [&[&str]; 4] = [
+        &["diff", "r.safetensors", "q.safetensors"],
+        &["check", "r.safetensors", "q.safetensors"],
+        &["inspect", "--headers", "q.safetensors"],
+        &["run", "--list"],
+    ];
+    for arguments in table {
+        let (code, peak) = peak_of(spawn(suite.path(), arguments));
+        assert_eq!(code, 0, "{arguments:?}");
+        assert!(peak < allowed(40_000), "{arguments:?}: {} MiB", peak >> 20);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_records_every_check_takes_five_kibibytes_a_tensor() {
+    let suite = many(10_000);
+    let (code, peak) = peak_of(spawn(suite.path(), &["run", "--no-baseline"]));
     assert_eq!(code, 0);
-    assert!(peak < allowed(40_000), "{} MiB", peak >> 20);
+    assert!(peak < allowed(5 * 10_000), "{} MiB", peak >> 20);
 }
 
 #[cfg(unix)]
