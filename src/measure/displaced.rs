@@ -182,12 +182,51 @@ pub struct Row {
     pub largest: f64,
     /// Number of its groups.
     pub group_count: usize,
-    /// The largest part of the levels, from the lowest code to the highest, that a group's codes span; 1 for
-    /// levels that are not even.
+    /// The largest part of the levels, from the lowest code to the highest or about the middle, that a group's
+    /// codes span; 1 for levels that are not even.
     pub span: f64,
+    /// The codes that occur.
+    pub codes: Codes,
     /// Its groups that stand out, by the measures of [`Group`].
     pub groups: Groups,
 }
+
+/// Which of up to 256 codes occur.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Codes([u64; 4]);
+
+impl Codes {
+    fn insert(&mut self, code: usize) {
+        if let Some(word) = self.0.get_mut(code / 64) {
+            *word |= 1 << (code % 64);
+        }
+    }
+
+    /// Adds those of other elements.
+    pub fn join(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(other.0) {
+            *word |= other;
+        }
+    }
+
+    fn has(&self, code: usize) -> bool {
+        self.0.get(code / 64).is_some_and(|word| word >> (code % 64) & 1 == 1)
+    }
+
+    /// Whether the codes are those of a coarser grid: several occur, and nearly all of them without either
+    /// of their neighbours.
+    pub fn are_sparse(&self) -> bool {
+        let all = || (0..256).filter(|&code| self.has(code));
+        let alone = |code: &usize| {
+            !self.has(code + 1) && code.checked_sub(1).is_none_or(|below| !self.has(below))
+        };
+        let count = all().count();
+        count >= FEWEST_CODES && all().filter(alone).count() * 10 >= count * 9
+    }
+}
+
+/// So many codes say whether there are others between them.
+const FEWEST_CODES: usize = 3;
 
 /// The groups that stand out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -395,6 +434,8 @@ struct Placed {
     step: f64,
     /// Where the quantized value is between the lowest level, 0, and the highest, 1.
     height: f64,
+    /// Index of the level nearest to the quantized value; none if the grid is a single value.
+    code: Option<usize>,
 }
 
 impl Ladder {
@@ -427,11 +468,20 @@ impl Ladder {
         (nearest.clamp(first, last), b - a)
     }
 
+    /// The index of the level nearest to `value`.
+    fn code(&self, value: f64) -> usize {
+        if let Some(even) = self.even {
+            return ((value - self.levels[0]) / even).round().max(0.0) as usize;
+        }
+        let nearest = self.nearest(value).0;
+        self.levels.partition_point(|&level| level < nearest)
+    }
+
     fn place(&self, r: f64, q: f64, low: f64, high: f64) -> Placed {
         let (first, last) = (self.levels[0], self.levels[self.levels.len() - 1]);
         let scale = (high - low) / (last - first);
         if scale == 0.0 || !scale.is_finite() {
-            return Placed { nearest: low, d: 0.0, step: 0.0, height: 0.0 };
+            return Placed { nearest: low, d: 0.0, step: 0.0, height: 0.0, code: None };
         }
         let (level, gap) = self.nearest(first + (r - low) / scale);
         let nearest = low + (level - first) * scale;
@@ -439,7 +489,8 @@ impl Ladder {
         let d = q - nearest;
         let is_as_near = (q - r).abs() <= (nearest - r).abs() * (1.0 + 1e-5) + EXACT * step;
         let d = if d.abs() < EXACT * step || is_as_near { 0.0 } else { d };
-        Placed { nearest, d, step, height: (q - low) / (high - low) }
+        let code = Some(self.code(first + (q - low) / scale));
+        Placed { nearest, d, step, height: (q - low) / (high - low), code }
     }
 
     /// Adds a run of a row to its sums.
@@ -473,6 +524,9 @@ impl Ladder {
         for (i, at) in placed.iter().enumerate() {
             let group = of_groups.of[i] as usize;
             let r = f64::from(run.r[i]);
+            if let Some(code) = at.code {
+                row.codes.insert(code);
+            }
             let shift = &mut shifts[group];
             firsts[group] = firsts[group].min(i);
             largest[group] = largest[group].max(r.abs());

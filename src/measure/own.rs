@@ -7,7 +7,7 @@ stochastic rounding and error feedback displace by about half a step, everywhere
 noise is taken from that row, so that a damaged row does not excuse itself.
 */
 
-use super::displaced::{Piece, Reader, Row, Shift};
+use super::displaced::{Codes, Piece, Reader, Row, Shift};
 use super::run_sums::RunSums;
 use super::twin::{Both, RowTwin, Twin};
 use crate::model::Scratch;
@@ -27,6 +27,9 @@ pub const FEEDBACK: f64 = 0.05;
 /// Most noise that a way of rounding adds, in squared steps: a displacement of 0.7, beyond which codes
 /// are not for these weights.
 const MOST: f64 = 0.5;
+
+/// Elements for each level of the grid from which on the codes that do not occur are left out.
+const CODES: f64 = 16.0;
 
 /// Rows of so small a part of the tensor's mean power say nothing: 80 dB.
 const SILENT: f64 = 1e-8;
@@ -98,7 +101,11 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
     let mut total = Shift::default();
     of_even().for_each(|(row, _)| total.add(&row.shift));
     let mean = total.mean();
-    let feedback = may_feed_back && rounding >= FEEDBACK;
+    let mut codes = Codes::default();
+    of_even().for_each(|(row, _)| codes.join(&row.codes));
+    // Who rounds otherwise than to nearest uses all codes; who leaves them out has a coarser grid.
+    let is_coarser = total.n >= CODES * levels as f64 && codes.are_sparse();
+    let feedback = may_feed_back && rounding >= FEEDBACK && !is_coarser;
     let added = of_even().map(|(_, it)| (it.actual.ee - it.nearest.ee) / it.ss).collect();
     let added = if feedback { median(added).clamp(0.0, MOST) } else { 0.0 };
 

@@ -214,6 +214,8 @@ pub enum PlaneFault {
     Zero,
     /// Some values are NaN or infinite.
     NonFinite,
+    /// Packed values ran into their neighbours.
+    Borrowed,
 }
 
 /// A fault of one plane, as [`Weight::check_planes`] finds it.

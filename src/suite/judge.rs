@@ -5,6 +5,7 @@ From facts to the outcome of each test of a pair.
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
+use super::experts::{Experts, worst_of};
 use super::obligations::PARITY_CHECK;
 use super::plan::PlannedTest;
 use super::record::{Examined, GlobalRow, Number, TensorRow, TestKind, TestOutcome, TestRecord};
@@ -15,7 +16,7 @@ use crate::gate::{self, CheckOutcome, CheckRecord, Coverage, JUDGED, Level, Sour
 use crate::measure::printed_stats::PrintedStats;
 use crate::measure::twin::Expectation;
 use crate::measure::{Finding, FindingKind, Matched, Measured, Pairing};
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::{Locals, Metric, Metrics, Moments};
 use crate::model::{Format, Model, Storage, Tensor};
 use crate::spec::{Diagnostic, Effective, Gate, Judgement, Resolver, Setting, Severity};
 
@@ -55,6 +56,8 @@ pub struct Facts<'a> {
     /// In the order of `matched`, as are `twins` and `rows`; none where only the whole is judged.
     pub measured: &'a [Measured],
     pub twins: &'a [Expectation],
+    /// Matrices of unlike stacks, each judged on its own.
+    pub experts: &'a Experts,
     /// What the spec asks to be done to one of the models and could not be done, by check name.
     pub undone: &'a [(&'static str, String)],
     /// What `llama-quantize-stats` printed for the reference, if the spec names that.
@@ -152,7 +155,7 @@ impl Facts<'_> {
         let mut examined = self.examined.borrow_mut();
         let seek = self.seek_causes && examined.len() < MOST_EXAMINED;
         examined.push(Examined { test: id.to_owned(), otherwise: otherwise.clone() });
-        let subject = diagnose::Subject {
+        let whole = diagnose::Subject {
             reference: self.reference,
             quantized: self.quantized,
             at: matched,
@@ -160,6 +163,7 @@ impl Facts<'_> {
             locals: Some(locals),
             twin: self.twins[at].as_ref().ok(),
         };
+        let (subject, sums, locals) = self.expert_at_fault(at).unwrap_or((whole, sums, locals));
         let of_values = if seek { diagnose::of_values(&subject, sums) } else { None };
         let others = || {
             let unlike = locals.unlike.filter(|unlike| unlike.count * 2 > sums.n)?;
@@ -173,13 +177,62 @@ impl Facts<'_> {
     fn integrity_checks(&self, at: usize, subject: &str, checks: &mut Vec<CheckRecord>) {
         let Measured::Values { sums, locals } = &self.measured[at] else { return };
         let name = self.rows[at].tensor.as_str();
-        let twin = self.twins[at].as_ref().map_err(String::as_str);
-        let suspect = gate::Suspect { subject, sums, locals, twin };
-        let tensor = self.resolver.tensor(name);
-        gate::check_integrity(&suspect, |gate| tensor.integrity(gate), checks);
+        if let Some(experts) = self.experts.range(at) {
+            checks.extend(worst_of(experts.map(|it| self.expert_checks(at, it)).collect()));
+        } else {
+            let twin = self.twins[at].as_ref().map_err(String::as_str);
+            let suspect = gate::Suspect { subject, sums, locals, twin };
+            let tensor = self.resolver.tensor(name);
+            gate::check_integrity(&suspect, |gate| tensor.integrity(gate), checks);
+        }
         gate::check_nonzero(name, sums, self.resolver, checks);
         let quantized = &self.quantized.tensors[self.matched[at].quantized];
         gate::check_companions(self.quantized, quantized, name, sums, self.resolver, checks);
+    }
+
+    /// What the gates find in one matrix of the stack at `at`.
+    fn expert_checks(&self, at: usize, expert: usize) -> Vec<CheckRecord> {
+        let mut checks = Vec::new();
+        let subject = self.experts.subject(expert);
+        match &self.experts.measured[expert] {
+            Measured::Values { sums, locals } => {
+                let twin = self.experts.twins[expert].as_ref().map_err(String::as_str);
+                let suspect = gate::Suspect { subject: &subject, sums, locals, twin };
+                let tensor = self.resolver.tensor(&self.rows[at].tensor);
+                gate::check_integrity(&suspect, |gate| tensor.integrity(gate), &mut checks);
+            }
+            Measured::Unreadable { reason } => {
+                checks.push(fact("readable", false, format!("{reason} ({subject})")));
+            }
+            Measured::Exact { .. } => {}
+        }
+        checks
+    }
+
+    /// The first matrix of the stack at `at` in which a gate is violated.
+    fn expert_at_fault(&self, at: usize) -> Option<(diagnose::Subject<'_>, &Moments, &Locals)> {
+        let [reference, quantized] = self.experts.models.as_ref()?;
+        let expert = self
+            .experts
+            .range(at)?
+            .find(|it| self.expert_checks(at, *it).iter().any(is_violated))?;
+        let Measured::Values { sums, locals } = &self.experts.measured[expert] else { return None };
+        let subject = diagnose::Subject {
+            reference,
+            quantized,
+            at: self.experts.matched[expert],
+            all: &self.experts.matched,
+            locals: Some(locals),
+            twin: self.experts.twins[expert].as_ref().ok(),
+        };
+        Some((subject, sums, locals))
+    }
+
+    /// How far the gates could judge a tensor; of an unlike stack, its matrix that they judged least.
+    fn coverage(&self, at: usize, checks: &[CheckRecord]) -> Coverage {
+        let of_one = |expert| gate::coverage(&self.expert_checks(at, expert));
+        let least = self.experts.range(at).and_then(|experts| experts.map(of_one).min());
+        least.unwrap_or_else(|| gate::coverage(checks))
     }
 
     /// Says so where the gates could judge a tensor as a whole only, which leaves the verdict as it is,
@@ -195,7 +248,7 @@ impl Facts<'_> {
             &self.reference.tensors[matched.reference],
             &self.quantized.tensors[matched.quantized],
         );
-        match gate::coverage(checks) {
+        match self.coverage(at, checks) {
             Coverage::Parts | Coverage::Exempt => None,
             Coverage::Nothing(reason) if is_quantized(r, q) => {
                 let message = format!("no gate could judge its values: {reason} ({subject})");

@@ -5,6 +5,7 @@ The run: ids, selection, the loop over pairs, and the record of what came out.
 pub mod baseline;
 pub mod blob;
 pub mod exit;
+mod experts;
 pub mod falsify;
 mod folds;
 pub mod id;

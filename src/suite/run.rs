@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use super::baseline::{self, Baselines};
 use super::exit::Exit;
+use super::experts::Experts;
 use super::judge;
 use super::plan::{Plan, PlannedPair, PlannedTest};
 use super::record::{
@@ -253,6 +254,7 @@ fn run_pair<'a>(
                 resolver: &resolver,
                 opened: &opened,
                 pass: &pass,
+                threads,
                 settle: options.settle,
             };
             judging.judge(&mut measure, options.baselines.as_ref(), &mut record);
@@ -517,6 +519,7 @@ pub(super) struct Judging<'a> {
     pub resolver: &'a Resolver<'a>,
     pub opened: &'a Opened,
     pub pass: &'a Pass,
+    pub threads: usize,
     /// Whether checks that hold are counted and dropped.
     pub settle: bool,
 }
@@ -571,8 +574,11 @@ impl Judging<'_> {
             let mut due: Vec<usize> =
                 row_of.keys().filter_map(|name| test_of.get(name).copied()).collect();
             due.sort_unstable();
+            let (r, q) = (&opened.reference, &opened.quantized);
+            let experts = Experts::of(r, q, matched, opened.elements, self.threads);
             let facts = self.facts(matched, &rows, &row_of, examined);
-            let facts = judge::Facts { measured: &measured, twins: &twins, ..facts };
+            let experts = Some(&experts);
+            let facts = judge::Facts { measured: &measured, twins: &twins, experts, ..facts };
             for at in due {
                 records[at] = Some(self.settled(facts.tensor(&planned.tests[at])));
             }
@@ -630,6 +636,7 @@ impl Judging<'_> {
             matched,
             measured: &[],
             twins: &[],
+            experts: None,
             undone: &self.opened.undone,
             printed: self.opened.printed.as_ref(),
             rows,

@@ -136,15 +136,15 @@ fn record(
     }
 }
 
-/// How far the gates on values could judge a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How far the gates on values could judge a tensor, from little to all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Coverage {
-    /// Its parts were judged.
-    Parts,
-    /// Only its sums were, for this reason.
-    WholeOnly(String),
     /// No gate on values judged it, for this reason.
     Nothing(String),
+    /// Only its sums were judged, for this reason.
+    WholeOnly(String),
+    /// Its parts were judged.
+    Parts,
     /// No gate was to judge it: its values are NaN, or there is none, or the spec switched gates off.
     Exempt,
 }

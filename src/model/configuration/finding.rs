@@ -50,6 +50,8 @@ pub enum Code {
     StatusDisagrees,
     /// A key that an engine needs is missing.
     KeyMissing,
+    /// A key is missing that some engines need, and others assume what the planes say.
+    KeyAssumed,
     /// A key or a value that the format does not know.
     KeyIllegal,
     /// A key is missing and engines assume different values.
@@ -151,6 +153,11 @@ impl Code {
                 "The planes are packed, and quantization_status does not say compressed.",
             ),
             Self::KeyMissing => ("key-missing", Error, "A key is missing that an engine needs."),
+            Self::KeyAssumed => (
+                "key-assumed",
+                Warning,
+                "A key is missing that some engines need; others assume what the planes say.",
+            ),
             Self::KeyIllegal => (
                 "key-illegal",
                 Error,
@@ -197,7 +204,7 @@ impl Code {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::IgnoredButQuantized,
         Self::QuantizedButPlain,
         Self::FusedDisagree,
@@ -217,6 +224,7 @@ impl Code {
         Self::KvScaleMissing,
         Self::StatusDisagrees,
         Self::KeyMissing,
+        Self::KeyAssumed,
         Self::KeyIllegal,
         Self::DefaultDiffers,
         Self::SynonymsDisagree,

@@ -122,11 +122,13 @@ fn fp8(settings: &Value, modules: &[Module], out: &mut Vec<ConfigFinding>) {
     let codes = || modules.iter().filter(|module| module.kind == Kind::Fp8);
     if given(settings, "activation_scheme").is_none() && codes().next().is_some() {
         let fixed = codes().any(|module| module.has(".input_scale"));
+        // Engines that do without it take activations to be dynamic.
+        let (said, code) =
+            if fixed { ("static", Code::KeyMissing) } else { ("dynamic", Code::KeyAssumed) };
         let message = format!(
-            "activation_scheme is missing, which vLLM and SGLang need; the planes say {}",
-            if fixed { "static" } else { "dynamic" }
+            "activation_scheme is missing, which vLLM and SGLang need; the planes say {said}"
         );
-        out.push(ConfigFinding::whole(Code::KeyMissing, message));
+        out.push(ConfigFinding::whole(code, message));
     }
     let blocks = codes().any(|module| {
         let grid = module.matrix(".weight_scale_inv").or(module.matrix(".weight_scale"));

@@ -20,8 +20,11 @@ pub fn planes(
 ) -> Result<Vec<PlaneFinding>, ReadError> {
     let mut findings = Vec::new();
     for (plane, role) in planes.all() {
+        if let Role::LessOne(bits) = role {
+            findings.extend(borrowed(plane, bits, files, scratch)?);
+        }
         let ty = match role {
-            Role::Codes | Role::Setting => continue,
+            Role::Codes | Role::LessOne(_) | Role::Setting => continue,
             Role::Exponent => TensorType::F8_E8M0,
             Role::ScaleBits => TensorType::F8_E4M3,
             _ => plane.ty,
@@ -46,6 +49,43 @@ pub fn scales(
     let count = count(plane, plane.ty, files, scratch)?;
     Ok(judge(plane, Role::Scale, &count))
 }
+
+/// Looks for packed zero points that were lowered by one a word at a time, so that one of 0 borrowed from its
+/// neighbour. Who raises the word again has them all right; who raises code by code, as most kernels do, is
+/// one off at the neighbour.
+fn borrowed(
+    plane: &Plane,
+    bits: u32,
+    files: &[SourceFile],
+    scratch: &mut Scratch,
+) -> Result<Option<PlaneFinding>, ReadError> {
+    let ones = u32::MAX / ((1 << bits) - 1);
+    // Of each code all bits but the highest, so that a sum does not run into the next.
+    let low = !(ones << (bits - 1));
+    let by_code = |word: u32| ((word & low) + (ones & low)) ^ ((word ^ ones) & !low);
+    let mut bytes = scratch.take_bytes();
+    let (mut borrowed, mut start) = (0u64, 0);
+    while start < plane.at.len {
+        bytes.resize(WORDS.min(plane.at.len - start) as usize, 0);
+        files[plane.at.file].read_at(plane.at.offset + start, &mut bytes)?;
+        let words = bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
+        borrowed += words.filter(|&word| word.wrapping_add(ones) != by_code(word)).count() as u64;
+        start += bytes.len() as u64;
+    }
+    scratch.give_bytes(bytes);
+    Ok((borrowed > 0).then(|| PlaneFinding {
+        plane: plane.name.clone(),
+        fault: PlaneFault::Borrowed,
+        message: format!(
+            "has {borrowed} words of {} that were lowered by one as a whole, so that a zero point of 0 \
+             borrowed from its neighbour: kernels that raise each code are one step off there",
+            plane.at.len / 4
+        ),
+    }))
+}
+
+/// Bytes of words that are read at a time.
+const WORDS: u64 = 64 * 1024;
 
 #[derive(Default)]
 struct Count {

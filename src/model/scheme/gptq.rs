@@ -69,7 +69,8 @@ pub fn build(group: &Group, context: &Context) -> Match {
     weight.add(scale, Role::Scale);
     weight.zero = Zero::Before(match group.get(".qzeros") {
         Some(zeros) => {
-            weight.add(zeros, Role::Codes);
+            let lowered = format == GptqFormat::V1 && 32 % bits == 0;
+            weight.add(zeros, if lowered { Role::LessOne(bits) } else { Role::Codes });
             grid(zero_points(group, zeros, (groups, out), bits, format, order)?)
         }
         None if context.config.setting("sym").as_bool() == Some(true) => {

@@ -372,6 +372,13 @@ impl Weight for Joined {
         let codes = 1usize << self.codes.bits();
         let entries = self.table.iter().take(codes).copied();
         let mut levels: Vec<f32> = entries.filter(|level| level.is_finite()).collect();
+        // Codes may be stored in more bits than they have.
+        let bits = self.scheme.strip_prefix("INT").and_then(|bits| bits.parse::<u32>().ok());
+        if let Some(bits) = bits.filter(|bits| (1..self.codes.bits()).contains(bits)) {
+            let count = (1u64 << bits) as f32;
+            let first = if levels.iter().any(|&level| level < 0.0) { -count / 2.0 } else { 0.0 };
+            levels.retain(|level| (first..first + count).contains(level));
+        }
         levels.sort_by(f32::total_cmp);
         levels.dedup();
         let (&first, &last) = (levels.first()?, levels.last()?);

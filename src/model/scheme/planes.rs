@@ -20,6 +20,8 @@ pub enum Role {
     Book,
     /// Zero points, minima: finite.
     Zero,
+    /// Packed zero points of so many bits, less one, as GPTQ's first format has them.
+    LessOne(u32),
     /// Group indices: not all zero if there are several groups.
     Index,
     /// Sizes and settings.
@@ -73,6 +75,7 @@ impl Planes {
                 Role::ScaleBits => (GridRole::Scale, TensorType::F8_E4M3),
                 Role::Zero => (GridRole::Zero, plane.ty),
                 Role::Codes
+                | Role::LessOne(_)
                 | Role::Book
                 | Role::Index
                 | Role::Setting

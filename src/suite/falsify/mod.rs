@@ -168,8 +168,17 @@ fn falsify_pair(
     let results = opened.measure(&pass.matched, options.threads, &Progress::default());
     let mut planned = judged(planned, |_| true);
     let baselines = options.baselines.as_ref();
-    Judging { planned: &planned, resolver: &resolver, opened: &opened, pass: &pass, settle: false }
-        .judge(&mut results.source(), baselines, &mut sound);
+    let threads = options.threads;
+    let settle = false;
+    Judging {
+        planned: &planned,
+        resolver: &resolver,
+        opened: &opened,
+        pass: &pass,
+        threads,
+        settle,
+    }
+    .judge(&mut results.source(), baselines, &mut sound);
     if sound.baseline.status == BaselineStatus::New {
         // There is nothing yet that a mutant could differ from.
         planned.tests.retain(|test| test.kind != TestKind::Baseline);
@@ -406,11 +415,9 @@ impl Lab<'_> {
         let pass = Pass { seek_causes: false, ..Pass::of(&planned, resolver, &opened) };
         let results = measure(&opened, &pass.matched, &known);
         let mut record: PairRecord = empty_record(&planned);
-        Judging { planned: &planned, resolver, opened: &opened, pass: &pass, settle: false }.judge(
-            &mut results.source(),
-            self.baselines,
-            &mut record,
-        );
+        let (threads, settle) = (1, false);
+        Judging { planned: &planned, resolver, opened: &opened, pass: &pass, threads, settle }
+            .judge(&mut results.source(), self.baselines, &mut record);
         record.tests
     }
 }

@@ -1,0 +1,124 @@
+/*!
+Stacks whose matrices are stored in unlike ways, as where one expert of many is kept in higher precision. No
+one type says what such a stack gives, so each of its matrices is measured and judged on its own.
+*/
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use crate::gate::{CheckOutcome, CheckRecord};
+use crate::measure::twin::{Expectation, twins};
+use crate::measure::{Matched, Measured, Progress, dead_columns, measure};
+use crate::model::view::View;
+use crate::model::{Model, Tensor};
+
+/// The matrices of such stacks, as tensors of their own.
+#[derive(Default)]
+pub struct Experts {
+    /// The models of which they are tensors; none if no stack is unlike.
+    pub models: Option<[Model; 2]>,
+    pub matched: Vec<Matched>,
+    /// In the order of `matched`, as are the twins.
+    pub measured: Vec<Measured>,
+    pub twins: Vec<Expectation>,
+    /// Those of a stack, by its index among the tensors of the pass.
+    of: HashMap<usize, Range<usize>>,
+}
+
+impl Experts {
+    /// Measures the matrices of the unlike stacks among `matched`, tensors of models of so many elements.
+    pub fn of(
+        reference: &Model,
+        quantized: &Model,
+        matched: &[Matched],
+        elements: u64,
+        threads: usize,
+    ) -> Self {
+        let mut found = Self::default();
+        let mut sides = [Vec::new(), Vec::new()];
+        for (at, pair) in matched.iter().enumerate() {
+            let (r, q) = (&reference.tensors[pair.reference], &quantized.tensors[pair.quantized]);
+            if !is_unlike(q) {
+                continue;
+            }
+            let Some(apart) = apart(r, q) else { continue };
+            let first = found.matched.len();
+            for (r, q) in apart {
+                let index = found.matched.len();
+                found.matched.push(Matched { reference: index, quantized: index });
+                sides[0].push(r);
+                sides[1].push(q);
+            }
+            found.of.insert(at, first..found.matched.len());
+        }
+        if found.of.is_empty() {
+            return found;
+        }
+        let [of_reference, of_quantized] = sides;
+        let reference = Model { tensors: of_reference, ..reference.clone() };
+        let quantized = Model { tensors: of_quantized, ..quantized.clone() };
+        let progress = Progress::default();
+        found.measured = measure(&reference, &quantized, &found.matched, threads, &progress);
+        dead_columns(&reference, &quantized, &found.matched, &mut found.measured);
+        let (all, of) = (&found.matched, &mut found.measured);
+        found.twins = twins(&reference, &quantized, all, of, elements, threads);
+        found.models = Some([reference, quantized]);
+        found
+    }
+
+    /// The matrices of a tensor of the pass, if each is judged on its own.
+    pub fn range(&self, at: usize) -> Option<Range<usize>> {
+        self.of.get(&at).cloned()
+    }
+
+    /// Name and type of a matrix, for messages.
+    pub fn subject(&self, index: usize) -> String {
+        let tensor = self.models.as_ref().map(|[_, quantized]| &quantized.tensors[index]);
+        tensor.map_or_else(String::new, |it| format!("{}, {}", it.name, it.qtype()))
+    }
+}
+
+/// Whether a stack is made of tensors of unlike types.
+fn is_unlike(tensor: &Tensor) -> bool {
+    let Some(view) = tensor.view().filter(|_| tensor.shape.len() >= 3) else { return false };
+    let types: HashSet<&str> = view.sources().map(Tensor::qtype).collect();
+    types.len() > 1
+}
+
+/// Both sides' matrices, under the names that they are stored under.
+fn apart(r: &Tensor, q: &Tensor) -> Option<Vec<(Tensor, Tensor)>> {
+    let (of_r, of_q) = (View::of(r), View::of(q));
+    let count = *q.shape.first()?;
+    let of_one = |index| {
+        let (r, q) = (of_r.select(0, index).ok()?, of_q.select(0, index).ok()?);
+        let name = q.sources().next().map_or_else(|| format!("{index}"), |it| it.name.clone());
+        Some((r.into_tensor(&name), q.into_tensor(&name)))
+    };
+    (0..count).map(of_one).collect()
+}
+
+/// What is said of the stack: of each gate, what it found in the matrix that fares worst. A gate that has
+/// judged some of them has judged.
+pub fn worst_of(mut of_each: Vec<Vec<CheckRecord>>) -> Vec<CheckRecord> {
+    let rank = |check: &CheckRecord| match check.outcome {
+        CheckOutcome::Violated => 2,
+        CheckOutcome::NotJudged => 0,
+        _ => 1,
+    };
+    let excess = |check: &CheckRecord| match (check.value, check.bound) {
+        (Some(value), Some(bound)) => value.0 - bound.0,
+        _ => 0.0,
+    };
+    let Some(mut worst) = of_each.pop() else { return Vec::new() };
+    for checks in of_each {
+        for (known, check) in worst.iter_mut().zip(checks) {
+            let better = rank(&check)
+                .cmp(&rank(known))
+                .then_with(|| excess(&check).total_cmp(&excess(known)));
+            if better.is_ge() {
+                *known = check;
+            }
+        }
+    }
+    worst
+}
