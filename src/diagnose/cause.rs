@@ -120,6 +120,7 @@ causes! {
     BadImatrix "bad-imatrix" "Some columns are exact and the others poor: an importance matrix of little data.";
     OtherCheckpoint "other-checkpoint" "The values come from a slightly different model.";
     OtherWeights "other-weights" "The values are no conversion of the reference's, and lie on no grid near them.";
+    Fold "fold" "Scales were folded out of weights into what comes before them, and do not cancel.";
     IntegerChanged "integer-changed" "Integers differ.";
     WrongQtype "wrong-qtype" "The tensor is stored in another type than asked for.";
     NotQuantized "not-quantized" "What was to be quantized is not.";

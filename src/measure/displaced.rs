@@ -182,8 +182,8 @@ pub struct Row {
     pub largest: f64,
     /// Number of its groups.
     pub group_count: usize,
-    /// The largest part of the levels, from the lowest code to the highest or about the middle, that a group's
-    /// codes span; 1 for levels that are not even.
+    /// The largest part of the levels, from the lowest code to the highest, that a group's codes span; 1 for
+    /// levels that are not even.
     pub span: f64,
     /// The codes that occur.
     pub codes: Codes,
@@ -635,6 +635,26 @@ mod tests {
             let mut span = Span::default();
             heights.into_iter().zip(values).for_each(|(height, value)| span.take(height, value));
             assert!((span.part(grid.0, grid.1) - expected).abs() < 1e-12, "{why}: {span:?}");
+        }
+    }
+
+    #[test]
+    fn codes_without_neighbours_are_those_of_a_coarser_grid() {
+        let of = |codes: &[usize]| {
+            let mut all = Codes::default();
+            codes.iter().for_each(|&code| all.insert(code));
+            all
+        };
+        for (codes, sparse, why) in [
+            (&[1, 3, 5, 7, 9, 11, 13][..], true, "every second one"),
+            (&[1, 3, 6, 8, 10, 13, 15], true, "seven levels spread over fifteen"),
+            (&[7, 8, 9], false, "ternary"),
+            (&[0, 15], false, "two say nothing"),
+            (&[4, 5, 6, 7, 8, 9, 10, 20, 40, 63, 64, 128, 255], false, "dense, and a long tail"),
+            (&[0, 63, 127, 191, 255], true, "at the ends of words"),
+            (&[62, 63, 64, 65], false, "across words"),
+        ] {
+            assert_eq!(of(codes).are_sparse(), sparse, "{why}");
         }
     }
 }

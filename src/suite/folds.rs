@@ -1,27 +1,37 @@
 /*!
-Scales that a quantizer folded out of weights into norms or other weights: taken out where the spec
-says so, and named where a test fails for them, because the model computes the same and nothing is
-damaged.
+Scales that a quantizer folded out of weights into norms or other weights. The model computes the same, and
+nothing is damaged: those in norms are taken out before models are compared, those in other weights, which
+must be estimated, where the spec says so, and named where a test fails for them.
 */
+
+use std::collections::HashMap;
 
 use super::id;
 use super::record::{TestKind, TestOutcome, TestRecord};
-use crate::model::{Model, ReadError, scheme};
+use crate::model::scheme::{self, Fold};
+use crate::model::{Model, ReadError};
 use crate::spec::Resolver;
 
 /// What to write to have them taken out.
 const REMEDY: &str = "`unfold = true` in the pair takes them out before comparing";
 
-/// Takes folded scales out of the quantized model; returns what was taken out.
+/// Takes folded scales out of the quantized model, where they cancel: those in norms always, others where the
+/// spec says so. Returns what was taken out, and what is to be said of tensors whose folds do not cancel.
 pub fn unfold(
     reference: &Model,
     quantized: &mut Model,
     resolver: &Resolver,
-) -> Result<Vec<String>, ReadError> {
+) -> Result<(Vec<String>, HashMap<String, String>), ReadError> {
     let rename = |name: &str| resolver.rename(name);
-    let folds = scheme::folds(reference, quantized, &rename)?;
+    let all = resolver.pair().unfold;
+    let find = if all { scheme::folds } else { scheme::into_norms };
+    let (folds, broken): (Vec<_>, Vec<_>) =
+        find(reference, quantized, &rename)?.into_iter().partition(Fold::cancels);
     scheme::unfold(quantized, &folds, &rename);
-    Ok(folds.iter().map(|fold| format!("{}: taken out", fold.describe())).collect())
+    let notes = folds.iter().map(|fold| format!("{}: taken out", fold.describe())).collect();
+    let by_tensor = scheme::folds_by_tensor(&broken).into_iter();
+    let broken = by_tensor.filter_map(|(name, folds)| Some((name, folds.first()?.describe())));
+    Ok((notes, broken.collect()))
 }
 
 /// Says of tensors that failed that scales were folded into or out of them, if that is so; returns

@@ -4,6 +4,7 @@ From facts to the outcome of each test of a pair.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use super::experts::{Experts, worst_of};
 use super::obligations::PARITY_CHECK;
@@ -57,9 +58,11 @@ pub struct Facts<'a> {
     pub measured: &'a [Measured],
     pub twins: &'a [Expectation],
     /// Matrices of unlike stacks, each judged on its own.
-    pub experts: &'a Experts,
+    pub experts: Option<&'a Experts>,
     /// What the spec asks to be done to one of the models and could not be done, by check name.
     pub undone: &'a [(&'static str, String)],
+    /// What is to be said of tensors that folded scales concern which do not cancel.
+    pub broken_folds: &'a HashMap<String, String>,
     /// What `llama-quantize-stats` printed for the reference, if the spec names that.
     pub printed: Option<&'a PrintedStats>,
     pub rows: &'a [TensorRow],
@@ -145,6 +148,9 @@ impl Facts<'_> {
         if !damaged {
             return otherwise;
         }
+        if let Some(evidence) = self.broken_folds.get(&r.name) {
+            return Some(Diagnosis::likely(Cause::Fold, evidence));
+        }
         let of_companions = diagnose::of_companions(self.quantized, q);
         let Measured::Values { sums, locals } = &self.measured[at] else {
             return of_companions.or(otherwise);
@@ -177,8 +183,8 @@ impl Facts<'_> {
     fn integrity_checks(&self, at: usize, subject: &str, checks: &mut Vec<CheckRecord>) {
         let Measured::Values { sums, locals } = &self.measured[at] else { return };
         let name = self.rows[at].tensor.as_str();
-        if let Some(experts) = self.experts.range(at) {
-            checks.extend(worst_of(experts.map(|it| self.expert_checks(at, it)).collect()));
+        if let Some(of_each) = self.expert_checks(at) {
+            checks.extend(worst_of(of_each));
         } else {
             let twin = self.twins[at].as_ref().map_err(String::as_str);
             let suspect = gate::Suspect { subject, sums, locals, twin };
@@ -190,48 +196,52 @@ impl Facts<'_> {
         gate::check_companions(self.quantized, quantized, name, sums, self.resolver, checks);
     }
 
-    /// What the gates find in one matrix of the stack at `at`.
-    fn expert_checks(&self, at: usize, expert: usize) -> Vec<CheckRecord> {
-        let mut checks = Vec::new();
-        let subject = self.experts.subject(expert);
-        match &self.experts.measured[expert] {
-            Measured::Values { sums, locals } => {
-                let twin = self.experts.twins[expert].as_ref().map_err(String::as_str);
+    /// The matrices of the stack at `at`, if each is judged on its own.
+    fn experts_of(&self, at: usize) -> Option<(&Experts, Range<usize>)> {
+        let experts = self.experts?;
+        Some((experts, experts.range(at)?))
+    }
+
+    /// What the gates find in each of the matrices of the stack at `at`.
+    fn expert_checks(&self, at: usize) -> Option<Vec<Vec<CheckRecord>>> {
+        let (experts, range) = self.experts_of(at)?;
+        let tensor = self.resolver.tensor(&self.rows[at].tensor);
+        let of_one = |expert: usize| {
+            let mut checks = Vec::new();
+            let subject = experts.subject(expert);
+            if let Measured::Values { sums, locals } = &experts.measured[expert] {
+                let twin = experts.twins[expert].as_ref().map_err(String::as_str);
                 let suspect = gate::Suspect { subject: &subject, sums, locals, twin };
-                let tensor = self.resolver.tensor(&self.rows[at].tensor);
                 gate::check_integrity(&suspect, |gate| tensor.integrity(gate), &mut checks);
             }
-            Measured::Unreadable { reason } => {
-                checks.push(fact("readable", false, format!("{reason} ({subject})")));
-            }
-            Measured::Exact { .. } => {}
-        }
-        checks
+            checks
+        };
+        Some(range.map(of_one).collect())
     }
 
     /// The first matrix of the stack at `at` in which a gate is violated.
     fn expert_at_fault(&self, at: usize) -> Option<(diagnose::Subject<'_>, &Moments, &Locals)> {
-        let [reference, quantized] = self.experts.models.as_ref()?;
-        let expert = self
-            .experts
-            .range(at)?
-            .find(|it| self.expert_checks(at, *it).iter().any(is_violated))?;
-        let Measured::Values { sums, locals } = &self.experts.measured[expert] else { return None };
+        let (experts, range) = self.experts_of(at)?;
+        let [reference, quantized] = experts.models.as_ref()?;
+        let checks = self.expert_checks(at)?;
+        let fails = |checks: &Vec<CheckRecord>| checks.iter().any(is_violated);
+        let expert = range.start + checks.iter().position(fails)?;
+        let Measured::Values { sums, locals } = &experts.measured[expert] else { return None };
         let subject = diagnose::Subject {
             reference,
             quantized,
-            at: self.experts.matched[expert],
-            all: &self.experts.matched,
+            at: experts.matched[expert],
+            all: &experts.matched,
             locals: Some(locals),
-            twin: self.experts.twins[expert].as_ref().ok(),
+            twin: experts.twins[expert].as_ref().ok(),
         };
         Some((subject, sums, locals))
     }
 
     /// How far the gates could judge a tensor; of an unlike stack, its matrix that they judged least.
     fn coverage(&self, at: usize, checks: &[CheckRecord]) -> Coverage {
-        let of_one = |expert| gate::coverage(&self.expert_checks(at, expert));
-        let least = self.experts.range(at).and_then(|experts| experts.map(of_one).min());
+        let of_each = self.expert_checks(at);
+        let least = of_each.and_then(|all| all.iter().map(|one| gate::coverage(one)).min());
         least.unwrap_or_else(|| gate::coverage(checks))
     }
 

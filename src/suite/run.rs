@@ -345,6 +345,9 @@ pub(super) struct Opened {
     printed: Option<PrintedStats>,
     /// What was to be done to the models and could not be, by check name.
     undone: Vec<(&'static str, String)>,
+    /// Scales that were folded out of some weights behind a norm, and not out of all: what is to be said of
+    /// each tensor that they concern.
+    broken_folds: HashMap<String, String>,
     /// Globs that all pairs of the spec share and that match nothing in any of them.
     unmatched_shared: Vec<Diagnostic>,
     notes: Vec<String>,
@@ -421,16 +424,30 @@ pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Res
     let mut notes = model::scheme::align(&reference, &mut quantized);
     let problems = measure::transform(&mut reference, &mut quantized, resolver);
     let mut undone: Vec<_> = problems.into_iter().map(|problem| ("transform", problem)).collect();
-    if resolver.pair().unfold {
-        match folds::unfold(&reference, &mut quantized, resolver) {
-            Ok(mut unfolded) => notes.append(&mut unfolded),
-            Err(error) => undone.push(("unfold", error.to_string())),
+    let mut broken_folds = HashMap::new();
+    match folds::unfold(&reference, &mut quantized, resolver) {
+        Ok((mut unfolded, broken)) => {
+            notes.append(&mut unfolded);
+            broken_folds = broken;
         }
+        Err(error) if resolver.pair().unfold => undone.push(("unfold", error.to_string())),
+        // What cannot be read is told of where it is measured.
+        Err(_) => {}
     }
     let (printed, unmatched_shared) = (None, Vec::new());
     let recipes = BTreeMap::new();
     let elements = measure::twin::elements_of(&reference);
-    Opened { reference, quantized, printed, undone, unmatched_shared, notes, elements, recipes }
+    Opened {
+        reference,
+        quantized,
+        printed,
+        undone,
+        broken_folds,
+        unmatched_shared,
+        notes,
+        elements,
+        recipes,
+    }
 }
 
 /// Which of the pair's globs match something.
@@ -637,6 +654,7 @@ impl Judging<'_> {
             measured: &[],
             twins: &[],
             experts: None,
+            broken_folds: &self.opened.broken_folds,
             undone: &self.opened.undone,
             printed: self.opened.printed.as_ref(),
             rows,

@@ -434,47 +434,101 @@ fn the_error_must_fall_with_more_bits_and_is_seen_not_to() {
     assert_eq!(violated["status"], "violated", "{violated}");
 }
 
+/// A norm, a weight behind it with its columns multiplied, and another whose columns may be.
+struct Folded {
+    norm: Vec<f32>,
+    divided: Vec<f32>,
+    factors: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+}
+
+impl Folded {
+    const NORM: &str = "model.layers.0.input_layernorm.weight";
+    const Q: &str = "model.layers.0.self_attn.q_proj.weight";
+    const K: &str = "model.layers.0.self_attn.k_proj.weight";
+
+    fn new() -> Self {
+        let mut random = Random(3);
+        let [q, k] = [2048, 2048].map(|len| random.normals(len));
+        let norm: Vec<f32> = random.normals(64).iter().map(|value| value.abs() + 0.5).collect();
+        let factors: Vec<f32> = random.normals(64).iter().map(|it| (it * 0.5).exp()).collect();
+        let divided = norm.iter().zip(&factors).map(|(value, factor)| value / factor).collect();
+        Self { norm, divided, factors, q, k }
+    }
+
+    /// Values with every column multiplied by its factor.
+    fn multiplied(&self, values: &[f32]) -> Vec<f32> {
+        values.iter().enumerate().map(|(i, value)| value * self.factors[i % 64]).collect()
+    }
+
+    fn write(&self, suite: &Suite, norm: &[f32], q: &[f32], k: &[f32]) {
+        let (shape, vector): (&[u64], &[u64]) = (&[32, 64], &[64]);
+        suite.models(
+            &[
+                (Self::NORM, "F32", vector, f32s(&self.norm)),
+                (Self::Q, "F32", shape, f32s(&self.q)),
+                (Self::K, "F32", shape, f32s(&self.k)),
+            ],
+            &[
+                (Self::NORM, "F32", vector, f32s(norm)),
+                (Self::Q, "BF16", shape, bf16s(q)),
+                (Self::K, "BF16", shape, bf16s(k)),
+            ],
+        );
+    }
+}
+
 #[test]
-fn folded_scales_are_named_and_taken_out_on_request() {
+fn scales_folded_into_a_norm_are_taken_out_where_they_cancel() {
     let suite = Suite::new();
-    let mut random = Random(3);
-    let (rows, cols) = (32u64, 64u64);
-    let q = random.normals(2048);
-    let norm: Vec<f32> = random.normals(64).iter().map(|value| value.abs() + 0.5).collect();
-    let factors: Vec<f32> = random.normals(64).iter().map(|value| (value * 0.5).exp()).collect();
-    let folded: Vec<f32> = q.iter().enumerate().map(|(i, value)| value * factors[i % 64]).collect();
-    let divided: Vec<f32> =
-        norm.iter().zip(&factors).map(|(value, factor)| value / factor).collect();
-    let name = "model.layers.0.self_attn.q_proj.weight";
-    let norm_name = "model.layers.0.input_layernorm.weight";
-    suite.models(
-        &[(norm_name, "F32", &[cols], f32s(&norm)), (name, "F32", &[rows, cols], f32s(&q))],
-        &[
-            (norm_name, "F32", &[cols], f32s(&divided)),
-            (name, "BF16", &[rows, cols], bf16s(&folded)),
-        ],
-    );
-    let says = &format!("scales of 64 columns are folded out of {name} into {norm_name}");
-    suite.spec("thresholds.tensor.cosine = 0.99");
-    let ran = suite.qualm(&["run", "--no-baseline"]).exits(101);
-    ran.says(says).says("`unfold = true` in the pair takes them out before comparing");
+    let it = Folded::new();
+    let (q, k) = (it.multiplied(&it.q), it.multiplied(&it.k));
+    it.write(&suite, &it.divided, &q, &k);
+    let says = format!("scales of 64 columns are folded out of {}", Folded::K);
     let diff = suite.qualm(&["diff", "r.safetensors", "q.safetensors"]).exits(5);
-    diff.says(says).says("no damage by itself");
-    suite.spec("thresholds.tensor.cosine = 0.9999\nunfold = true");
+    diff.says(&says).says("no damage by itself");
+    suite.spec("thresholds.tensor.cosine = 0.9999");
     suite.qualm(&["run", "--no-baseline"]).exits(0);
     let notes = suite.contract()["specs"][0]["pairs"][0]["notes"].to_string();
     assert!(notes.contains("taken out"), "{notes}");
+    let check = || suite.qualm(&["check", "r.safetensors", "q.safetensors"]);
+    check().exits(0);
     // Damage beside a fold is still damage.
-    let mut broken = folded.clone();
-    broken[..64].fill(3.0);
+    let mut row = q.clone();
+    row[..64].fill(3.0);
+    it.write(&suite, &it.divided, &row, &k);
+    check().exits(5).says(Folded::Q);
+    // A weight that was left out computes something else, and so does one column of another factor.
+    it.write(&suite, &it.divided, &q, &it.k);
+    check().exits(5).says("fold: ").says(&format!("and not, or not all, out of {}", Folded::K));
+    let mut one = it.divided.clone();
+    one[7] *= 2.0;
+    it.write(&suite, &one, &q, &k);
+    check().exits(5).says("fold: ").says(Folded::Q);
+}
+
+#[test]
+fn scales_folded_into_another_weight_are_named_and_taken_out_on_request() {
+    let suite = Suite::new();
+    let mut random = Random(3);
+    let (up, down) = ("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight");
+    let (shape, turned): (&[u64], &[u64]) = (&[64, 32], &[32, 64]);
+    let [of_up, of_down] = [2048, 2048].map(|len| random.normals(len));
+    let factors: Vec<f32> = random.normals(64).iter().map(|it| (it * 0.5).exp()).collect();
+    let rows: Vec<f32> = of_up.iter().enumerate().map(|(i, it)| it / factors[i / 32]).collect();
+    let columns: Vec<f32> =
+        of_down.iter().enumerate().map(|(i, it)| it * factors[i % 64]).collect();
     suite.models(
-        &[(norm_name, "F32", &[cols], f32s(&norm)), (name, "F32", &[rows, cols], f32s(&q))],
-        &[
-            (norm_name, "F32", &[cols], f32s(&divided)),
-            (name, "BF16", &[rows, cols], bf16s(&broken)),
-        ],
+        &[(up, "F32", shape, f32s(&of_up)), (down, "F32", turned, f32s(&of_down))],
+        &[(up, "BF16", shape, bf16s(&rows)), (down, "BF16", turned, bf16s(&columns))],
     );
-    suite.qualm(&["run", "--no-baseline"]).exits(101);
+    suite.spec("thresholds.tensor.cosine = 0.99");
+    let ran = suite.qualm(&["run", "--no-baseline"]).exits(101);
+    ran.says(&format!("scales of 64 columns are folded out of {down} into {up}"))
+        .says("`unfold = true` in the pair takes them out before comparing");
+    suite.spec("thresholds.tensor.cosine = 0.9999\nunfold = true");
+    suite.qualm(&["run", "--no-baseline"]).exits(0);
 }
 
 #[test]

@@ -59,17 +59,13 @@ fn borrowed(
     files: &[SourceFile],
     scratch: &mut Scratch,
 ) -> Result<Option<PlaneFinding>, ReadError> {
-    let ones = u32::MAX / ((1 << bits) - 1);
-    // Of each code all bits but the highest, so that a sum does not run into the next.
-    let low = !(ones << (bits - 1));
-    let by_code = |word: u32| ((word & low) + (ones & low)) ^ ((word ^ ones) & !low);
     let mut bytes = scratch.take_bytes();
     let (mut borrowed, mut start) = (0u64, 0);
     while start < plane.at.len {
         bytes.resize(WORDS.min(plane.at.len - start) as usize, 0);
         files[plane.at.file].read_at(plane.at.offset + start, &mut bytes)?;
         let words = bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
-        borrowed += words.filter(|&word| word.wrapping_add(ones) != by_code(word)).count() as u64;
+        borrowed += words.filter(|&word| has_borrowed(word, bits)).count() as u64;
         start += bytes.len() as u64;
     }
     scratch.give_bytes(bytes);
@@ -82,6 +78,15 @@ fn borrowed(
             plane.at.len / 4
         ),
     }))
+}
+
+/// Whether adding one to the word as a whole, and to each of its codes, gives different words.
+fn has_borrowed(word: u32, bits: u32) -> bool {
+    let ones = u32::MAX / ((1 << bits) - 1);
+    // Of each code all bits but the highest, so that a sum does not run into the next.
+    let low = !(ones << (bits - 1));
+    let by_code = ((word & low) + (ones & low)) ^ ((word ^ ones) & !low);
+    word.wrapping_add(ones) != by_code
 }
 
 /// Bytes of words that are read at a time.
@@ -157,5 +162,26 @@ fn judge(plane: &Plane, role: Role, count: &Count) -> Option<PlaneFinding> {
         }
         Role::Index => Some(finding(PlaneFault::Zero, "sends every column to group 0".to_owned())),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_point_of_zero_borrows_when_a_word_is_lowered() {
+        for (zeros, bits, borrowed, why) in [
+            ([8, 8, 8, 8, 8, 8, 8, 8], 4, false, "symmetric"),
+            ([1, 15, 2, 14, 3, 13, 4, 12], 4, false, "none is 0"),
+            ([5, 0, 7, 7, 7, 7, 7, 7], 4, true, "one in the middle"),
+            ([5, 5, 5, 5, 5, 5, 5, 0], 4, false, "there is nothing above the last"),
+            ([0, 128, 200, 1, 0, 0, 0, 0], 8, true, "of eight bits"),
+        ] {
+            let count = (32 / bits) as usize;
+            let word = zeros[..count].iter().rev().fold(0u32, |word, zero| word << bits | zero);
+            let ones = u32::MAX / ((1 << bits) - 1);
+            assert_eq!(has_borrowed(word.wrapping_sub(ones), bits), borrowed, "{why}");
+        }
     }
 }

@@ -25,6 +25,15 @@ const SAMPLES: u64 = 64;
 /// rounding stay below.
 const LEAST_SPREAD: f64 = 0.02;
 
+/// How far a column's factor may be off.
+const OFF: f64 = 0.3;
+
+/// Standard errors by which a column's factor may be off by chance.
+const CHANCE: f64 = 6.0;
+
+/// Columns of less than this part of the mean power say nothing.
+const LOUD: f64 = 0.01;
+
 /// The error of a weight must fall to this part of its square when the factors are taken out.
 const CLEAR: f64 = 0.25;
 
@@ -49,10 +58,17 @@ pub struct Fold {
     pub kind: Producer,
     /// Names of the weights whose columns were multiplied.
     pub consumers: Vec<String>,
+    /// Names of weights behind the producer whose columns were not: there nothing cancels.
+    pub left_out: Vec<String>,
     factors: Arc<[f32]>,
 }
 
 impl Fold {
+    /// Whether the model computes what it did: every weight behind the producer has the factors.
+    pub fn cancels(&self) -> bool {
+        self.left_out.is_empty()
+    }
+
     /// The bias beside the producer, which was divided with it.
     fn bias(&self) -> Option<String> {
         self.producer.strip_suffix("weight").map(|module| format!("{module}bias"))
@@ -61,20 +77,28 @@ impl Fold {
     /// A sentence for people.
     pub fn describe(&self) -> String {
         let how = if self.kind == Producer::Rows { " (estimated)" } else { "" };
+        let not = match &self.left_out[..] {
+            [] => String::new(),
+            left_out => format!(", and not, or not all, out of {}", left_out.join(", ")),
+        };
         format!(
-            "scales of {} columns are folded out of {} into {}{how}",
+            "scales of {} columns are folded out of {} into {}{how}{not}",
             self.factors.len(),
-            self.consumers.join(", "),
+            if self.consumers.is_empty() {
+                "weights".to_owned()
+            } else {
+                self.consumers.join(", ")
+            },
             self.producer
         )
     }
 }
 
-/// The folds that change each tensor, by its reference name; in their order.
+/// The folds that change each tensor, or should, by its reference name; in their order.
 pub fn folds_by_tensor(folds: &[Fold]) -> HashMap<String, Vec<&Fold>> {
     let mut by_tensor: HashMap<String, Vec<&Fold>> = HashMap::new();
     for fold in folds {
-        let mut names: Vec<String> = fold.consumers.clone();
+        let mut names: Vec<String> = [&fold.consumers[..], &fold.left_out].concat();
         names.push(fold.producer.clone());
         names.extend(fold.bias());
         names.sort();
@@ -89,21 +113,104 @@ pub fn folds_by_tensor(folds: &[Fold]) -> HashMap<String, Vec<&Fold>> {
 /// Roles of a weight that is fed by a norm or another weight, by the end of its module's name.
 const FED_BY_NORM: &[(&[&str], &[&str])] = &[
     (
-        &["input_layernorm", "attention_norm", "ln_1", "norm1"],
-        &["q_proj", "k_proj", "v_proj", "qkv_proj", "wq", "wk", "wv", "c_attn", "query_key_value"],
+        &["input_layernorm", "attention_norm", "ln_1", "norm1", "attn_norm"],
+        &[
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "qkv_proj",
+            "wq",
+            "wk",
+            "wv",
+            "c_attn",
+            "query_key_value",
+            "attn_q",
+            "attn_k",
+            "attn_v",
+            "attn_qkv",
+        ],
     ),
     (
         &["post_attention_layernorm", "pre_feedforward_layernorm", "ffn_norm", "ln_2", "norm2"],
-        &["gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "fc1", "c_fc", "router"],
+        &[
+            "gate_proj",
+            "up_proj",
+            "gate_up_proj",
+            "w1",
+            "w3",
+            "gate",
+            "fc1",
+            "c_fc",
+            "router",
+            "ffn_gate",
+            "ffn_up",
+            "ffn_gate_inp",
+            "ffn_gate_exps",
+            "ffn_up_exps",
+        ],
     ),
 ];
 
 /// A weight whose rows feed the columns of another, by the end of their modules' names.
-const FED_BY_ROWS: &[(&str, &str)] =
-    &[("up_proj", "down_proj"), ("w3", "w2"), ("v_proj", "o_proj"), ("fc1", "fc2")];
+const FED_BY_ROWS: &[(&str, &str)] = &[
+    ("up_proj", "down_proj"),
+    ("w3", "w2"),
+    ("v_proj", "o_proj"),
+    ("fc1", "fc2"),
+    ("ffn_up", "ffn_down"),
+    ("attn_v", "attn_output"),
+];
 
 /// The quantized model's name for a tensor to the reference's.
 pub type Rename<'a> = &'a dyn Fn(&str) -> String;
+
+/// Finds the folds into norms; quickly, if the norms are alike.
+pub fn into_norms(
+    reference: &Model,
+    quantized: &Model,
+    rename: Rename,
+) -> Result<Vec<Fold>, ReadError> {
+    let by_name = reference.by_name();
+    let mut differ = false;
+    for norm in quantized.tensors.iter().filter(|tensor| is_norm(tensor)) {
+        let name = rename(&norm.name);
+        let Some(&own) = by_name.get(name.as_str()) else { continue };
+        let own = &reference.tensors[own];
+        let comparable = own.shape == norm.shape && own.class() != Class::Exact;
+        if comparable && norm.class() != Class::Exact {
+            let own = Side::of(reference).values(own)?;
+            let other = Side::of(quantized).values(norm)?;
+            differ |= NORMS.iter().any(|one| unlike(&own, &other, *one).is_some());
+        }
+    }
+    if !differ {
+        return Ok(Vec::new());
+    }
+    let tensors = renamed(quantized, rename);
+    let side = Side { files: &quantized.files, tensors: &tensors };
+    let pair = Pair { reference: Side::of(reference), quantized: side };
+    let mut found = Vec::new();
+    for tensor in &tensors {
+        found.extend(pair.norm(tensor)?);
+    }
+    Ok(found)
+}
+
+/// What a norm adds to its weight: nothing, or one (Gemma).
+const NORMS: [f32; 2] = [0.0, 1.0];
+
+/// Whether a tensor is a norm that weights are folded into.
+fn is_norm(tensor: &Tensor) -> bool {
+    let known = |name| FED_BY_NORM.iter().any(|(norms, _)| norms.contains(&name));
+    tensor.shape.len() == 1
+        && (2..=WIDEST).contains(&tensor.numel())
+        && module(&tensor.name).is_some_and(|(_, name)| known(name))
+}
+
+/// The factors between two norms, if they are too unlike for quantization and rounding.
+fn unlike(own: &[f32], other: &[f32], one: f32) -> Option<Vec<f32>> {
+    ratios(own, other, one).filter(|factors| spread(factors) > LEAST_SPREAD)
+}
 
 /// Finds the folds between two models.
 pub fn folds(reference: &Model, quantized: &Model, rename: Rename) -> Result<Vec<Fold>, ReadError> {
@@ -115,6 +222,7 @@ pub fn folds(reference: &Model, quantized: &Model, rename: Rename) -> Result<Vec
         found.extend(pair.norm(tensor)?);
     }
     // What norms explain must be gone before weights are held against each other.
+    found.retain(Fold::cancels);
     let known = folds_by_tensor(&found);
     let unfolded: Vec<Tensor> = tensors.iter().map(|tensor| applied(tensor, &known)).collect();
     let quantized = Side { files: &quantized.files, tensors: &unfolded };
@@ -151,7 +259,8 @@ pub fn declared(
     let (own, other) = (pair.reference.values(own)?, pair.quantized.values(other)?);
     let kind = Producer::Norm { plus_one: false };
     let factors = ratios(&own, &other, 0.0).ok_or_else(missing)?;
-    Ok(Fold { producer: norm.to_owned(), kind, consumers, factors: factors.into() })
+    let left_out = Vec::new();
+    Ok(Fold { producer: norm.to_owned(), kind, consumers, left_out, factors: factors.into() })
 }
 
 /// Takes folds out of the quantized model: weights and norms become comparable.
@@ -229,6 +338,16 @@ impl<'a> Side<'a> {
     }
 }
 
+/// Whether the columns of a weight were multiplied by factors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Multiplied,
+    /// Some columns by others.
+    Partly,
+    AsItWas,
+    Unclear,
+}
+
 /// The two models, whose tensors have the same names.
 struct Pair<'a> {
     reference: Side<'a>,
@@ -271,7 +390,7 @@ impl Pair<'_> {
         let (Some((_, fed)), Some((own, other))) = (fed, self.both(&norm.name)) else {
             return Ok(None);
         };
-        if own.shape.len() != 1 || own.numel() > WIDEST || own.numel() < 2 {
+        if !is_norm(norm) {
             return Ok(None);
         }
         let own = self.reference.values(own)?;
@@ -279,44 +398,66 @@ impl Pair<'_> {
         if own == other {
             return Ok(None);
         }
-        for plus_one in [false, true] {
-            let factors = ratios(&own, &other, if plus_one { 1.0 } else { 0.0 });
-            let Some(factors) = factors.filter(|factors| spread(factors) > LEAST_SPREAD) else {
-                continue;
-            };
-            let mut consumers = Vec::new();
+        for one in NORMS {
+            let Some(factors) = unlike(&own, &other, one) else { continue };
+            let (mut consumers, mut left_out, mut any) = (Vec::new(), Vec::new(), false);
             for tensor in self.quantized.below(prefix) {
                 let behind = module(&tensor.name).is_some_and(|(parent, name)| {
-                    parent.strip_prefix(prefix).is_some_and(|rest| !rest.contains("norm"))
+                    let rest = parent.strip_prefix(prefix);
+                    rest.is_some_and(|it| it.is_empty() || it.starts_with('.') || prefix.is_empty())
+                        && rest.is_some_and(|it| !it.contains("norm"))
                         && fed.contains(&name)
                 });
-                if behind && self.matches(&tensor.name, &factors)? {
-                    consumers.push(tensor.name.clone());
+                if !behind {
+                    continue;
+                }
+                let fit = self.fit(&tensor.name, &factors)?;
+                any |= matches!(fit, Fit::Multiplied | Fit::Partly);
+                match fit {
+                    Fit::Multiplied => consumers.push(tensor.name.clone()),
+                    Fit::AsItWas | Fit::Partly => left_out.push(tensor.name.clone()),
+                    Fit::Unclear => {}
                 }
             }
-            if !consumers.is_empty() {
-                let (producer, kind) = (norm.name.clone(), Producer::Norm { plus_one });
-                return Ok(Some(Fold { producer, kind, consumers, factors: factors.into() }));
+            if any {
+                let (producer, kind) = (norm.name.clone(), Producer::Norm { plus_one: one > 0.0 });
+                let factors = factors.into();
+                return Ok(Some(Fold { producer, kind, consumers, left_out, factors }));
             }
         }
         Ok(None)
     }
 
-    /// Whether a weight comes clearly closer to the reference once its columns are divided.
-    fn matches(&self, name: &str, factors: &[f32]) -> Result<bool, ReadError> {
-        let Some((own, other)) = self.both(name) else { return Ok(false) };
+    /// Whether a weight comes clearly closer to the reference once its columns are divided, or was so before.
+    fn fit(&self, name: &str, factors: &[f32]) -> Result<Fit, ReadError> {
+        let Some((own, other)) = self.both(name) else { return Ok(Fit::Unclear) };
         let width = factors.len() as u64;
         if own.shape.len() < 2 || own.shape.last() != Some(&width) {
-            return Ok(false);
+            return Ok(Fit::Unclear);
         }
-        let (mut before, mut after) = (0.0, 0.0);
+        let (mut before, mut after, mut power, mut rows) = (0.0, 0.0, 0.0, 0u64);
+        // Of each column Σ r·q/s and Σ r²: all must have the factors, not only most.
+        let mut columns = vec![(0f64, 0f64); factors.len()];
         self.rows_of(own, other, width, |_, own, other| {
-            for ((r, q), s) in own.iter().zip(other).zip(factors) {
+            rows += 1;
+            for (((r, q), s), column) in own.iter().zip(other).zip(factors).zip(&mut columns) {
+                let divided = q / s;
                 before += f64::from(r - q).powi(2);
-                after += f64::from(r - q / s).powi(2);
+                after += f64::from(r - divided).powi(2);
+                power += f64::from(*r).powi(2);
+                column.0 += f64::from(*r) * f64::from(divided);
+                column.1 += f64::from(*r).powi(2);
             }
         })?;
-        Ok(after < CLEAR * before)
+        let chance = CHANCE * (after / power / rows.max(1) as f64).sqrt();
+        let loud = power / factors.len() as f64 * LOUD;
+        let off = |(rq, rr): &(f64, f64)| *rr > loud && (rq / rr - 1.0).abs() > chance.max(OFF);
+        Ok(match (after < CLEAR * before, before < CLEAR * after) {
+            (true, _) if columns.iter().any(off) => Fit::Partly,
+            (true, _) => Fit::Multiplied,
+            (_, true) => Fit::AsItWas,
+            _ => Fit::Unclear,
+        })
     }
 
     /// Hands out evenly spaced rows of both tensors.
@@ -373,10 +514,14 @@ impl Pair<'_> {
             *factor = (dot(&values[0], &values[1]) / dot(&values[1], &values[1])) as f32;
         }
         let usable = factors.iter().all(|factor| factor.is_normal() && *factor > 0.0);
-        if !usable || spread(&factors) <= LEAST_SPREAD || !self.matches(&consumer, &factors)? {
+        if !usable
+            || spread(&factors) <= LEAST_SPREAD
+            || self.fit(&consumer, &factors)? != Fit::Multiplied
+        {
             return Ok(None);
         }
         let (producer, kind) = (producer.name.clone(), Producer::Rows);
-        Ok(Some(Fold { producer, kind, consumers: vec![consumer], factors: factors.into() }))
+        let (consumers, left_out) = (vec![consumer], Vec::new());
+        Ok(Some(Fold { producer, kind, consumers, left_out, factors: factors.into() }))
     }
 }

@@ -55,6 +55,6 @@ pub use align::align;
 pub(super) use book::Loaded;
 pub(super) use check::scales as check_scales;
 pub use detect::join;
-pub use fold::{Fold, Producer, Rename, declared, folds, folds_by_tensor, unfold};
+pub use fold::{Fold, Producer, Rename, declared, folds, folds_by_tensor, into_norms, unfold};
 pub use loose::markdown_table as loose_table;
 pub use table::{SCHEMES, Scheme, markdown_table, names_scheme};
