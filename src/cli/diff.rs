@@ -134,7 +134,8 @@ fn plane_findings(model: &Model, pairing: &Pairing, rows: &[TensorRow]) -> Vec<F
     for (matched, row) in pairing.matched.iter().zip(rows) {
         let rr = row.sums.as_ref().map_or(f64::NAN, |sums| sums.rr.0);
         let problems = gate::plane_problems(model, &model.tensors[matched.quantized], rr);
-        found.extend(problems.into_iter().map(|(_, problem)| record(&row.tensor, problem)));
+        let ours = problems.into_iter().filter(|problem| !problem.elsewhere);
+        found.extend(ours.map(|problem| record(&row.tensor, problem.message)));
     }
     found
 }

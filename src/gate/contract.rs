@@ -107,7 +107,7 @@ pub fn check_companions(
             checks.push(check("companion", holds, message, Some(&companions.at)));
         }
     }
-    for (gate, problem) in plane_problems(model, tensor, sums.rr) {
+    for PlaneProblem { gate, message: problem, .. } in plane_problems(model, tensor, sums.rr) {
         let mut check = check(gate.name(), false, format!("{name}: {problem}"), None);
         excuse(&mut check, resolver.tensor(name).integrity(gate));
         checks.push(check);
@@ -123,13 +123,26 @@ pub fn excuse(check: &mut CheckRecord, setting: Option<&Setting>) {
     }
 }
 
-/// What is wrong with the values of a weight's planes, each with the gate that it fails; `rr` is the
-/// Σr² of its reference, because a weight that is zero there needs no scale.
-pub fn plane_problems(model: &Model, tensor: &Tensor, rr: f64) -> Vec<(Gate, String)> {
+/// What is wrong with the values of a plane.
+pub struct PlaneProblem {
+    /// The gate that it fails.
+    pub gate: Gate,
+    /// Plane and problem.
+    pub message: String,
+    /// Whether the values that are decoded here are right all the same, and only other readers have others.
+    pub elsewhere: bool,
+}
+
+/// What is wrong with the values of a weight's planes; `rr` is the Σr² of its reference, because a weight that
+/// is zero there needs no scale.
+pub fn plane_problems(model: &Model, tensor: &Tensor, rr: f64) -> Vec<PlaneProblem> {
     let Storage::Joined(weight) = &tensor.storage else { return Vec::new() };
     let findings = match weight.check_planes(&model.files, &mut Scratch::default()) {
         Ok(findings) => findings,
-        Err(error) => return vec![(Gate::Companion, error.to_string())],
+        Err(error) => {
+            let message = error.to_string();
+            return vec![PlaneProblem { gate: Gate::Companion, message, elsewhere: false }];
+        }
     };
     findings
         .into_iter()
@@ -137,7 +150,8 @@ pub fn plane_problems(model: &Model, tensor: &Tensor, rr: f64) -> Vec<(Gate, Str
         .map(|finding| {
             let nonfinite = finding.fault == PlaneFault::NonFinite;
             let gate = if nonfinite { Gate::Finite } else { Gate::Companion };
-            (gate, format!("{} {}", finding.plane, finding.message))
+            let message = format!("{} {}", finding.plane, finding.message);
+            PlaneProblem { gate, message, elsewhere: finding.fault == PlaneFault::Borrowed }
         })
         .collect()
 }

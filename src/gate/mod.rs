@@ -12,7 +12,8 @@ mod metrics;
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
 pub use config::check_config;
 pub use contract::{
-    PLAIN_CAST, check_companions, check_model, check_nonzero, check_types, excuse, plane_problems,
+    PLAIN_CAST, PlaneProblem, check_companions, check_model, check_nonzero, check_types, excuse,
+    plane_problems,
 };
 pub use group::check_groups;
 pub use integrity::{
