@@ -56,6 +56,7 @@ pub mod internal;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod rank;
 pub mod report;
 pub mod shown;
 pub mod spec;
