@@ -1,10 +1,13 @@
-/*! The arguments of every command. */
+/*! The commands, and the arguments of those that are given no models. */
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use regex::Regex;
 
+pub use super::model_args::{
+    AnchorArg, CheckArgs, DiffArgs, InitArgs, InspectArgs, MapArgs, QtypeArg, RankArgs, StatsArgs,
+    VerifyArgs,
+};
 use super::run_args::{Color, Format, JunitCases, JunitDialect, RunArgs};
 use super::threads::threads;
 use crate::report::compare::LEAST_BYTES;
@@ -30,44 +33,68 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
+/// What help shows below the options of a command.
+fn examples(lines: &[&str]) -> String {
+    lines.iter().fold("Examples:".to_owned(), |text, line| text + "\n  " + line)
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the suite: specs/**/*.toml (the default command)
+    #[command(after_help = examples(&["qualm run", "qualm run q4_k_m --tag release", "qualm run -q --out-dir target/qualm"]))]
     Run(Box<RunArgs>),
     /// Run again what failed in the last run
     Rerun(Box<RerunArgs>),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
+    #[command(after_help = examples(&["qualm diff f16.gguf q8_0.gguf", "qualm diff checkpoint/ q4_k_m.gguf --json"]))]
     Diff(DiffArgs),
-    /// Judge a pair with no spec and no baseline: 0 healthy, 5 damaged, 6 unreadable
+    /// Judge models against their reference, with no spec and no baseline: 0 healthy, 5 damaged, 6 unreadable
+    #[command(after_help = examples(&["qualm check f16.gguf q4_k_m.gguf", "qualm check f16.gguf q*.gguf --json", "qualm check bf16/ nvfp4/ --qtype '*.experts.*.weight=NVFP4'"]))]
     Check(CheckArgs),
+    /// Rank many quantized models of one reference by size, quality and expected damage
+    #[command(after_help = examples(&["qualm rank f16.gguf q*.gguf > card.md", "qualm rank f16.gguf q*.gguf --html ranking.html", "qualm rank f16.gguf q*.gguf --anchor q4_k_m=0.021 --json"]))]
+    Rank(RankArgs),
+    /// Judge models without a reference: readable, finite, nothing zero, planes whole, metadata sane
+    #[command(after_help = examples(&["qualm verify q4_k_m.gguf", "qualm verify checkpoint/ --json"]))]
+    Verify(VerifyArgs),
     /// Prove that the suite can fail: inject faults in memory, and see which ones its gates notice
+    #[command(after_help = examples(&["qualm falsify", "qualm falsify specs/release.toml --no-baseline"]))]
     Falsify(FalsifyArgs),
     /// Write a spec for a pair, with bounds drawn from what it measures
+    #[command(after_help = examples(&["qualm init f16.gguf q4_k_m.gguf", "qualm init checkpoint/ q4_k_m.gguf --out specs/release.toml"]))]
     Init(InitArgs),
     /// Quantize a float model in memory and print the errors, as llama-quantize-stats does
+    #[command(after_help = examples(&["qualm stats f16.gguf --type q4_0,q4_k", "qualm stats f16.gguf --include ffn_down --histogram"]))]
     Stats(StatsArgs),
     /// Show which tensors of a checkpoint each converted tensor is made of, and how
+    #[command(after_help = examples(&["qualm map checkpoint/ f16.gguf"]))]
     Map(MapArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
+    #[command(after_help = examples(&["qualm inspect q4_k_m.gguf", "qualm inspect checkpoint/ --json --digest"]))]
     Inspect(InspectArgs),
-    /// Show every bound that applies to a test, and where it is written
+    /// Show every bound and gate that applies to a test, where it is written, and its value in the last run
+    #[command(after_help = examples(&["qualm explain release::q4_k_m::blk.0.ffn_down.weight", "qualm explain \"release::q4_k_m::(structure)\""]))]
     Explain(ExplainArgs),
     /// List baselines that are new or changed
     Pending(PendingArgs),
     /// Look at baselines that are new or changed, and accept or reject them
     Review(ReviewArgs),
     /// Accept baselines that are new or changed
+    #[command(after_help = examples(&["qualm accept q4_k_m --reason \"new encoder\""]))]
     Accept(AcceptArgs),
     /// Reject baselines that are new or changed
     Reject(RejectArgs),
     /// Remove snapshots that no pair refers to any more
     Prune(PruneArgs),
     /// Put the shards of a run together, and report as one run would have
+    #[command(after_help = examples(&["qualm merge target/shards"]))]
     Merge(MergeArgs),
     /// Make reports again from a contract.json
+    #[command(after_help = examples(&["qualm report contract.json --junit junit.xml"]))]
     Report(ReportArgs),
     /// Tell what has changed between two runs: 0 nothing fails anew, 101 something does
+    #[command(after_help = examples(&["qualm compare old/contract.json target/qualm/contract.json --markdown"]))]
     Compare(CompareArgs),
     /// Print the JSON schema of specs, or of contract.json
     Schema(SchemaArgs),
@@ -91,117 +118,6 @@ pub struct RerunArgs {
     pub run: RunArgs,
 }
 
-/// Arguments of `qualm diff`.
-#[derive(Debug, Args)]
-pub struct DiffArgs {
-    /// The reference model: a file, a directory, or an index of shards
-    #[arg(value_name = "REF")]
-    pub reference: PathBuf,
-    /// The quantized model, in any format
-    #[arg(value_name = "QUANT")]
-    pub quantized: PathBuf,
-    /// Print JSON instead of tab-separated values
-    #[arg(long)]
-    pub json: bool,
-    /// Fail if any tensor's cosine is below this, in [-1, 1]
-    #[arg(long, value_name = "COSINE", default_value_t = crate::metrics::CONTRACT_COSINE, allow_negative_numbers = true,
-          value_parser = cosine, conflicts_with = "no_threshold")]
-    pub threshold: f64,
-    /// Report only: no cosine makes the command fail
-    #[arg(long)]
-    pub no_threshold: bool,
-    /// Accept tensors that only one of the models holds
-    #[arg(long)]
-    pub allow_missing: bool,
-    /// Accepted for compatibility: `diff` always compares a quantization round trip
-    #[arg(long, hide = true)]
-    pub quant_roundtrip: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-    /// Threads to read and measure with [default: one per core]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-}
-
-/// Arguments of `qualm map`.
-#[derive(Debug, Args)]
-pub struct MapArgs {
-    /// The reference model: a file, a directory, or an index of shards
-    #[arg(value_name = "REF")]
-    pub reference: PathBuf,
-    /// The quantized model, in any format
-    #[arg(value_name = "QUANT")]
-    pub quantized: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-}
-
-/// Arguments of `qualm inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// The model: a file, a directory, or an index of shards
-    pub model: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Read headers alone: the values are not looked at, and not counted
-    #[arg(long, conflicts_with = "digest")]
-    pub headers: bool,
-    /// Print the SHA-256 of each tensor's decoded f32 values (little-endian, row-major)
-    #[arg(long)]
-    pub digest: bool,
-    /// Threads to read with [default: one per core]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-}
-
-/// Arguments of `qualm check`.
-#[derive(Clone, Debug, Args)]
-pub struct CheckArgs {
-    /// The reference model: a file, a directory, or an index of shards
-    #[arg(value_name = "REF")]
-    pub reference: PathBuf,
-    /// The quantized model, in any format
-    #[arg(value_name = "QUANT")]
-    pub quantized: PathBuf,
-    /// The types that tensors must be stored in; may be given several times
-    #[arg(long, value_name = "GLOB=TYPE[,TYPE]", value_parser = qtype_rule)]
-    pub qtype: Vec<QtypeArg>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-    /// Threads to read and measure with [default: one per core]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-}
-
-/// `GLOB=TYPE[,TYPE]`.
-#[derive(Clone, Debug)]
-pub struct QtypeArg {
-    /// Tensors.
-    pub glob: String,
-    /// Types or schemes, one of which each must have.
-    pub types: Vec<String>,
-}
-
-fn qtype_rule(text: &str) -> Result<QtypeArg, String> {
-    let usage = || format!("{text:?} is not GLOB=TYPE[,TYPE]");
-    let (glob, types) = text.rsplit_once('=').ok_or_else(usage)?;
-    let types: Vec<String> = types.split(',').map(|ty| ty.trim().to_owned()).collect();
-    if glob.is_empty() || types.iter().any(String::is_empty) {
-        return Err(usage());
-    }
-    Ok(QtypeArg { glob: glob.to_owned(), types })
-}
-
 /// Arguments of `qualm falsify`.
 #[derive(Debug, Args)]
 pub struct FalsifyArgs {
@@ -218,7 +134,7 @@ pub struct FalsifyArgs {
     #[arg(long, value_name = "NAME", env = "QUALM_PROFILE")]
     pub profile: Option<String>,
     /// Threads to work with [default: one per core]
-    #[arg(long, value_name = "N", env = "RUST_TEST_THREADS", value_parser = threads)]
+    #[arg(short = 'j', long, value_name = "N", env = "RUST_TEST_THREADS", value_parser = threads)]
     pub test_threads: Option<usize>,
     /// Where falsify.json is written; a later run with the same directory reports it as evidence
     #[arg(long, value_name = "DIR", default_value = "target/qualm")]
@@ -235,32 +151,6 @@ pub struct FalsifyArgs {
     /// List the faults, and inject nothing
     #[arg(long)]
     pub list: bool,
-}
-
-/// Arguments of `qualm init`.
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    /// The reference model: a file, a directory, or an index of shards
-    #[arg(value_name = "REF")]
-    pub reference: PathBuf,
-    /// The quantized model, in any format
-    #[arg(value_name = "QUANT")]
-    pub quantized: PathBuf,
-    /// The spec to write, or `-` for standard output [default: specs/QUANT.toml]
-    #[arg(long, value_name = "PATH")]
-    pub out: Option<PathBuf>,
-    /// Name of the pair [default: the type that most of it is stored in]
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Overwrite the spec
-    #[arg(long)]
-    pub force: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-    /// Threads to read and measure with [default: one per core]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
 }
 
 /// Arguments of `qualm compare`.
@@ -286,31 +176,6 @@ fn budget(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Arguments of `qualm stats`.
-#[derive(Debug, Args)]
-pub struct StatsArgs {
-    /// The float model: a file, a directory, or an index of shards
-    pub model: PathBuf,
-    /// Types to quantize to, separated by commas, or `all`
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', default_value = "all")]
-    pub types: Vec<String>,
-    /// Only tensors whose name matches this regular expression; may be given several times
-    #[arg(long, value_name = "REGEX")]
-    pub include: Vec<Regex>,
-    /// Leave out tensors whose name matches this regular expression; may be given several times
-    #[arg(long, value_name = "REGEX")]
-    pub exclude: Vec<Regex>,
-    /// Print the distribution of the errors, too
-    #[arg(long)]
-    pub histogram: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Threads to quantize with [default: one per core]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-}
-
 /// Where snapshots and pending files are.
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
@@ -334,6 +199,9 @@ pub struct ExplainArgs {
     /// Apply this profile of the specs
     #[arg(long, value_name = "NAME", env = "QUALM_PROFILE")]
     pub profile: Option<String>,
+    /// The contract.json of the run whose values are shown [default: target/qualm/contract.json, if it is there]
+    #[arg(long, value_name = "CONTRACT")]
+    pub from: Option<PathBuf>,
 }
 
 /// Arguments of `qualm pending`.
@@ -427,6 +295,9 @@ pub struct MergeArgs {
     /// How to print the tests
     #[arg(long, value_name = "FORMAT", default_value = "pretty")]
     pub format: Format,
+    /// Print every failure with all that is known of it, however many there are
+    #[arg(long)]
+    pub verbose: bool,
     /// When to colour the output
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
@@ -494,12 +365,4 @@ pub struct ManArgs {
     /// Write one page a command into this directory instead of printing
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-}
-
-fn cosine(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (-1.0..=1.0).contains(&value) => Ok(value),
-        Ok(value) => Err(format!("{value} is not a cosine: it must lie in [-1, 1]")),
-        Err(error) => Err(error.to_string()),
-    }
 }

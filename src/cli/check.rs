@@ -1,365 +1,73 @@
-/*!
-`qualm check REF QUANT`: the verdict on a pair with no spec and no baseline.
+/*! `qualm check REF QUANT…`: the verdict on pairs with no spec and no baseline. */
 
-It is a run of a spec of one pair that says nothing but which types are asked for: structure,
-integrity, and the contract's cosine gate where nothing better is known.
-*/
-
-use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::args::CheckArgs;
-use super::run::knows_qtype;
-use super::{Failure, one_pair, streams};
-use crate::diagnose::{self, Cause, Diagnosis};
-use crate::report::draft::quoted;
+use super::judged::{self, Finding, Judged, Object};
+use super::one_pair::Request;
+use super::{Failure, streams};
 use crate::report::note_lines;
 use crate::report::numbers;
 use crate::shown::one_line;
-use crate::suite::SPEC_CHECK;
 use crate::suite::exit::Exit;
-use crate::suite::id;
-use crate::suite::record::{
-    CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, TensorRow,
-    TestKind, TestOutcome, TestRecord,
-};
 
-/// What `--json` prints.
+/// What `--json` prints of several models.
 #[derive(Serialize)]
 struct Report<'a> {
-    reference: Cow<'a, str>,
-    quantized: Cow<'a, str>,
-    /// `healthy`, `damaged` or `unreadable`.
-    verdict: &'static str,
-    healthy: bool,
-    exit_code: u8,
-    /// Every tensor that a finding is about, by its name in the reference.
-    tensors_at_fault: Vec<String>,
-    findings: &'a [Finding],
-    global: Option<&'a GlobalRow>,
-    tensors: &'a [TensorRow],
-    gates: GateCounts,
-    notes: &'a [String],
+    models: Vec<Object<'a>>,
 }
 
-/// Something that is wrong with the pair.
-#[derive(Serialize)]
-struct Finding {
-    /// The tensor, by its name in the reference; none for the whole model.
-    tensor: Option<String>,
-    /// What does not hold: `integrity.gain`, `finite`, `missing`, `qtype`, `cosine`, `readable`, …
-    gate: String,
-    /// The value, if the gate is about a number.
-    value: Option<Number>,
-    /// Its bound.
-    bound: Option<Number>,
-    /// One line for people.
-    message: String,
-    /// The likely cause, if something speaks for one.
-    diagnosis: Option<Diagnosis>,
-}
-
-/// Judges a pair: 0 healthy, 5 damaged, 6 unreadable.
+/// Judges pairs: 0 healthy, 5 damaged, 6 unreadable; of several, 6 before 5 before 0.
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    refuse_unknown_types(args)?;
-    let pair =
-        one_pair::measure(&spec_text(args), &args.reference, &args.quantized, args.threads, true)?;
-    refuse_idle_rules(&pair)?;
-    let mut findings = findings(&pair);
-    if !findings.is_empty() && is_swapped(args, &pair)? {
-        findings = vec![swapped(findings.len())];
-    }
-    let unreadable = pair.tests.iter().any(|test| test.outcome == TestOutcome::Error);
-    let exit = match (unreadable, findings.is_empty()) {
-        (true, _) => Exit::InputError,
-        (false, false) => Exit::ValidationFailed,
-        (false, true) => Exit::Ok,
-    };
-    Ok(streams::printed(print(args, &pair, &findings, exit), exit))
+    let judged = judged::judge(&Request {
+        reference: &args.reference,
+        quantized: &args.quantized,
+        map: args.map.as_deref(),
+        qtype: &args.qtype,
+        threads: args.threads,
+        settle: true,
+    })?;
+    let exit = judged::exit(&judged);
+    Ok(streams::printed(print(args.json, &judged), exit))
 }
 
-/// A `--qtype` that names no type can only fail: a slip, not a verdict.
-fn refuse_unknown_types(args: &CheckArgs) -> Result<(), Failure> {
-    let mut types = args.qtype.iter().flat_map(|rule| rule.types.iter().map(move |ty| (rule, ty)));
-    let Some((rule, ty)) = types.find(|(_, ty)| !knows_qtype(ty)) else { return Ok(()) };
-    let glob = &rule.glob;
-    let problem = format!(
-        "--qtype {glob}={ty}: {ty:?} is no type or scheme; `qualm inspect` shows what a model has"
-    );
-    Err(Failure::new(Exit::Usage, problem))
-}
-
-/// A `--qtype` whose glob matches nothing asks for nothing: a slip, not a verdict.
-fn refuse_idle_rules(pair: &PairRecord) -> Result<(), Failure> {
-    let checks = pair.tests.iter().flat_map(|test| &test.checks);
-    let idle = checks.filter(|it| it.check == SPEC_CHECK && it.outcome == CheckOutcome::Violated);
-    let idle: Vec<&str> = idle.map(|check| check.message.as_str()).collect();
-    if idle.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Usage, format_args!("--qtype: {}", idle.join("; "))))
-}
-
-/// Whether a pair that fails holds the other way round. Only asked where what is called the reference
-/// takes fewer bits.
-fn is_swapped(args: &CheckArgs, pair: &PairRecord) -> Result<bool, Failure> {
-    let (Some(reference), Some(quantized)) = (&pair.reference, &pair.quantized) else {
-        return Ok(false);
-    };
-    if !(reference.bits_per_weight.0 < quantized.bits_per_weight.0) {
-        return Ok(false);
-    }
-    let turned = CheckArgs {
-        reference: args.quantized.clone(),
-        quantized: args.reference.clone(),
-        ..args.clone()
-    };
-    let (reference, quantized) = (&turned.reference, &turned.quantized);
-    let pair = one_pair::measure(&spec_text(&turned), reference, quantized, args.threads, true)?;
-    Ok(findings(&pair).is_empty())
-}
-
-/// The one finding of a pair whose models changed places.
-fn swapped(others: usize) -> Finding {
-    let message = format!(
-        "the two models are swapped: the pair holds the other way round (REF is the quantized one); \
-         its {others} findings as given are left out"
-    );
-    Finding {
-        tensor: None,
-        gate: "pair".to_owned(),
-        value: None,
-        bound: None,
-        diagnosis: Some(Diagnosis::certain(Cause::Swapped, "the pair holds the other way round")),
-        message,
-    }
-}
-
-/// The spec: one pair, and the types that the command line asks for.
-fn spec_text(args: &CheckArgs) -> String {
-    let path = |path: &PathBuf| one_pair::literal(&path.to_string_lossy());
-    let mut text = format!(
-        "schema = 1\n[[pair]]\nname = \"pair\"\nreference = {}\nquantized = {}\n",
-        path(&args.reference),
-        path(&args.quantized)
-    );
-    one_pair::push_map(&mut text, args.map.as_deref());
-    for rule in &args.qtype {
-        let types: Vec<String> = rule.types.iter().map(|ty| one_pair::literal(ty)).collect();
-        let (glob, types) = (quoted(&rule.glob), types.join(", "));
-        let _ = write!(text, "[[pair.qtype]]\ntensors = {glob}\nis = [{types}]\n");
-    }
-    text
-}
-
-/// Everything that is wrong, tensors first.
-fn findings(pair: &PairRecord) -> Vec<Finding> {
-    if let Some(error) = &pair.error {
-        return unreadable(pair, error);
-    }
-    let known = Known::of(pair);
-    let mut findings: Vec<Finding> =
-        pair.tests.iter().flat_map(|test| of_test(pair, test, &known)).collect();
-    if findings.iter().any(|finding| finding.tensor.is_some()) {
-        // All tensors as one are bad because these are.
-        findings.retain(|finding| finding.gate != WHOLE);
-    }
-    findings.sort_by_key(|finding| finding.tensor.is_none());
-    findings
-}
-
-/// Gate name of a failure of all tensors taken as one.
-const WHOLE: &str = "global";
-
-/// Why the pair could not be opened: one finding for each tensor that the error names.
-fn unreadable(pair: &PairRecord, error: &str) -> Vec<Finding> {
-    let finding = |tensor: Option<String>| Finding {
-        tensor,
-        gate: "readable".to_owned(),
-        value: None,
-        bound: None,
-        message: error.to_owned(),
-        diagnosis: pair.diagnosis.clone(),
-    };
-    let named = pair.error_tensors.iter().map(|name| finding(Some(logical(pair, name))));
-    let mut findings: Vec<Finding> = named.collect();
-    findings.dedup_by(|a, b| a.tensor == b.tensor);
-    if findings.is_empty() { vec![finding(None)] } else { findings }
-}
-
-/// The reference's tensor that a stored one belongs to: itself, or the weight whose plane it is.
-fn logical(pair: &PairRecord, name: &str) -> String {
-    let tensors = || pair.tests.iter().filter_map(|test| tensor_of(pair, test));
-    let stem = |name: &str| name.rsplit_once('.').map_or("", |(stem, _)| stem).to_owned();
-    tensors()
-        .find(|it| *it == name)
-        .or_else(|| tensors().find(|it| !stem(it).is_empty() && stem(it) == stem(name)))
-        .unwrap_or(name)
-        .to_owned()
-}
-
-fn tensor_of<'a>(pair: &PairRecord, test: &'a TestRecord) -> Option<&'a str> {
-    id::tensor(&pair.id, test.kind, &test.id)
-}
-
-/// What a pair's record says of its tensors, to be looked up.
-struct Known<'a> {
-    rows: HashMap<&'a str, &'a TensorRow>,
-    /// The tensor of each finding, by the check and the message that the structure test has for it.
-    about: HashMap<(&'a str, String), &'a str>,
-    /// Tensor, check and message of what the tensors' own tests say is violated.
-    said: HashSet<(&'a str, &'a str, &'a str)>,
-}
-
-impl<'a> Known<'a> {
-    fn of(pair: &'a PairRecord) -> Self {
-        let mut about = HashMap::new();
-        for finding in pair.findings.iter().filter(|it| !it.tensor.is_empty()) {
-            let message = format!("{}: {}", finding.tensor, finding.message);
-            about.entry((finding.kind.as_str(), message)).or_insert(finding.tensor.as_str());
+fn print(json: bool, judged: &[Judged]) -> io::Result<()> {
+    let mut out = streams::text_or_json(json);
+    match judged {
+        [one] if json => serde_json::to_writer_pretty(&mut out, &one.object())?,
+        several if json => {
+            let models = several.iter().map(Judged::object).collect();
+            serde_json::to_writer_pretty(&mut out, &Report { models })?;
         }
-        let of_tensor = |test: &'a TestRecord| Some((tensor_of(pair, test)?, &test.checks));
-        let said = pair.tests.iter().filter_map(of_tensor).flat_map(|(tensor, checks)| {
-            let violated = checks.iter().filter(|it| it.outcome == CheckOutcome::Violated);
-            violated.map(move |it| (tensor, it.check.as_str(), it.message.as_str()))
-        });
-        Self { rows: pair.rows(), about, said: said.collect() }
+        [one] => print_text(&mut out, one)?,
+        several => print_several(&mut out, several)?,
     }
-}
-
-/// What a test found.
-fn of_test(pair: &PairRecord, test: &TestRecord, known: &Known) -> Vec<Finding> {
-    let tensor = tensor_of(pair, test);
-    if test.outcome == TestOutcome::Error {
-        let gate = if tensor.is_some() { "readable" } else { "comparable" };
-        return vec![Finding {
-            tensor: tensor.map(str::to_owned),
-            gate: gate.to_owned(),
-            value: None,
-            bound: None,
-            message: test.reason.clone().unwrap_or_default(),
-            diagnosis: test.diagnosis.clone(),
-        }];
-    }
-    let violated = test
-        .checks
-        .iter()
-        .filter(|check| check.outcome == CheckOutcome::Violated && check.level == Level::Fail);
-    let own = |check: &CheckRecord| Finding {
-        tensor: tensor.map(str::to_owned),
-        gate: check.check.clone(),
-        value: check.value,
-        bound: check.bound,
-        message: check.message.clone(),
-        diagnosis: test.diagnosis.clone(),
-    };
-    match test.kind {
-        TestKind::Tensor => {
-            let mut findings: Vec<Finding> = violated.map(own).collect();
-            findings.extend(
-                tensor.and_then(|it| known.rows.get(it)).and_then(|row| below_contract(row)),
-            );
-            findings
-        }
-        TestKind::Structure => {
-            violated.flat_map(|check| of_structure(pair, check, known)).collect()
-        }
-        _ => violated.map(|check| Finding { gate: WHOLE.to_owned(), ..own(check) }).collect(),
-    }
-}
-
-/// A check of the structure, for the tensor that it is about.
-fn of_structure(pair: &PairRecord, check: &CheckRecord, known: &Known) -> Vec<Finding> {
-    let finding = |tensor: Option<&str>, message: String| Finding {
-        tensor: tensor.map(str::to_owned),
-        gate: check.check.clone(),
-        value: check.value,
-        bound: check.bound,
-        message,
-        diagnosis: diagnose::of_check(check),
-    };
-    if check.check == "quantized" {
-        let matrices = pair.tensors.iter().filter(|row| row.shape.len() > 1);
-        let mut findings: Vec<Finding> =
-            matrices.map(|row| finding(Some(&row.tensor), check.message.clone())).collect();
-        if findings.is_empty() {
-            findings.push(finding(None, check.message.clone()));
-        }
-        return findings;
-    }
-    let tensor = known.about.get(&(check.check.as_str(), check.message.clone())).copied();
-    // The test of a tensor of the reference says it already.
-    let said = tensor.is_some_and(|it| known.said.contains(&(it, &*check.check, &*check.message)));
-    if said { Vec::new() } else { vec![finding(tensor, check.message.clone())] }
-}
-
-/// The contract's gate, as far as the tensor's type can hold it.
-fn below_contract(row: &TensorRow) -> Option<Finding> {
-    let tensor = &row.tensor;
-    let (cosine, least) = (row.cosine.0, row.least_cosine.0);
-    (row.sums.is_some() && row.nonfinite == 0 && !(cosine >= least)).then(|| Finding {
-        tensor: Some(tensor.clone()),
-        gate: "cosine".to_owned(),
-        value: Some(row.cosine),
-        bound: Some(row.least_cosine),
-        message: format!("cosine {cosine:.6} < {least:.6} ({tensor}, {})", row.qtype),
-        diagnosis: None,
-    })
-}
-
-/// What has become of the gates of all tensors.
-fn gates(pair: &PairRecord) -> GateCounts {
-    let mut gates = GateCounts::default();
-    pair.tests.iter().for_each(|test| gates.add(&test.gates()));
-    gates
-}
-
-fn print(args: &CheckArgs, pair: &PairRecord, findings: &[Finding], exit: Exit) -> io::Result<()> {
-    let verdict = match exit {
-        Exit::Ok => "healthy",
-        Exit::InputError => "unreadable",
-        _ => "damaged",
-    };
-    let mut out = streams::text_or_json(args.json);
-    if args.json {
-        let mut at_fault: Vec<String> =
-            findings.iter().filter_map(|finding| finding.tensor.clone()).collect();
-        at_fault.sort();
-        at_fault.dedup();
-        let notes = note_lines(pair);
-        let report = Report {
-            reference: args.reference.to_string_lossy(),
-            quantized: args.quantized.to_string_lossy(),
-            verdict,
-            healthy: exit == Exit::Ok,
-            exit_code: exit.code(),
-            tensors_at_fault: at_fault,
-            findings,
-            global: pair.global.as_ref(),
-            tensors: &pair.tensors,
-            gates: gates(pair),
-            notes: &notes,
-        };
-        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
+    if json {
         writeln!(out)?;
-    } else {
-        print_text(&mut out, pair, findings, verdict)?;
     }
     out.flush()
 }
 
-fn print_text(
-    out: &mut impl Write,
-    pair: &PairRecord,
-    findings: &[Finding],
-    verdict: &str,
-) -> io::Result<()> {
-    write!(out, "{verdict}")?;
+/// Each model below its path, and how many there are of each verdict.
+fn print_several(out: &mut impl Write, judged: &[Judged]) -> io::Result<()> {
+    for one in judged {
+        write!(out, "{}: ", one_line(&one.quantized.to_string_lossy()))?;
+        print_text(out, one)?;
+    }
+    let counts: Vec<String> = ["healthy", "damaged", "unreadable"]
+        .iter()
+        .map(|verdict| (verdict, judged.iter().filter(|it| it.verdict() == *verdict).count()))
+        .filter(|(_, count)| *count > 0)
+        .map(|(verdict, count)| format!("{count} {verdict}"))
+        .collect();
+    writeln!(out, "{}: {}", numbers::counted(judged.len() as u64, "model"), counts.join(", "))
+}
+
+fn print_text(out: &mut impl Write, judged: &Judged) -> io::Result<()> {
+    let pair = &judged.pair;
+    write!(out, "{}", judged.verdict())?;
     if let Some(global) = &pair.global {
         write!(
             out,
@@ -373,12 +81,16 @@ fn print_text(
             let wasted = numbers::bits(global.wasted_bits.0);
             write!(out, ", {wasted} bits above the rate-distortion limit")?;
         }
-        write!(out, ", {}", numbers::gates(&gates(pair)))?;
+        write!(out, ", {}", numbers::gates(&judged.gates()))?;
     }
     writeln!(out)?;
     for note in &note_lines(pair) {
         writeln!(out, "  note: {}", one_line(note))?;
     }
+    print_findings(out, &judged.findings)
+}
+
+fn print_findings(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
     for (at, finding) in findings.iter().enumerate() {
         let before = at.checked_sub(1).map(|before| &findings[before]);
         if finding.tensor.is_some() && before.is_none_or(|it| it.tensor != finding.tensor) {

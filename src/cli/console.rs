@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::run_args::Format;
+use super::section::{Section, Told};
 use super::streams::{self, Out};
 use crate::report;
 use crate::shown::one_line;
@@ -29,6 +30,8 @@ pub struct Console {
     color: bool,
     /// Print what passing tests found, too.
     pub show_output: bool,
+    /// Print every failure, however many there are.
+    pub verbose: bool,
     /// Name so many pairs that took longest.
     pub slowest: usize,
     /// Pairs that count as one test.
@@ -58,6 +61,7 @@ impl Console {
             format,
             color,
             show_output: false,
+            verbose: false,
             slowest: 0,
             whole: HashSet::new(),
             is_whole: false,
@@ -148,8 +152,8 @@ impl Console {
             test.outcome == TestOutcome::Passed && !report::failure_lines(test).is_empty()
         };
         self.section("warnings", contract, &warned);
-        self.section("failures", contract, &|test| is_bad(test.outcome));
         self.notes(contract);
+        self.failures(contract);
         self.name_slowest();
         let failed = summary.failed + summary.errors;
         let (word, style) = if failed == 0 { ("ok", "32") } else { ("FAILED", "31") };
@@ -189,40 +193,61 @@ impl Console {
         }
     }
 
-    /// `failures:` with the details of each test, and once more the names of what counts as one.
+    /// The details of each test, and once more the names of what counts as one.
     fn section(&mut self, title: &str, contract: &Contract, belongs: &dyn Fn(&TestRecord) -> bool) {
-        let pairs = || contract.specs.iter().flat_map(|spec| &spec.pairs);
-        let mut names: Vec<&str> = Vec::new();
-        let mut tests: Vec<&TestRecord> = Vec::new();
-        for pair in pairs() {
+        let told = self.told(contract, belongs);
+        if !told.is_empty() {
+            self.print_section(title, &Section::new(&told, Vec::new()));
+        }
+    }
+
+    /// `failures:`, the worst first below what is behind them; without `--verbose` no longer than a screen
+    /// or two.
+    fn failures(&mut self, contract: &Contract) {
+        let mut told = self.told(contract, &|test| is_bad(test.outcome));
+        if told.is_empty() {
+            return;
+        }
+        told.sort_by_cached_key(|(_, test)| report::gravity(test));
+        let groups = if told.len() > 1 { report::group_lines(contract) } else { Vec::new() };
+        let section = Section::new(&told, groups);
+        let section = if self.verbose { section } else { section.shortened() };
+        self.print_section("failures", &section);
+    }
+
+    /// The tests that belong to a section, each with the name of what counts as one.
+    fn told<'c>(&self, contract: &'c Contract, belongs: &dyn Fn(&TestRecord) -> bool) -> Told<'c> {
+        let mut told = Told::new();
+        for pair in contract.specs.iter().flat_map(|spec| &spec.pairs) {
             let of_pair = pair.tests.iter().filter(|test| belongs(test));
             if !self.whole.contains(&pair.id) {
-                names.extend(of_pair.clone().map(|test| test.id.as_str()));
-                tests.extend(of_pair);
+                told.extend(of_pair.map(|test| (test.id.as_str(), test)));
                 continue;
             }
             // A pair that failed is no success for those of its tests that passed.
             let of_pair: Vec<&TestRecord> = of_pair.collect();
             let alike = |test: &&TestRecord| is_bad(test.outcome) == is_bad(as_test(pair).outcome);
             if of_pair.first().is_some_and(alike) {
-                names.push(&pair.id);
-                tests.extend(of_pair);
+                told.extend(of_pair.into_iter().map(|test| (pair.id.as_str(), test)));
             }
         }
-        if names.is_empty() {
-            return;
-        }
+        told
+    }
+
+    fn print_section(&mut self, title: &str, section: &Section) {
         self.print(format_args!("\n{title}:\n\n"));
-        for test in tests {
-            self.print(format_args!("---- {} ----\n", one_line(&test.id)));
-            for line in report::failure_lines(test) {
-                self.print(format_args!("{line}\n"));
-            }
+        for group in &section.groups {
+            self.print(format_args!("    {group}\n"));
+        }
+        if !section.groups.is_empty() {
             self.print(format_args!("\n"));
         }
+        for line in section.blocks.iter().flatten() {
+            self.print(format_args!("{line}\n"));
+        }
         self.print(format_args!("\n{title}:\n"));
-        for name in names {
-            self.print(format_args!("    {}\n", one_line(name)));
+        for name in &section.names {
+            self.print(format_args!("    {name}\n"));
         }
     }
 

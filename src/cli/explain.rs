@@ -1,19 +1,29 @@
-/*! `qualm explain TEST-ID`: every bound that applies to a test, and where it is written. */
+/*!
+`qualm explain TEST-ID`: every bound and gate that applies to a test, where it is written, and what the last run
+made of it.
+*/
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::args::ExplainArgs;
+use super::report::read_record;
 use super::run::{SpecArgs, load_specs};
 use super::{Failure, streams};
 use crate::counterpart::{self, Choice};
 use crate::metrics::{Direction, Metric};
 use crate::model;
+use crate::report::numbers;
 use crate::shown::one_line;
-use crate::spec::{Effective, Gate, Location, Origin, Pair, Quantized, Resolver, Setting, Spec};
+use crate::spec::{
+    ByDefault, Effective, Gate, Granularity, Location, Origin, Pair, Quantized, Resolver, Setting,
+    Spec,
+};
 use crate::suite::exit::Exit;
-use crate::suite::id;
-use crate::suite::record::TestKind;
+use crate::suite::record::{CheckOutcome, Contract, Level, TestKind, TestOutcome, TestRecord};
+use crate::suite::select::Selection;
+use crate::suite::{id, plan};
 
 /// A stream to which each `writeln!` adds one line, whatever the names and reasons in it hold.
 struct Lines(streams::Out);
@@ -38,19 +48,31 @@ impl Write for Lines {
 pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
     let specs = load_specs(&SpecArgs { spec: &args.spec, profile: args.profile.as_deref() })?;
     let (spec, pair, part) = find(&specs, &args.id)?;
+    refuse_unknown(&specs, pair, &args.id)?;
+    let last = last_run(args)?;
     let resolver = spec.resolver(pair).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
     let mut out = Lines(streams::text());
     writeln!(out, "{}", args.id)?;
     writeln!(out, "  pair {} at {}", pair.name, pair.at)?;
     match id::pair_test(part) {
         Some(TestKind::Global) => global(&mut out, &resolver)?,
-        Some(TestKind::Structure) => structure(&mut out, pair)?,
+        Some(TestKind::Structure) => {
+            structure(&mut out, pair)?;
+            for gate in OF_MODELS {
+                gate_line(&mut out, gate, pair.integrity.get(gate))?;
+            }
+        }
         Some(TestKind::Baseline) => baseline(&mut out, pair)?,
         _ => {
             let name = id::tensor_of_part(part);
             origin(&mut out, pair, name)?;
             tensor(&mut out, &resolver, name)?;
+            baseline(&mut out, pair)?;
         }
+    }
+    let tests = last.iter().flat_map(|last| &last.specs).flat_map(|spec| &spec.pairs);
+    if let Some(test) = tests.flat_map(|pair| &pair.tests).find(|test| test.id == args.id) {
+        outcome(&mut out, test)?;
     }
     out.flush()?;
     Ok(Exit::Ok)
@@ -77,6 +99,78 @@ fn find<'a, 'i>(specs: &'a [Spec], id: &'i str) -> Result<(&'a Spec, &'a Pair, &
     let near: Vec<String> = known.into_iter().take(3).map(|pair| format!("{pair}::…")).collect();
     let problem = format!("no pair has the id {id:?}; the nearest are {}", near.join(", "));
     Err(Failure::new(Exit::NoTests, problem))
+}
+
+/// A test that no pair has: a slip. Where the models cannot be opened, nobody knows their tensors.
+fn refuse_unknown(specs: &[Spec], pair: &Pair, id: &str) -> Result<(), Failure> {
+    let choice = plan::Choice {
+        selection: Selection::default(),
+        tags: Vec::new(),
+        shard: None,
+        no_baseline: false,
+        granularity: Some(Granularity::Tensor),
+        benchmarks: false,
+    };
+    let plan = plan::plan(specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
+    let Some(planned) = plan.pairs.iter().find(|it| std::ptr::eq(it.pair, pair)) else {
+        return Ok(());
+    };
+    let ids = || planned.tests.iter().map(|test| &*test.id);
+    let known = planned.tests.iter().any(|test| test.kind == TestKind::Tensor);
+    if !known || ids().any(|known| known == id) {
+        return Ok(());
+    }
+    let mut near: Vec<&str> = ids().collect();
+    near.sort_by_key(|known| std::cmp::Reverse(ordered(strsim::jaro(known, id))));
+    near.truncate(3);
+    let problem = format!("no test has the id {id:?}; the nearest are {}", near.join(", "));
+    Err(Failure::new(Exit::NoTests, problem))
+}
+
+/// The record of the last run, if there is one; one that is asked for by name must be there.
+fn last_run(args: &ExplainArgs) -> Result<Option<Contract>, Failure> {
+    if let Some(path) = &args.from {
+        return read_record(path).map(Some);
+    }
+    let path = Path::new(LAST_RUN);
+    Ok(if path.is_file() { read_record(path).ok() } else { None })
+}
+
+/// Where a run leaves its record if it is not told otherwise.
+const LAST_RUN: &str = "target/qualm/contract.json";
+
+/// What the last run made of the test: every check with its value and bound.
+fn outcome(out: &mut impl Write, test: &TestRecord) -> io::Result<()> {
+    let word = match test.outcome {
+        TestOutcome::Passed => "passed",
+        TestOutcome::Failed => "failed",
+        TestOutcome::Error => "could not be judged",
+        TestOutcome::Ignored => "was not run",
+    };
+    let reason = test.reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
+    writeln!(out, "  in the last run it {word}{reason}")?;
+    for check in &test.checks {
+        let word = match check.outcome {
+            CheckOutcome::Held => "held",
+            CheckOutcome::Violated if check.level == Level::Warn => "violated, a warning",
+            CheckOutcome::Violated => "violated",
+            CheckOutcome::Waived => "waived",
+            CheckOutcome::NotJudged => "not judged",
+        };
+        let number = |value: f64| numbers::metric(&check.check, value);
+        let numbers = match (check.value, check.bound) {
+            (Some(value), Some(bound)) => {
+                format!(" {} (bound {})", number(value.0), number(bound.0))
+            }
+            (Some(value), None) => format!(" {}", number(value.0)),
+            _ => String::new(),
+        };
+        writeln!(out, "    {}{numbers} {word}: {}", check.check, check.message)?;
+    }
+    if let Some(diagnosis) = &test.diagnosis {
+        writeln!(out, "    cause: {diagnosis}")?;
+    }
+    Ok(())
 }
 
 fn ordered(similarity: f64) -> u64 {
@@ -143,12 +237,27 @@ fn tensor(out: &mut impl Write, resolver: &Resolver, name: &str) -> io::Result<(
     if let Some(file) = &resolver.pair().quantize_stats {
         writeln!(out, "  rmse agrees with {} to 1e-5 ({})", file.written, file.at)?;
     }
-    for gate in Gate::ALL {
-        if let Some(setting) = tensor.integrity(gate) {
-            integrity(out, gate, setting)?;
-        }
+    for gate in Gate::ALL.into_iter().filter(|gate| !OF_MODELS.contains(gate)) {
+        gate_line(out, gate, tensor.integrity(gate))?;
     }
     Ok(())
+}
+
+/// Gates that judge a pair as a whole.
+const OF_MODELS: [Gate; 2] = [Gate::Quantized, Gate::Config];
+
+/// What a spec says about a gate, or else its default.
+fn gate_line(out: &mut impl Write, gate: Gate, setting: Option<&Setting>) -> io::Result<()> {
+    match (setting, gate.by_default()) {
+        (Some(setting), _) => integrity(out, gate, setting),
+        (None, ByDefault::On) => writeln!(out, "  integrity.{gate} on (default)"),
+        (None, ByDefault::Fail(bound)) => {
+            writeln!(out, "  integrity.{gate} fail unless <= {bound} (default)")
+        }
+        (None, ByDefault::Warn(bound)) => {
+            writeln!(out, "  integrity.{gate} warn unless <= {bound} (default)")
+        }
+    }
 }
 
 fn integrity(out: &mut impl Write, gate: Gate, setting: &Setting) -> io::Result<()> {

@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use super::args::InitArgs;
-use super::{Failure, one_pair, streams};
+use super::one_pair::{self, Request};
+use super::{Failure, streams};
 use crate::report;
 use crate::report::draft::{DraftError, Words, draft};
 use crate::report::numbers;
@@ -18,43 +19,54 @@ use crate::suite::record::{PairRecord, TestOutcome};
 /// Where specs are, if `--out` does not say otherwise.
 const DIRECTORY: &str = "specs";
 
-/// Measures the pair, drafts a spec and writes it.
+/// Measures the pairs, drafts a spec and writes it.
 pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
     let to_stdout = args.out.as_deref() == Some(Path::new("-"));
-    let out = match &args.out {
-        Some(path) if !to_stdout => path.clone(),
-        _ => Path::new(DIRECTORY).join(format!("{}.toml", stem(&args.quantized))),
+    let out = match (&args.out, args.quantized.as_slice()) {
+        (Some(path), _) if !to_stdout => path.clone(),
+        (_, [only]) => Path::new(DIRECTORY).join(format!("{}.toml", stem(only))),
+        _ => Path::new(DIRECTORY).join(format!("{}.toml", stem(&args.reference))),
     };
     // Before the work, not after it.
     if !to_stdout && !args.force && fs::symlink_metadata(&out).is_ok() {
         let problem = format!("{} exists; --force overwrites it", out.display());
         return Err(Failure::new(Exit::Usage, problem));
     }
-    let path = |path: &Path| one_pair::literal(&path.to_string_lossy());
-    let mut text = format!(
-        "schema = 1\n[[pair]]\nname = \"pair\"\nreference = {}\nquantized = {}\n",
-        path(&args.reference),
-        path(&args.quantized)
-    );
-    one_pair::push_map(&mut text, args.map.as_deref());
-    let pair = one_pair::measure(&text, &args.reference, &args.quantized, args.threads, false)?;
-    if let Some(error) = unreadable(&pair) {
-        return Err(Failure::new(Exit::InputError, error));
-    }
+    refuse_equal_names(args)?;
+    let pairs = one_pair::measure(&Request {
+        reference: &args.reference,
+        quantized: &args.quantized,
+        map: args.map.as_deref(),
+        qtype: &[],
+        threads: args.threads,
+        settle: false,
+    })?;
     let directory = out.parent().unwrap_or(Path::new(""));
-    let name = args.name.clone().unwrap_or_else(|| dominant_type(&pair));
     let reference = seen_from(directory, &args.reference)?;
-    let quantized = seen_from(directory, &args.quantized)?;
-    let words = Words { name: &name, reference: &reference, quantized: &quantized };
-    let draft = draft(&pair, &words).map_err(|error| {
+    let mut named: Vec<(String, String)> = Vec::new();
+    for (pair, path) in pairs.iter().zip(&args.quantized) {
+        if let Some(error) = unreadable(pair) {
+            return Err(Failure::new(Exit::InputError, error));
+        }
+        let name = match &args.name {
+            Some(name) => name.clone(),
+            None if pairs.len() > 1 => stem(path),
+            None => dominant_type(pair),
+        };
+        named.push((name, seen_from(directory, path)?));
+    }
+    let words =
+        named.iter().map(|(name, quantized)| Words { name, reference: &reference, quantized });
+    let items: Vec<(&PairRecord, Words)> = pairs.iter().zip(words).collect();
+    let draft = draft(&items).map_err(|error| {
         let exit = match &error {
-            DraftError::Damaged(_) => Exit::ValidationFailed,
+            DraftError::Damaged { .. } => Exit::ValidationFailed,
             DraftError::Nameless => Exit::InputError,
             DraftError::DoesNotHold(_) => Exit::Internal,
         };
         Failure::new(exit, error)
     })?;
-    warn_of_one_sided(&pair);
+    pairs.iter().for_each(warn_of_one_sided);
     if to_stdout {
         let mut out = streams::text();
         out.write_all(draft.as_bytes())?;
@@ -67,10 +79,30 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         stdout,
         "wrote {} with bounds for {} tensors; next: look at it, then `qualm run` and `qualm accept`",
         out.display(),
-        pair.tensors.len()
+        pairs.iter().map(|pair| pair.tensors.len()).sum::<usize>()
     )?;
     stdout.flush()?;
     Ok(Exit::Ok)
+}
+
+/// Several pairs are called after their files, and no two may be called the same.
+fn refuse_equal_names(args: &InitArgs) -> Result<(), Failure> {
+    if args.quantized.len() < 2 {
+        return Ok(());
+    }
+    if args.name.is_some() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--name is for one model; several are called after their files",
+        ));
+    }
+    let names: Vec<String> = args.quantized.iter().map(|path| stem(path)).collect();
+    match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        Some((_, name)) => {
+            Err(Failure::new(Exit::Usage, format_args!("two of the models are called {name}")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The draft allows by name what only one of the models has: nobody should learn that from the spec

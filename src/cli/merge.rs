@@ -6,7 +6,8 @@ use super::args::{MergeArgs, PlaceArgs};
 use super::color;
 use super::console::Console;
 use super::run::{
-    attach_evidence, knows_qtype, mark, report_options, tell_github, warn_of_spec, write_reports,
+    attach_evidence, knows_qtype, mark, report_options, tell_github, tell_what_next, warn_of_spec,
+    write_reports,
 };
 use super::{Failure, streams};
 use crate::disk;
@@ -28,6 +29,7 @@ pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let stale = mark(out_dir)?;
     let baselines = Baselines::new(snapshots, out_dir, false, None)?;
     let mut console = Console::new(args.format, color::on_stdout(args.color));
+    console.verbose = args.verbose;
     console.begin(shards.count());
     let mut contract = merge::merge(shards, &baselines, knows_qtype, &mut console)
         .map_err(|error| incomplete(&error))?;
@@ -37,6 +39,7 @@ pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     stale.finish()?;
     let printed = console.end(&contract, started.elapsed().as_secs_f64());
     warn_of_spec(&contract);
+    tell_what_next(&contract);
     let printed = printed.and(tell_github(&contract, args.format, &mut console));
     Ok(streams::printed(printed, Exit::from_code(contract.exit_code)))
 }

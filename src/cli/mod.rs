@@ -17,17 +17,22 @@ mod github;
 pub mod harness;
 mod init;
 mod inspect;
+mod judged;
 mod map;
 mod merge;
+mod model_args;
 mod one_pair;
 mod progress;
+mod rank;
 mod report;
 mod rerun;
 mod run;
 mod run_args;
+mod section;
 mod stats;
 mod streams;
 mod threads;
+mod verify;
 
 pub use args::{Cli, Command};
 pub use error::Failure;
@@ -59,7 +64,9 @@ fn guarded(command: impl FnOnce() -> Result<Exit, Failure>) -> Result<Exit, Fail
 /// The exit code of a command; why it failed is said, after a word of its own.
 fn end(result: Result<Exit, Failure>, word: &str) -> Exit {
     result.unwrap_or_else(|failure| {
-        let message = format!("{word}: {failure}\n");
+        // What is rendered begins with the word already; cargo-nextest looks for its own.
+        let said = failure.rendered && word == "error";
+        let message = if said { format!("{failure}\n") } else { format!("{word}: {failure}\n") };
         if failure.rendered {
             streams::tell_rendered(|_| message);
         } else {
@@ -77,6 +84,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Some(Command::Map(args)) => map::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Rank(args)) => rank::run(&args),
+        Some(Command::Verify(args)) => Ok(verify::run(&args)),
         Some(Command::Falsify(args)) => falsify::run(&args),
         Some(Command::Init(args)) => init::run(&args),
         Some(Command::Compare(args)) => compare::run(&args),

@@ -1,37 +1,72 @@
-/*! A run over one pair that the command line names, with no spec file and no baseline. */
+/*! A run over pairs that the command line names, with no spec file and no baseline. */
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Failure;
+use super::args::QtypeArg;
+use super::progress::Bar;
 use super::threads::thread_count;
+use crate::measure::Progress;
 use crate::report::draft::{quoted, template};
 use crate::spec::{self, Granularity, LoadOptions, Quantized};
 use crate::suite::exit::Exit;
-use crate::suite::plan::{self, Choice};
+use crate::suite::plan::{self, Choice, PlannedPair};
 use crate::suite::record::PairRecord;
 use crate::suite::select::Selection;
 use crate::suite::{self, Listener, Options};
 
-struct Silent;
+/// Draws how far the work is, where a terminal is.
+struct Watching(Option<Bar>);
 
-impl Listener for Silent {}
+impl Listener for Watching {
+    fn pair(&mut self, pair: &PlannedPair) {
+        if let Some(bar) = &self.0 {
+            bar.begin(pair);
+        }
+    }
 
-/// Runs a spec of one pair, given as text. The models are those of the command line, whatever their
-/// paths are made of: a text may not be able to say them. With `settle`, checks that hold are only counted.
-pub fn measure(
-    text: &str,
-    reference: &Path,
-    quantized: &Path,
-    threads: Option<usize>,
-    settle: bool,
-) -> Result<PairRecord, Failure> {
+    fn pair_done(&mut self, _: &PairRecord) {
+        if let Some(bar) = &self.0 {
+            bar.end();
+        }
+    }
+
+    fn progress(&self) -> Arc<Progress> {
+        self.0.as_ref().map_or_else(Arc::default, Bar::progress)
+    }
+}
+
+/// What a command line names.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The reference of all pairs.
+    pub reference: &'a Path,
+    /// The quantized model of each pair.
+    pub quantized: &'a [PathBuf],
+    /// A file of rules for converted tensors, or `none`.
+    pub map: Option<&'a Path>,
+    /// The types that tensors must have.
+    pub qtype: &'a [QtypeArg],
+    /// Threads to work with.
+    pub threads: Option<usize>,
+    /// Checks that hold are only counted.
+    pub settle: bool,
+}
+
+/// Runs a spec with a pair for each quantized model; their records come in that order. The reference is
+/// opened once for all of them, and its values are read once for each. The models are those of the command
+/// line, whatever their paths are made of: a text may not be able to say them.
+pub fn measure(request: &Request) -> Result<Vec<PairRecord>, Failure> {
     // Paths on the command line are taken as they are: the shell has replaced variables.
     let options =
         LoadOptions { env: &|name| Some(format!("${{{name}}}")), ..LoadOptions::default() };
+    let text = spec_text(request);
     let mut spec = spec::parse(text.as_bytes(), Path::new("pair.toml"), Path::new(""), &options)
         .map_err(|errors| Failure::new(Exit::Usage, errors))?;
-    for pair in &mut spec.pairs {
-        reference.clone_into(&mut pair.reference.path);
+    for (pair, quantized) in spec.pairs.iter_mut().zip(request.quantized) {
+        request.reference.clone_into(&mut pair.reference.path);
         if let Quantized::File(model) = &mut pair.quantized {
             quantized.clone_into(&mut model.path);
         }
@@ -47,30 +82,49 @@ pub fn measure(
     };
     let plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::Internal, e))?;
     let options = Options {
-        threads: thread_count(threads),
+        threads: thread_count(request.threads),
         baselines: None,
         max_fail: None,
         warnings_fail: false,
         nothing_passes: false,
-        settle,
+        settle: request.settle,
     };
-    let contract = suite::run(&plan, &options, None, &mut Silent);
-    let mut pairs = contract.specs.into_iter().flat_map(|spec| spec.pairs);
-    let pair = pairs.next().ok_or_else(|| Failure::new(Exit::Internal, "no pair ran"))?;
-    match pair.tests.iter().find(|test| suite::is_internal(test)) {
+    let contract = suite::run(&plan, &options, None, &mut Watching(Bar::new(&plan)));
+    let pairs: Vec<PairRecord> = contract.specs.into_iter().flat_map(|spec| spec.pairs).collect();
+    if pairs.len() != request.quantized.len() {
+        return Err(Failure::new(Exit::Internal, "not every pair ran"));
+    }
+    let mut tests = pairs.iter().flat_map(|pair| &pair.tests);
+    match tests.find(|test| suite::is_internal(test)) {
         Some(test) => Err(Failure::new(Exit::Internal, test.reason.as_deref().unwrap_or_default())),
-        None => Ok(pair),
+        None => Ok(pairs),
     }
 }
 
-/// Adds the map that a command line names to the spec of one pair.
-pub fn push_map(text: &mut String, map: Option<&Path>) {
-    if let Some(map) = map {
-        text.extend(["map = ", &literal(&map.to_string_lossy()), "\n"]);
+/// The spec: a pair for each model, and the types that the command line asks for.
+fn spec_text(request: &Request) -> String {
+    let path = |path: &Path| literal(&path.to_string_lossy());
+    let reference = path(request.reference);
+    let mut text = String::from("schema = 1\n");
+    for (at, quantized) in request.quantized.iter().enumerate() {
+        let quantized = path(quantized);
+        let _ = write!(
+            text,
+            "[[pair]]\nname = \"pair-{at}\"\nreference = {reference}\nquantized = {quantized}\n"
+        );
+        if let Some(map) = request.map {
+            let _ = writeln!(text, "map = {}", path(map));
+        }
+        for rule in request.qtype {
+            let types: Vec<String> = rule.types.iter().map(|ty| literal(ty)).collect();
+            let (glob, types) = (quoted(&rule.glob), types.join(", "));
+            let _ = write!(text, "[[pair.qtype]]\ntensors = {glob}\nis = [{types}]\n");
+        }
     }
+    text
 }
 
 /// A string of a spec, in which braces are braces.
-pub fn literal(text: &str) -> String {
+fn literal(text: &str) -> String {
     quoted(&template(text))
 }

@@ -18,7 +18,7 @@ use crate::baseline::file_stem;
 use crate::codec::TensorType;
 use crate::disk::{self, Unfinished};
 use crate::model::scheme;
-use crate::report::{self, Report};
+use crate::report::{self, Report, numbers};
 use crate::shown::one_line;
 use crate::spec::{self, Granularity, LoadOptions, Spec};
 use crate::suite::baseline::Baselines;
@@ -26,7 +26,7 @@ use crate::suite::blob::{Blob, PlanRecord};
 use crate::suite::exit::Exit;
 use crate::suite::falsify::record::Falsification;
 use crate::suite::plan::{self, Choice, Plan};
-use crate::suite::record::{Contract, Level, TestOutcome};
+use crate::suite::record::{BaselineStatus, Contract, Level, TestOutcome};
 use crate::suite::shard::Shard;
 use crate::suite::{self, Options, SPEC_CHECK};
 
@@ -245,6 +245,7 @@ fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure
 fn console(args: &RunArgs) -> Console {
     let mut console = Console::new(args.format(), color::on_stdout(args.color));
     console.show_output = args.show_output;
+    console.verbose = args.verbose;
     console.slowest = args.slowest.unwrap_or(0);
     console
 }
@@ -308,6 +309,7 @@ fn execute(
     let mut printed = console.end(&contract, started.elapsed().as_secs_f64());
     if !is_one_of_many(args, caller) {
         warn_of_spec(&contract);
+        tell_what_next(&contract);
         printed = printed.and(tell_github(&contract, args.format(), &mut console));
     }
     let exit = Exit::from_code(contract.exit_code);
@@ -327,6 +329,30 @@ pub fn attach_evidence(contract: &mut Contract, out: &Path) {
         Ok(Some(found)) => suite::falsify::attach(contract, &found),
         Err(problem) => streams::tell(format_args!("warning: {problem}")),
     }
+}
+
+/// What to do about a run in which nothing but baselines is new or changed.
+pub fn tell_what_next(contract: &Contract) {
+    if Exit::from_code(contract.exit_code) != Exit::BaselinesPending {
+        return;
+    }
+    let pairs = || contract.specs.iter().flat_map(|spec| &spec.pairs);
+    let count = |status| pairs().filter(|pair| pair.baseline.status == status).count() as u64;
+    let (new, changed) = (count(BaselineStatus::New), count(BaselineStatus::Changed));
+    let what = match (new, changed) {
+        (_, 0) => format!("{} new", counted_baselines(new)),
+        (0, _) => format!("{} changed", counted_baselines(changed)),
+        _ => format!("{} new and {changed} changed", counted_baselines(new)),
+    };
+    streams::tell(format_args!(
+        "note: every bound holds; only {what}. `qualm review` shows what was measured, `qualm accept` makes it the \
+         baseline"
+    ));
+}
+
+fn counted_baselines(count: u64) -> String {
+    let verb = if count == 1 { "is" } else { "are" };
+    format!("{} {verb}", numbers::counted(count, "baseline"))
 }
 
 /// What the models show to be of no use in a spec, which fails no test.

@@ -40,7 +40,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub include_ignored: bool,
     /// Threads to read and measure with [default: one per core]
-    #[arg(long, value_name = "N", env = "RUST_TEST_THREADS", value_parser = threads)]
+    #[arg(short = 'j', long, value_name = "N", env = "RUST_TEST_THREADS", value_parser = threads)]
     pub test_threads: Option<usize>,
     /// One character a test instead of one line; the same as --format terse
     #[arg(short, long)]
@@ -106,6 +106,9 @@ pub struct RunArgs {
     /// [default: fail; pass in a harness whose filters match none]
     #[arg(long, value_name = "ACTION", help_heading = "qualm")]
     pub no_tests: Option<NoTests>,
+    /// Print every failure with all that is known of it, however many there are
+    #[arg(long, help_heading = "qualm")]
+    pub verbose: bool,
     /// Name the pairs that took longest
     #[arg(long, value_name = "N", help_heading = "qualm")]
     pub slowest: Option<usize>,

@@ -12,6 +12,11 @@ use crate::model::{Plane, Scratch, Storage};
 /// Most values of a plane that is read whole.
 const LARGEST_PLANE: u64 = 1 << 20;
 
+/// A factor that people can compare: three significant digits.
+fn three_digits(by: f64) -> f64 {
+    format!("{by:.2e}").parse().unwrap_or(by)
+}
+
 /// One factor for the whole tensor.
 pub fn factor(bench: &Bench) -> Option<Diagnosis> {
     let by = gain(&bench.r, &bench.q);
@@ -23,8 +28,10 @@ pub fn factor(bench: &Bench) -> Option<Diagnosis> {
         return None;
     }
     let score = bench.score(score);
-    let evidence =
-        format!("all values are {by:.6} times the reference's; divided by that, {score}");
+    let evidence = format!(
+        "factor {}: all values are {by:.6} times the reference's; divided by that, {score}",
+        three_digits(by)
+    );
     let planes = scale_planes(bench);
     let ones = |plane: &ScalePlane| plane.values.iter().all(|&value| value == 1.0);
     if !planes.is_empty() && planes.iter().all(ones) {

@@ -2,13 +2,16 @@
 Bounds, rules and waivers against measured values: outcomes with their reasons.
 */
 
+mod alone;
 mod check;
 mod config;
 mod contract;
 mod group;
 mod integrity;
+mod metadata;
 mod metrics;
 
+pub use alone::{Alone, check_values, check_whole};
 pub use check::{CheckOutcome, CheckRecord, Level, Movement, MovementKind, Number, Source};
 pub use config::check_config;
 pub use contract::{

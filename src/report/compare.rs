@@ -6,7 +6,9 @@ tensors moved most.
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::failure::{Located, failure_lines, is_bad, pairs, tests};
+use super::failure::failure_lines;
+use super::gravity::gravity;
+use super::located::{Located, is_bad, pairs, tests};
 use super::markdown::Page;
 use super::numbers;
 use super::text::{code, one_line, prose};
@@ -94,7 +96,7 @@ impl<'a> Comparison<'a> {
         comparison.removed =
             tests(old).filter(|it| !now.contains_key(it.test.id.as_str())).collect();
         for list in [&mut comparison.newly_failing, &mut comparison.still_failing] {
-            list.sort_by_cached_key(|it| super::failure::gravity(it.test));
+            list.sort_by_cached_key(|it| gravity(it.test));
         }
         comparison.movements = movements(old, new);
         comparison

@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::failure::{known_models, note_lines, pairs};
+use super::failure::{known_models, note_lines};
 use super::format::{Options, Rendered, Report, ReportError};
+use super::located::pairs;
 use super::markdown::{self, Page};
 use super::numbers;
 use super::text::{code, prose};

@@ -41,8 +41,16 @@ pub struct Words<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum DraftError {
     /// No spec should hold for this pair.
-    #[error("the pair does not pass as it is, and bounds would make that the norm:\n  {}", .0.join("\n  "))]
-    Damaged(Vec<String>),
+    #[error(
+        "the pair {pair} does not pass as it is, and bounds would make that the norm:\n  {}",
+        .damage.join("\n  ")
+    )]
+    Damaged {
+        /// Its name.
+        pair: String,
+        /// What does not hold.
+        damage: Vec<String>,
+    },
     /// A tensor that no spec can speak of.
     #[error(
         "a tensor has an empty name, which no glob of a spec can name; `qualm check` judges the pair"
@@ -53,17 +61,27 @@ pub enum DraftError {
     DoesNotHold(String),
 }
 
-/// Drafts a spec from the record of a run over the pair without bounds.
-pub fn draft(pair: &PairRecord, words: &Words) -> Result<String, DraftError> {
+/// Drafts a spec from the records of a run over pairs without bounds.
+pub fn draft(pairs: &[(&PairRecord, Words)]) -> Result<String, DraftError> {
+    let mut text = HEAD.to_owned();
+    for (pair, words) in pairs {
+        text += &draft_pair(pair, words)?;
+    }
+    Ok(text)
+}
+
+/// Drafts one pair's part of a spec.
+fn draft_pair(pair: &PairRecord, words: &Words) -> Result<String, DraftError> {
     let damage = damage(pair);
     if !damage.is_empty() {
-        return Err(DraftError::Damaged(damage));
+        let pair = words.name.to_owned();
+        return Err(DraftError::Damaged { pair, damage });
     }
     if pair.tensors.iter().any(|row| row.tensor.is_empty()) {
         return Err(DraftError::Nameless);
     }
     let text = text(pair, words);
-    match holds(&text, pair) {
+    match holds(&(HEAD.to_owned() + &text), pair) {
         Ok(()) => Ok(text),
         Err(problem) => Err(DraftError::DoesNotHold(problem)),
     }
@@ -169,15 +187,17 @@ fn literal(text: &str) -> String {
     glob
 }
 
+/// What a drafted spec begins with.
+const HEAD: &str = "\
+    # Drafted by `qualm init` from what it measured. Every bound has some headroom; tighten or\n\
+    # loosen it, say why, and commit this file. `qualm run` runs it, `qualm explain ID` shows what\n\
+    # applies to a tensor.\n\
+    # With `qualm schema > schema.json` and a first line `#:schema PATH-TO/schema.json`, editors\n\
+    # complete and check the keys.\n\
+    schema = 1\n";
+
 fn text(pair: &PairRecord, words: &Words) -> String {
-    let mut text = String::from(
-        "# Drafted by `qualm init` from what it measured. Every bound has some headroom; tighten or\n\
-         # loosen it, say why, and commit this file. `qualm run` runs it, `qualm explain ID` shows what\n\
-         # applies to a tensor.\n\
-         # With `qualm schema > schema.json` and a first line `#:schema PATH-TO/schema.json`, editors\n\
-         # complete and check the keys.\n\
-         schema = 1\n",
-    );
+    let mut text = String::new();
     let _ = writeln!(
         text,
         "\n[[pair]]\nname = {}\nreference = {}\nquantized = {}",
@@ -452,7 +472,7 @@ mod tests {
         let mut pair = pair(rows);
         pair.findings =
             vec![sample::finding("missing", "blk.3.gone", "only in the reference", false)];
-        let text = draft(&pair, &WORDS).unwrap();
+        let text = draft(&[(&pair, WORDS)]).unwrap();
         for part in [
             "name = \"q{{4}}\"",
             "reference = \"../a \\\"b\\\"/${{X}}.gguf\"",
@@ -469,7 +489,7 @@ mod tests {
         let mut pair = pair(vec![sample::nan_row("t")]);
         let bad = sample::fact("finite", CheckOutcome::Violated, "1 NaN (t, Q4_0)");
         pair.tests = vec![sample::judged("s::p::t", vec![bad])];
-        let error = draft(&pair, &WORDS).unwrap_err().to_string();
+        let error = draft(&[(&pair, WORDS)]).unwrap_err().to_string();
         assert!(error.contains("1 NaN (t, Q4_0)"), "{error}");
     }
 }

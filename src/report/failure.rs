@@ -1,36 +1,41 @@
 /*!
-What a failed test says, line by line, in the terminal, in JUnit and in Markdown; and which failure
-is worse than another.
+What a failed test says, line by line, in the terminal, in JUnit and in Markdown.
 */
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::f64::consts::LN_10;
 
+use super::gravity::{excess, worst_check};
+use super::located::{is_violated, last_part};
 use super::numbers;
 use super::text::one_line;
 use crate::metrics::Metric;
-use crate::metrics::functions;
 use crate::suite::record::{
-    CheckOutcome, CheckRecord, Contract, JUDGED, Level, ModelRecord, Movement, MovementKind,
-    PairRecord, Source, SpecRecord, TestOutcome, TestRecord,
+    CheckOutcome, CheckRecord, JUDGED, Level, ModelRecord, Movement, MovementKind, PairRecord,
+    Source, TestOutcome, TestRecord,
 };
-
-/// A test with the pair and the spec that it belongs to.
-#[derive(Clone, Copy, Debug)]
-pub struct Located<'a> {
-    /// The spec.
-    pub spec: &'a SpecRecord,
-    /// The pair.
-    pub pair: &'a PairRecord,
-    /// The test.
-    pub test: &'a TestRecord,
-}
 
 /// Why a test failed or could not be judged: violated checks first, the worst at the top, each with value, bound, tensor
 /// and qtype, where the bound is written and why, and how the value moved against the baseline.
 /// Violated warnings follow. Empty for a test with nothing to say.
 pub fn failure_lines(test: &TestRecord) -> Vec<String> {
+    let mut lines = said_lines(test);
+    lines.extend(cause_line(test));
+    lines
+}
+
+/// The same, the cause first.
+pub fn cause_first(test: &TestRecord) -> Vec<String> {
+    cause_line(test).into_iter().chain(said_lines(test)).collect()
+}
+
+/// What a test failed for, in one line: its cause, or else what [`failure_lines`] say first.
+pub fn headline(test: &TestRecord) -> Option<String> {
+    let cause = cause_line(test).map(|line| line.trim_start_matches("cause: ").to_owned());
+    cause.or_else(|| said_lines(test).into_iter().next())
+}
+
+/// What the checks of a test say.
+fn said_lines(test: &TestRecord) -> Vec<String> {
     let mut lines = Vec::new();
     let violated = |level| move |check: &&CheckRecord| is_violated(check) && check.level == level;
     if test.outcome == TestOutcome::Error {
@@ -56,7 +61,6 @@ pub fn failure_lines(test: &TestRecord) -> Vec<String> {
     {
         lines.insert(0, one_line(reason).into_owned());
     }
-    lines.extend(cause_line(test));
     lines
 }
 
@@ -164,25 +168,6 @@ pub fn movement_text(check: &str, movement: &Movement) -> String {
     }
 }
 
-/// Is this a check that does not hold and that no waiver covers?
-pub fn is_violated(check: &CheckRecord) -> bool {
-    check.outcome == CheckOutcome::Violated
-}
-
-/// Is this a test that makes the run fail?
-pub fn is_bad(test: &TestRecord) -> bool {
-    matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error)
-}
-
-/// The violated check that a test failed for: the worst of the failing ones, else of the warnings.
-pub fn worst_check(test: &TestRecord) -> Option<&CheckRecord> {
-    let violated = test.checks.iter().filter(|check| is_violated(check));
-    violated.min_by(|a, b| {
-        let is_warning = |check: &CheckRecord| check.level == Level::Warn;
-        is_warning(a).cmp(&is_warning(b)).then(excess(b).total_cmp(&excess(a)))
-    })
-}
-
 /// The kind of a failure: `threshold.cosine`, `structure.missing`, `baseline.rmse`, `input`, ….
 pub fn failure_kind(test: &TestRecord) -> String {
     if test.outcome == TestOutcome::Error {
@@ -201,72 +186,6 @@ pub fn failure_kind(test: &TestRecord) -> String {
     }
 }
 
-/// How far a value is beyond its bound: the natural logarithm of the error's energy over the energy
-/// that the bound allows, so that all metrics compare. Infinite for what is not about a number: NaN,
-/// a missing tensor, a changed type.
-pub fn excess(check: &CheckRecord) -> f64 {
-    let (Some(value), Some(bound)) = (check.value, check.bound) else { return f64::INFINITY };
-    let (value, bound) = (value.0, bound.0);
-    let excess = match Metric::from_name(&check.check) {
-        // 1 - cos ≈ (Σe²/Σr²)/2 for small errors.
-        Some(Metric::Cosine) => functions::ln((1.0 - value) / (1.0 - bound)),
-        Some(Metric::SqnrDb) => (bound - value) * LN_10 / 10.0,
-        Some(Metric::Rmse | Metric::RelRmse | Metric::MaxAbs) => 2.0 * functions::ln(value / bound),
-        Some(Metric::Gain) => 2.0 * functions::ln((value - 1.0).abs() / bound),
-        None => f64::INFINITY,
-    };
-    if excess.is_nan() { f64::INFINITY } else { excess }
-}
-
-/// Where a test stands in the order of how bad tests are.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub struct Gravity<'t> {
-    class: u8,
-    excess: Reverse<i64>,
-    id: &'t str,
-}
-
-/// Orders tests by how bad they are, the worst first: what could not be judged, then failures by
-/// [`excess`], then the rest; ties keep the order of their ids. It looks at every check, so that a sort
-/// is to ask once.
-pub fn gravity(test: &TestRecord) -> Gravity<'_> {
-    let class = match test.outcome {
-        TestOutcome::Error => 0,
-        TestOutcome::Failed => 1,
-        TestOutcome::Passed => 2,
-        TestOutcome::Ignored => 3,
-    };
-    let worst = worst_check(test).map_or(f64::NEG_INFINITY, excess);
-    // Integers in the order of `f64::total_cmp`.
-    let bits = worst.to_bits() as i64;
-    let excess = Reverse(bits ^ ((bits >> 63) as u64 >> 1) as i64);
-    Gravity { class, excess, id: &test.id }
-}
-
-/// Every test of a run, in order of specs, pairs and tests.
-pub fn tests(contract: &Contract) -> impl Iterator<Item = Located<'_>> {
-    pairs(contract)
-        .flat_map(|(spec, pair)| pair.tests.iter().map(move |test| Located { spec, pair, test }))
-}
-
-/// Every pair of a run with its spec, in order.
-pub fn pairs(contract: &Contract) -> impl Iterator<Item = (&SpecRecord, &PairRecord)> {
-    contract.specs.iter().flat_map(|spec| spec.pairs.iter().map(move |pair| (spec, pair)))
-}
-
-/// The tests that fail a run, the worst first.
-pub fn worst_first(contract: &Contract) -> Vec<Located<'_>> {
-    let mut bad: Vec<Located> = tests(contract).filter(|it| is_bad(it.test)).collect();
-    bad.sort_by_cached_key(|it| gravity(it.test));
-    bad
-}
-
-/// The last part of a test's id: the tensor's name, or `(structure)`, `(global)`, `(baseline)`.
-pub fn last_part<'a>(pair: &PairRecord, test: &'a TestRecord) -> &'a str {
-    let rest = test.id.strip_prefix(pair.id.as_str());
-    rest.and_then(|rest| rest.strip_prefix("::")).unwrap_or(&test.id)
-}
-
 /// The models of a pair that could be opened, each with the part it plays.
 pub fn known_models(pair: &PairRecord) -> Vec<(String, &ModelRecord)> {
     let quantized = match &pair.roundtrip {
@@ -281,6 +200,8 @@ pub fn known_models(pair: &PairRecord) -> Vec<(String, &ModelRecord)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gravity::worst_first;
+    use super::super::located::tests;
     use super::super::sample::{self, check, movement};
     use super::*;
 
@@ -332,23 +253,6 @@ mod tests {
     }
 
     #[test]
-    fn excess_compares_metrics() {
-        for (metric, value, bound, expected, why) in [
-            ("cosine", 0.98, 0.99, 2f64.ln(), "twice the energy"),
-            ("sqnr_db", 10.0, 20.0, 10f64.ln(), "10 dB are ten times the energy"),
-            ("rmse", 0.2, 0.1, 4f64.ln(), "energy is the square"),
-            ("gain", 1.2, 0.1, 4f64.ln(), "distance from 1"),
-            ("gain", 0.8, 0.1, 4f64.ln(), "on both sides"),
-            ("cosine", f64::NAN, 0.99, f64::INFINITY, "NaN is the worst"),
-            ("cosine", 0.9, 1.0, f64::INFINITY, "nothing was allowed"),
-        ] {
-            let excess = excess(&check(metric, value, bound));
-            let close = (excess - expected).abs() < 1e-9 || excess == expected;
-            assert!(close, "{why}: {excess}");
-        }
-    }
-
-    #[test]
     fn kinds() {
         let contract = sample::contract();
         let kinds: Vec<(&str, String)> = worst_first(&contract)
@@ -360,10 +264,10 @@ mod tests {
             kinds,
             [
                 ("minilm::gone::(structure)", "input".to_owned()),
-                ("minilm::q4_0::(baseline)", "baseline".to_owned()),
                 ("minilm::q4_0::(structure)", "structure.missing".to_owned()),
                 ("minilm::q4_0::blk.0.attn_nan.weight", "values.finite".to_owned()),
                 ("minilm::q4_0::blk.0.ffn_down.weight", "threshold.cosine".to_owned()),
+                ("minilm::q4_0::(baseline)", "baseline".to_owned()),
             ]
         );
     }

@@ -4,9 +4,9 @@ What GitHub Actions shows of a run: annotations on lines of the spec, and the jo
 
 use std::fmt::Write as _;
 
-use super::failure::{
-    Located, failure_lines, is_bad, is_violated, tests, worst_check, worst_first,
-};
+use super::failure::failure_lines;
+use super::gravity::{worst_check, worst_first};
+use super::located::{Located, is_bad, is_violated, tests};
 use super::markdown::{self, Page};
 use super::numbers;
 use super::text::one_line;

@@ -9,12 +9,11 @@ use std::collections::{HashMap, HashSet};
 
 use junit_report::{Duration, OffsetDateTime, ReportBuilder, TestCase, TestResult, TestSuite};
 
-use super::failure::{
-    failure_kind, failure_lines, gravity, is_bad, is_violated, last_part, pairs, waiver_lines,
-    worst_check,
-};
+use super::failure::{failure_kind, failure_lines, headline, waiver_lines};
 use super::format::{Cases, Dialect, Options, Rendered, Report, ReportError};
+use super::gravity::{gravity, worst_check};
 use super::junit_repair::{Additions, CaseAdditions, Properties, SuiteAdditions, as_trace, repair};
+use super::located::{is_bad, is_violated, last_part, pairs};
 use super::markdown::baseline_word;
 use super::numbers;
 use super::text::xml;
@@ -271,7 +270,8 @@ fn result(test: &TestRecord, dialect: Dialect) -> TestResult {
         lines if lines.is_empty() => vec![reason()],
         lines => lines,
     };
-    let message = xml(lines.first().map_or("", String::as_str)).replace('\n', " ");
+    let message = headline(test).unwrap_or_else(reason);
+    let message = xml(&message).replace('\n', " ");
     let cause = Some(as_trace(&lines.join("\n")));
     match test.outcome {
         TestOutcome::Passed => TestResult::Success,
@@ -636,10 +636,10 @@ mod tests {
         assert_eq!(
             names,
             [
-                "(baseline)",
                 "(structure)",
                 "blk.0.attn_nan.weight",
                 "blk.0.ffn_down.weight",
+                "(baseline)",
                 "token_embd.weight",
                 "blk.0.attn_rot_embd",
             ]

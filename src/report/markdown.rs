@@ -5,12 +5,18 @@ comparison share.
 
 use std::fmt::Write as _;
 
-use super::failure::{self, Located, failure_lines, pairs, tests, waiver_lines, worst_first};
+use super::failure::{failure_lines, waiver_lines};
+use super::gravity::worst_first;
+use super::groups::group_lines;
+use super::located::{Located, is_bad, pairs, tests};
 use super::numbers;
 use super::text::{code, one_line, prose};
 use crate::suite::record::{
     BaselineStatus, CheckOutcome, Contract, PairRecord, TestOutcome, TestRecord, Verdict,
 };
+
+/// Causes that are listed before failures.
+const GROUPS: usize = 20;
 
 /// Bytes that are kept free for the lines that say what was left out.
 const RESERVE: usize = 2048;
@@ -244,6 +250,14 @@ pub fn failures(page: &mut Page, contract: &Contract, most: usize) {
         return;
     }
     page.heading(2, if bad.len() == 1 { "Failure" } else { "Failures, the worst first" });
+    if bad.len() > 1 {
+        let groups = group_lines(contract);
+        groups.iter().take(GROUPS).for_each(|line| {
+            page.line(&format!("- {}", prose(line)));
+        });
+        page.left_out(groups.len().saturating_sub(GROUPS), "cause");
+        page.line("");
+    }
     let mut shown = 0;
     for located in bad.iter().take(most) {
         if !page.line(&entry(located.test, &failure_lines(located.test))) {
@@ -256,7 +270,7 @@ pub fn failures(page: &mut Page, contract: &Contract, most: usize) {
 
 /// Warnings of tests that passed, and what waivers let pass.
 pub fn warnings_and_waivers(page: &mut Page, contract: &Contract, most: usize) {
-    let warned = |it: &Located| !failure::is_bad(it.test) && !failure_lines(it.test).is_empty();
+    let warned = |it: &Located| !is_bad(it.test) && !failure_lines(it.test).is_empty();
     let waived =
         |it: &Located| it.test.checks.iter().any(|check| check.outcome == CheckOutcome::Waived);
     let warnings: Vec<Located> = tests(contract).filter(warned).collect();
@@ -282,7 +296,7 @@ pub fn warnings_and_waivers(page: &mut Page, contract: &Contract, most: usize) {
 
 /// What is odd about models, or left out beside them, by pair.
 pub fn notes(page: &mut Page, contract: &Contract, most: usize) {
-    let pairs = failure::pairs(contract).filter(|(_, pair)| !pair.notes.is_empty());
+    let pairs = pairs(contract).filter(|(_, pair)| !pair.notes.is_empty());
     let items: Vec<String> = pairs
         .flat_map(|(_, pair)| {
             pair.notes.iter().map(|note| format!("- **{}**: {}", code(&pair.id), prose(note)))

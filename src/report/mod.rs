@@ -9,11 +9,16 @@ pub mod draft;
 mod failure;
 mod format;
 pub mod github;
+mod gravity;
+mod groups;
 mod html;
 mod junit;
 mod junit_repair;
+mod located;
 mod markdown;
 pub mod numbers;
+mod place;
+mod ranking;
 #[cfg(test)]
 mod sample;
 mod table;
@@ -24,12 +29,15 @@ mod write;
 pub use contract_json::{ContractError, ContractJson};
 pub use contract_md::ContractMd;
 pub use failure::{
-    Located, excess, failure_kind, failure_lines, gravity, movement_text, note_lines, place,
-    waiver_lines, worst_first,
+    cause_first, failure_kind, failure_lines, movement_text, note_lines, place, waiver_lines,
 };
 pub use format::{Cases, Dialect, Options, Rendered, Report, ReportError};
-pub use html::ReportHtml;
+pub use gravity::{Gravity, excess, gravity, natural, worst_first};
+pub use groups::group_lines;
+pub use html::{ReportHtml, ranking_page};
 pub use junit::Junit;
+pub use located::Located;
+pub use ranking::markdown as ranking_markdown;
 pub use table::{REPORTS, by_name};
 pub use tsv::Tsv;
 pub use write::{write_all, write_file, write_files};

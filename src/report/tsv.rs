@@ -10,8 +10,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::failure::pairs;
 use super::format::{Options, Rendered, Report, ReportError};
+use super::located::pairs;
 use super::text::one_line;
 use crate::metrics::CONTRACT_COSINE;
 use crate::suite::id;

@@ -16,7 +16,7 @@ pub enum Exit {
     SpecInvalid = 3,
     /// No test was selected.
     NoTests = 4,
-    /// `diff`, `check` and `init`: a tensor is below the threshold or damaged, or the structure differs.
+    /// `diff`, `check`, `rank`, `verify` and `init`: a tensor is below the threshold or damaged, or the structure differs.
     ValidationFailed = 5,
     /// A model is missing or corrupt.
     InputError = 6,
@@ -36,7 +36,7 @@ impl Exit {
         (Self::Usage, "usage error"),
         (Self::SpecInvalid, "a spec is invalid"),
         (Self::NoTests, "no tests selected"),
-        (Self::ValidationFailed, "diff, check, init: validation failed"),
+        (Self::ValidationFailed, "diff, check, rank, verify, init: validation failed"),
         (Self::InputError, "a model is missing or corrupt"),
         (Self::MergeIncomplete, "merge: shards missing, doubled or foreign"),
         (Self::BaselinesPending, "only baselines pending (new or changed)"),

@@ -29,7 +29,7 @@ pub const INTERNAL_CHECK: &str = "internal";
 
 /// Tensors of a pair whose values are searched for a cause: where so many fail, one cause is behind
 /// most of them.
-pub const MOST_EXAMINED: usize = 64;
+pub const MOST_EXAMINED: usize = 256;
 
 /// Says of how many failing tensors the values were not searched for a cause, if of any.
 pub fn unexamined(failing: usize) -> Option<String> {

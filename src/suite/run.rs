@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -82,6 +83,7 @@ pub fn run(
     let mut specs = Vec::new();
     let mut failures = 0;
     let mut usages: Usages = Vec::new();
+    let mut references = References::default();
     for (index, planned) in plan.pairs.iter().enumerate() {
         let same_spec = |at: Option<usize>| {
             let other = at.and_then(|at| plan.pairs.get(at));
@@ -91,8 +93,9 @@ pub fn run(
             usages.clear();
         }
         let last = !same_spec(Some(index + 1));
+        references.next = plan.pairs.get(index + 1).map(|next| next.pair.reference.path.as_path());
         if !(planned.here && planned.runs_here()) && closes_here(plan, index) {
-            usages.extend(usage_elsewhere(planned));
+            usages.extend(usage_elsewhere(planned, &mut references));
         }
         if !planned.here {
             continue;
@@ -105,7 +108,7 @@ pub fn run(
             true => not_run(planned, &format!("not run: stopped after {failures} failures")),
             false if !planned.runs_here() => not_run(planned, ""),
             false => internal::guard(format_args!("judging {}", planned.id), || {
-                run_pair(planned, options, last, &mut usages, listener)
+                run_pair(planned, options, last, &mut usages, &mut references, listener)
             })
             .unwrap_or_else(|error| broken(planned, &error)),
         };
@@ -210,11 +213,14 @@ fn closes_here(plan: &Plan, index: usize) -> bool {
 }
 
 /// What a pair that another shard runs has matched.
-fn usage_elsewhere<'a>(planned: &PlannedPair<'a>) -> Option<(&'a Pair, Usage)> {
+fn usage_elsewhere<'a>(
+    planned: &PlannedPair<'a>,
+    references: &mut References<'a>,
+) -> Option<(&'a Pair, Usage)> {
     if planned.tests.iter().all(|test| test.ignored.is_some()) {
         return None;
     }
-    let (opened, resolver) = open(planned).ok()?;
+    let (opened, resolver) = open(planned, references).ok()?;
     Some((planned.pair, usage(&resolver, &opened.reference, &opened.quantized)))
 }
 
@@ -225,10 +231,11 @@ fn run_pair<'a>(
     options: &Options,
     last: bool,
     usages: &mut Usages<'a>,
+    references: &mut References<'a>,
     listener: &dyn Listener,
 ) -> PairRecord {
     let mut record = empty_record(planned);
-    match open(planned) {
+    match open(planned, references) {
         Ok((mut opened, resolver)) => {
             usages.push((planned.pair, usage(&resolver, &opened.reference, &opened.quantized)));
             if last {
@@ -357,9 +364,12 @@ pub(super) struct Opened {
     recipes: BTreeMap<String, Recipe>,
 }
 
-fn open<'a>(planned: &PlannedPair<'a>) -> Result<(Opened, Resolver<'a>), OpenError> {
+fn open<'a>(
+    planned: &PlannedPair<'a>,
+    references: &mut References<'a>,
+) -> Result<(Opened, Resolver<'a>), OpenError> {
     let resolver = planned.spec.resolver(planned.pair)?;
-    let Loaded { mapped, quantized, difference } = load(planned)?;
+    let Loaded { mapped, quantized, difference } = load(planned, references)?;
     if let Some(difference) = difference {
         let path = planned.pair.reference.written.clone();
         return Err(OpenError::Changed { path, difference });
@@ -395,10 +405,34 @@ pub(super) struct Loaded {
     difference: Option<String>,
 }
 
+/// The reference that was opened last, while the next pair has the same one.
+#[derive(Default)]
+pub(super) struct References<'a> {
+    opened: Option<(PathBuf, Model)>,
+    /// The next pair's reference.
+    next: Option<&'a Path>,
+}
+
+impl References<'_> {
+    fn open(&mut self, path: &Path) -> Result<Model, ModelError> {
+        let model = match self.opened.take().filter(|(of, _)| of == path) {
+            Some((_, model)) => model,
+            None => model::open(path)?,
+        };
+        if self.next == Some(path) {
+            self.opened = Some((path.to_owned(), model.clone()));
+        }
+        Ok(model)
+    }
+}
+
 /// Opens the models of a pair.
-pub(super) fn load(planned: &PlannedPair) -> Result<Loaded, ModelError> {
+pub(super) fn load(
+    planned: &PlannedPair,
+    references: &mut References,
+) -> Result<Loaded, ModelError> {
     let pair = planned.pair;
-    let reference = model::open(&pair.reference.path)?;
+    let reference = references.open(&pair.reference.path)?;
     let difference = planned.difference(&reference);
     let mut quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,

@@ -6,11 +6,15 @@ use std::fmt::Write as _;
 
 use super::markup::{State, code, esc, left_out};
 use crate::diagnose::Certainty;
-use crate::report::failure::{
-    Located, excess, is_bad, is_violated, last_part, movement_text, place, tests, worst_first,
-};
+use crate::report::failure::{movement_text, place};
+use crate::report::gravity::{excess, worst_first};
+use crate::report::groups::group_lines;
+use crate::report::located::{Located, is_bad, is_violated, last_part, tests};
 use crate::report::numbers;
 use crate::suite::record::{CheckOutcome, CheckRecord, Contract, Level, TestOutcome};
+
+/// Causes that are listed before failures.
+const GROUPS: usize = 20;
 
 /// Failures that are told in full, and items of every other list.
 const MOST: usize = 100;
@@ -24,6 +28,15 @@ pub fn failures(page: &mut String, contract: &Contract) {
     let title = if bad.len() == 1 { "The failure" } else { "Failures, the worst first" };
     let _ =
         writeln!(page, "<section aria-labelledby=\"failures\"><h2 id=\"failures\">{title}</h2>");
+    if bad.len() > 1 {
+        let groups = group_lines(contract);
+        page.push_str("<ul class=\"causes\">");
+        for line in groups.iter().take(GROUPS) {
+            let _ = writeln!(page, "<li>{}</li>", esc(line));
+        }
+        page.push_str("</ul>\n");
+        left_out(page, groups.len().saturating_sub(GROUPS), "cause", "contract.json");
+    }
     for (at, located) in bad.iter().take(MOST).enumerate() {
         entry(page, located, at < 5, is_violated);
     }

@@ -1,8 +1,5 @@
 /*!
 The error of every tensor of a pair at a glance: roles down, layers across.
-
-A tensor's place is read from its name: the first part that is a number is the layer, what follows is
-the role, in which further numbers (experts) stand for each other.
 */
 
 use std::collections::BTreeMap;
@@ -10,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::markup::{State, esc};
 use crate::report::numbers;
+use crate::report::place::{Place, place};
 use crate::suite::record::TensorRow;
 
 /// Rows and columns beyond which the map is cut.
@@ -18,32 +16,6 @@ const LAYERS: usize = 200;
 
 /// Least SQNR of the steps of the scale, in dB, the best first; below the last is the worst.
 const STEPS: [f64; 7] = [50.0, 40.0, 30.0, 25.0, 20.0, 15.0, 10.0];
-
-/// Where a tensor belongs.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    /// What comes before the layer's number; none for tensors outside the layers.
-    stack: Option<String>,
-    layer: u64,
-    role: String,
-}
-
-fn place(name: &str) -> Place {
-    let parts: Vec<&str> = name.split(['.', '/']).collect();
-    let number = |part: &&str| part.len() <= 6 && part.parse::<u32>().is_ok();
-    let at = parts.iter().position(number).filter(|&at| at + 1 < parts.len());
-    let Some(at) = at else {
-        return Place { stack: None, layer: 0, role: name.to_owned() };
-    };
-    let role: Vec<&str> =
-        parts[at + 1..].iter().map(|part| if number(part) { "*" } else { part }).collect();
-    let role = role.join(".");
-    Place {
-        stack: Some(parts[..at].join(".")),
-        layer: parts[at].parse().unwrap_or_default(),
-        role: role.strip_suffix(".weight").unwrap_or(&role).to_owned(),
-    }
-}
 
 /// The tensors that share a place.
 struct Cell<'a> {
@@ -171,26 +143,4 @@ pub fn legend(page: &mut String) {
         "<span class=\"he\">= no error</span><span class=\"hx\">! not a number</span>\
          <span class=\"key bad\">failed</span><span class=\"key warn\">warned</span></p>\n",
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_read_from_names() {
-        for (name, stack, layer, role) in [
-            ("blk.12.attn_q.weight", Some("blk"), 12, "attn_q"),
-            ("model.layers.0.mlp.experts.7.w1.weight", Some("model.layers"), 0, "mlp.experts.*.w1"),
-            ("h.3.ln_1.bias", Some("h"), 3, "ln_1.bias"),
-            ("encoder/layer/2/kernel", Some("encoder.layer"), 2, "kernel"),
-            ("token_embd.weight", None, 0, "token_embd.weight"),
-            ("weights.3", None, 0, "weights.3"),
-            ("a.99999999999999999999.b", None, 0, "a.99999999999999999999.b"),
-            ("", None, 0, ""),
-        ] {
-            let expected = Place { stack: stack.map(str::to_owned), layer, role: role.to_owned() };
-            assert_eq!(place(name), expected, "{name}");
-        }
-    }
 }

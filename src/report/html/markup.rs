@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::report::failure::is_violated;
+use crate::report::located::is_violated;
 use crate::report::text;
 use crate::suite::record::{CheckOutcome, TestOutcome, TestRecord};
 

@@ -7,6 +7,8 @@ mod heat_map;
 mod markup;
 mod pairs;
 mod plot;
+mod ranking;
 mod report;
 
+pub use ranking::page as ranking_page;
 pub use report::ReportHtml;

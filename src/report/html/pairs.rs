@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use super::heat_map::{self, heat_maps};
 use super::markup::{Row, State, code, esc, left_out, table};
-use crate::report::failure::{known_models, note_lines, pairs};
+use crate::report::failure::{known_models, note_lines};
+use crate::report::located::pairs;
 use crate::report::markdown::baseline_word;
 use crate::report::numbers;
 use crate::suite::id;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use super::heat_map::sqnr;
 use super::markup::{State, esc};
 use crate::metrics::{DB_PER_BIT, rate_distortion_gap};
-use crate::report::failure::pairs;
+use crate::report::located::pairs;
 use crate::report::numbers;
 use crate::suite::record::{Contract, PairRecord, TensorRow};
 

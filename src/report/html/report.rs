@@ -16,8 +16,8 @@ use crate::report::markdown;
 use crate::report::numbers;
 use crate::suite::record::{Contract, ObligationStatus, Verdict};
 
-const STYLE: &str = include_str!("report.css");
-const SCRIPT: &str = include_str!("report.js");
+pub(super) const STYLE: &str = include_str!("report.css");
+pub(super) const SCRIPT: &str = include_str!("report.js");
 
 /// Renders `report.html`.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use super::record::{
     TestOutcome, TestRecord,
 };
 use super::rows::model_record;
-use super::run::{Judging, Opened, Pass, Results, empty_record, load, prepare};
+use super::run::{Judging, Opened, Pass, References, Results, empty_record, load, prepare};
 use crate::codec::Class;
 use crate::fault::{ATTEMPTS, FAULTS, Fault, Injected, Models, Reach, Scope, Site, inject};
 use crate::measure::twin::Expectation;
@@ -156,7 +156,7 @@ fn falsify_pair(
     allowances: &mut Allowances,
 ) -> Result<FalsifiedPair, String> {
     let resolver = planned.spec.resolver(planned.pair).map_err(|error| error.to_string())?;
-    let loaded = load(planned).map_err(|error| error.to_string())?;
+    let loaded = load(planned, &mut References::default()).map_err(|error| error.to_string())?;
     let (reference, quantized) = (loaded.mapped.reference, loaded.quantized);
     let mut result = unsound(planned, String::new());
     result.reference = model_record(&reference, "").files;
