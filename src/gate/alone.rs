@@ -86,7 +86,7 @@ pub fn check_values(model: &Model, tensor: &Tensor, scan: &Scan) -> Vec<Alone> {
         // A weight that is zero throughout is reported as that; any other needs its scales.
         let energy = if scan.zero_rows.0 == scan.zero_rows.1 { 0.0 } else { f64::INFINITY };
         let problems = plane_problems(model, tensor, energy).into_iter();
-        checks.extend(problems.map(|(gate, problem)| violated(name, gate.name(), problem)));
+        checks.extend(problems.map(|it| violated(name, it.gate.name(), it.message)));
     }
     checks
 }
