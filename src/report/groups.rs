@@ -18,6 +18,9 @@ use crate::suite::record::{Contract, TestKind};
 const ROLES: usize = 3;
 const RUNS: usize = 4;
 
+/// Beginnings of the evidence that tell groups of one cause apart.
+const CLAUSES: usize = 4;
+
 /// Failures of one pair with one cause.
 pub struct Group<'a> {
     /// The failures, the worst first.
@@ -28,20 +31,24 @@ pub struct Group<'a> {
     detail: Option<String>,
 }
 
-/// The failures of a run by pair and cause, the worst group first.
+/// The failures of a run by pair and cause, the worst group first. What the evidence begins with (`factor 1.5`)
+/// tells groups apart where a few beginnings cover all failures of a cause; else it says something about single
+/// tensors.
 pub fn groups(contract: &Contract) -> Vec<Group<'_>> {
     let bad = worst_first(contract);
-    let mut shared: BTreeMap<(&str, String, Option<String>), usize> = BTreeMap::new();
+    let mut clauses: BTreeMap<(&str, String), BTreeMap<Option<String>, usize>> = BTreeMap::new();
     for located in &bad {
-        *shared.entry((&located.pair.id, what(located), clause(located))).or_default() += 1;
+        let of_cause = clauses.entry((&located.pair.id, what(located))).or_default();
+        *of_cause.entry(clause(located)).or_default() += 1;
     }
+    let tells = |of_cause: &BTreeMap<Option<String>, usize>| {
+        of_cause.len() <= CLAUSES && of_cause.iter().all(|(clause, n)| clause.is_some() && *n > 1)
+    };
     let mut groups: Vec<Group> = Vec::new();
     for located in bad {
         let what = what(&located);
-        let key = (located.pair.id.as_str(), what.clone(), clause(&located));
-        // A clause of one tensor alone says something about that tensor.
-        let alone = shared.get(&key).is_none_or(|count| *count < 2);
-        let detail = key.2.filter(|_| !alone);
+        let key = (located.pair.id.as_str(), what.clone());
+        let detail = clauses.get(&key).filter(|it| tells(it)).and_then(|_| clause(&located));
         let same = |group: &&mut Group| {
             group.what == what
                 && group.detail == detail
@@ -57,11 +64,8 @@ pub fn groups(contract: &Contract) -> Vec<Group<'_>> {
 
 /// The cause as a word, or the kind of the failure.
 fn what(located: &Located) -> String {
-    match &located.test.diagnosis {
-        Some(diagnosis) if diagnosis.certainty == Certainty::Certain => diagnosis.cause.to_string(),
-        Some(diagnosis) => format!("probably {}", diagnosis.cause),
-        None => failure_kind(located.test),
-    }
+    let diagnosis = located.test.diagnosis.as_ref();
+    diagnosis.map_or_else(|| failure_kind(located.test), |it| it.cause.to_string())
 }
 
 /// The first clause of the evidence.
@@ -91,7 +95,12 @@ impl fmt::Display for Group<'_> {
             // `(structure)` and the like have no layer.
             _ => Place { stack: None, layer: 0, role: last_part(it.pair, it.test).to_owned() },
         });
-        write!(f, "{} × {} ({}", self.tests.len(), self.what, one_line(&places(names)))?;
+        let sure = |it: &Located| {
+            it.test.diagnosis.as_ref().is_none_or(|it| it.certainty == Certainty::Certain)
+        };
+        let probably = if self.tests.iter().all(sure) { "" } else { "probably " };
+        let places = places(names);
+        write!(f, "{} × {probably}{} ({}", self.tests.len(), self.what, one_line(&places))?;
         if let Some(detail) = &self.detail {
             write!(f, ", {detail}")?;
         }
