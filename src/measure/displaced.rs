@@ -642,7 +642,9 @@ mod tests {
     fn codes_without_neighbours_are_those_of_a_coarser_grid() {
         let of = |codes: &[usize]| {
             let mut all = Codes::default();
-            codes.iter().for_each(|&code| all.insert(code));
+            for &code in codes {
+                all.insert(code);
+            }
             all
         };
         for (codes, sparse, why) in [

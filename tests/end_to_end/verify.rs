@@ -175,7 +175,7 @@ fn metadata_that_contradict_the_tensors() {
         match expected {
             None => assert!(messages.is_empty(), "{why}: {messages:?}"),
             Some(text) => {
-                assert!(messages.len() == 1 && messages[0].contains(text), "{why}: {messages:?}")
+                assert!(messages.len() == 1 && messages[0].contains(text), "{why}: {messages:?}");
             }
         }
     }
