@@ -253,7 +253,7 @@ fn rows_that_are_cut_or_added_are_named_in_every_architecture() {
                     0 => view.round_trip(TensorType::Q8_0, Quantizer::Flat).unwrap(),
                     _ => view,
                 };
-                let mut mutant = sound.clone();
+                let mut mutant = Model { format: converted.format, ..sound.clone() };
                 mutant.tensors[at] = quantized.into_tensor(&tensor.name);
                 let matched = Matched { reference: at, quantized: at };
                 let subject = Subject {

@@ -26,6 +26,7 @@ pub fn of_check(check: &CheckRecord) -> Option<Diagnosis> {
             Cause::ZeroPointLost
         }
         "companion" if message.contains("missing") => Cause::CompanionMissing,
+        "companion" if message.contains("borrowed") => Cause::ZeroPointOffByOne,
         "companion" if message.contains("zero") => Cause::ZeroScale,
         _ => return None,
     };

@@ -256,6 +256,14 @@ fn what_others_wrote_is_healthy() {
     arguments.extend(all.iter().map(|path| arg(path)));
     let report = qualm(&repository(""), &arguments).json();
     for model in report["models"].as_array().unwrap() {
-        assert_eq!(model["findings"], serde_json::json!([]), "{}", model["model"]);
+        let name = model["model"].as_str().unwrap();
+        if name.contains("gptq-2bit") {
+            // The tool that wrote it lowers packed zero points a word at a time.
+            let findings = model["findings"].as_array().unwrap();
+            let says = |it: &serde_json::Value| it["message"].to_string().contains("borrowed");
+            assert!(findings.len() == 1 && says(&findings[0]), "{findings:?}");
+        } else {
+            assert_eq!(model["findings"], serde_json::json!([]), "{name}");
+        }
     }
 }
