@@ -332,8 +332,8 @@ mod tests {
     use crate::diagnose::{Subject, of_values};
     use crate::measure::Matched;
     use crate::metrics::Moments;
-    use crate::model::Model;
     use crate::model::view::Quantizer;
+    use crate::model::{Format, Model};
 
     /// A checkpoint of stacked random values, or of values around one.
     fn checkpoint(shape: &[u64], norm: bool) -> Model {
@@ -482,7 +482,8 @@ mod tests {
                 };
                 let with =
                     |view: View| Model { tensors: vec![view.into_tensor("t")], ..whole.clone() };
-                let (reference, quantized) = (with(rule.clone()), with(did));
+                let reference = with(rule.clone());
+                let quantized = Model { format: Format::Gguf, ..with(did) };
                 let at = Matched { reference: 0, quantized: 0 };
                 let subject = Subject {
                     reference: &reference,
