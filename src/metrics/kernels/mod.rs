@@ -15,6 +15,7 @@ mod portable;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod quarters;
 mod unlike;
+mod widen;
 
 pub use unlike::unlike;
 

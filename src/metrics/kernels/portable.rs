@@ -3,6 +3,7 @@ The kernel for every processor, without intrinsics: whole groups of [`LANES`] el
 compilers turn into whatever vectors the target has.
 */
 
+use super::widen::widen;
 use super::{Sheet, Values};
 use crate::metrics::{LANES, PIECE, Sums, moments::Lanes};
 
@@ -38,31 +39,4 @@ fn piece(r: Values, q: Values) -> (Sums, f64) {
         lanes.add(&r_group, &q_group);
     }
     lanes.sums()
-}
-
-/// The first values of `group`, as f32.
-#[inline]
-fn widen(values: Values, group: &mut [f32; LANES]) {
-    match values {
-        Values::Decoded(values) => {
-            for (to, value) in group.iter_mut().zip(values) {
-                *to = *value;
-            }
-        }
-        Values::F32(bytes) => {
-            for (to, bytes) in group.iter_mut().zip(bytes.as_chunks().0) {
-                *to = f32::from_le_bytes(*bytes);
-            }
-        }
-        Values::BF16(bytes) => {
-            for (to, bytes) in group.iter_mut().zip(bytes.as_chunks().0) {
-                *to = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-            }
-        }
-        Values::F16(_) => {
-            for (to, value) in group.iter_mut().zip(values.iter()) {
-                *to = value;
-            }
-        }
-    }
 }
