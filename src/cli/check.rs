@@ -24,9 +24,9 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let judged = judged::judge(&Request {
         reference: &args.reference,
         quantized: &args.quantized,
-        map: args.map.as_deref(),
+        map: args.reading.map.as_deref(),
         qtype: &args.qtype,
-        threads: args.threads,
+        threads: args.reading.threads,
         settle: true,
     })?;
     let exit = judged::exit(&judged);

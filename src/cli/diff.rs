@@ -25,7 +25,7 @@ use crate::suite::{finding_record, global_row, sort_rows, tensor_row};
 pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let mut quantized = model::open(&args.quantized)?;
     let reference = model::open(&args.reference)?;
-    let choice = Choice::named(args.map.as_deref());
+    let choice = Choice::named(args.reading.map.as_deref());
     let of_models = [("reference", &reference), ("quantized", &quantized)].into_iter();
     let mut notes: Vec<String> = of_models
         .flat_map(|(role, model)| model.notes.iter().map(move |note| format!("{role}: {note}")))
@@ -41,7 +41,7 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     };
     let pairing = measure::pair_up(&reference, &quantized, &policy);
     let progress = Progress::default();
-    let threads = thread_count(args.threads);
+    let threads = thread_count(args.reading.threads);
     let measured = measure::measure(&reference, &quantized, &pairing.matched, threads, &progress);
     let mut rows = rows(&reference, &quantized, &pairing, measured);
     for row in &mut rows {

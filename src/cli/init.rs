@@ -36,9 +36,9 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
     let pairs = one_pair::measure(&Request {
         reference: &args.reference,
         quantized: &args.quantized,
-        map: args.map.as_deref(),
+        map: args.reading.map.as_deref(),
         qtype: &[],
-        threads: args.threads,
+        threads: args.reading.threads,
         settle: false,
     })?;
     let directory = out.parent().unwrap_or(Path::new(""));

@@ -7,6 +7,17 @@ use regex::Regex;
 
 use super::threads::threads;
 
+/// How pairs of models are read.
+#[derive(Debug, Args)]
+pub struct ReadingArgs {
+    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
+    #[arg(long, value_name = "FILE|none")]
+    pub map: Option<PathBuf>,
+    /// Threads to read and measure with [default: one per core]
+    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+}
+
 /// Arguments of `qualm diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
@@ -32,12 +43,8 @@ pub struct DiffArgs {
     /// Accepted for compatibility: `diff` always compares a quantization round trip
     #[arg(long, hide = true)]
     pub quant_roundtrip: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-    /// Threads to read and measure with [default: one per core]
-    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 }
 
 /// Arguments of `qualm map`.
@@ -91,12 +98,8 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-    /// Threads to read and measure with [default: one per core]
-    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 }
 
 /// Arguments of `qualm rank`.
@@ -120,12 +123,8 @@ pub struct RankArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-    /// Threads to read and measure with [default: one per core]
-    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 }
 
 /// `NAME=KLD`.
@@ -197,12 +196,8 @@ pub struct InitArgs {
     /// Overwrite the spec
     #[arg(long)]
     pub force: bool,
-    /// A file of rules for converted tensors, before the built-in ones; `none` for no rules at all
-    #[arg(long, value_name = "FILE|none")]
-    pub map: Option<PathBuf>,
-    /// Threads to read and measure with [default: one per core]
-    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 }
 
 /// Arguments of `qualm stats`.

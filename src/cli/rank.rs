@@ -119,9 +119,9 @@ pub fn run(args: &RankArgs) -> Result<Exit, Failure> {
     let judged = judged::judge(&Request {
         reference: &args.reference,
         quantized: &args.quantized,
-        map: args.map.as_deref(),
+        map: args.reading.map.as_deref(),
         qtype: &args.qtype,
-        threads: args.threads,
+        threads: args.reading.threads,
         settle: true,
     })?;
     let messages: Vec<Vec<&str>> = judged
