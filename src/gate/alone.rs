@@ -29,17 +29,7 @@ fn about(
     level: Level,
     message: String,
 ) -> Alone {
-    let check = CheckRecord {
-        check: name,
-        outcome,
-        level,
-        value: None,
-        bound: None,
-        message,
-        source: None,
-        reason: None,
-        movement: None,
-    };
+    let check = CheckRecord::fact(name, outcome, level, message);
     Alone { tensor: tensor.map(str::to_owned), check }
 }
 

@@ -73,6 +73,35 @@ pub struct CheckRecord {
     pub movement: Option<Movement>,
 }
 
+impl CheckRecord {
+    /// A check that is about a fact, not a number.
+    pub fn fact(
+        check: impl Into<String>,
+        outcome: CheckOutcome,
+        level: Level,
+        message: String,
+    ) -> Self {
+        Self {
+            check: check.into(),
+            outcome,
+            level,
+            value: None,
+            bound: None,
+            message,
+            source: None,
+            reason: None,
+            movement: None,
+        }
+    }
+}
+
+impl CheckOutcome {
+    /// What has become of a check that holds, or does not.
+    pub fn of(holds: bool) -> Self {
+        if holds { Self::Held } else { Self::Violated }
+    }
+}
+
 /// How a value moved against the baseline.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

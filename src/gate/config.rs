@@ -23,17 +23,8 @@ pub fn check_config(model: &Model, setting: Option<&Setting>, checks: &mut Vec<C
             .push(&finding.module);
     }
     let mut add = |outcome: CheckOutcome, level: Level, message: String| {
-        let mut check = CheckRecord {
-            check: format!("integrity.{}", Gate::Config),
-            outcome,
-            level,
-            value: None,
-            bound: None,
-            message,
-            source: None,
-            reason: None,
-            movement: None,
-        };
+        let name = format!("integrity.{}", Gate::Config);
+        let mut check = CheckRecord::fact(name, outcome, level, message);
         excuse(&mut check, setting);
         checks.push(check);
     };

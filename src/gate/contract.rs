@@ -9,17 +9,8 @@ use crate::model::{Model, PlaneFault, Scratch, Storage, Tensor, Weight};
 use crate::spec::{Gate, Location, Resolver, Setting};
 
 fn check(name: &str, holds: bool, message: String, at: Option<&Location>) -> CheckRecord {
-    CheckRecord {
-        check: name.to_owned(),
-        outcome: if holds { CheckOutcome::Held } else { CheckOutcome::Violated },
-        level: Level::Fail,
-        value: None,
-        bound: None,
-        message,
-        source: at.map(Source::from),
-        reason: None,
-        movement: None,
-    }
+    let source = at.map(Source::from);
+    CheckRecord { source, ..CheckRecord::fact(name, CheckOutcome::of(holds), Level::Fail, message) }
 }
 
 /// What a spec calls FP8 weights that are a plain cast, without a scale.

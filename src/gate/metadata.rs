@@ -33,17 +33,7 @@ pub fn check_metadata(model: &Model, checks: &mut Vec<CheckRecord>) {
         return;
     }
     let facts = Facts { model, architecture: text(model, "general.architecture") };
-    let check = |outcome, level, message| CheckRecord {
-        check: METADATA.to_owned(),
-        outcome,
-        level,
-        value: None,
-        bound: None,
-        message,
-        source: None,
-        reason: None,
-        movement: None,
-    };
+    let check = |outcome, level, message| CheckRecord::fact(METADATA, outcome, level, message);
     let problems = RULES.iter().filter_map(|(level, rule)| Some((*level, rule(&facts)?)));
     let violated: Vec<CheckRecord> =
         problems.map(|(level, problem)| check(CheckOutcome::Violated, level, problem)).collect();

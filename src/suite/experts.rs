@@ -99,7 +99,7 @@ fn apart(r: &Tensor, q: &Tensor) -> Option<Vec<(Tensor, Tensor)>> {
 
 /// What is said of the stack: of each gate, what it found in the matrix that fares worst. A gate that has
 /// judged some of them has judged.
-pub fn worst_of(mut of_each: Vec<Vec<CheckRecord>>) -> Vec<CheckRecord> {
+pub fn worst_of(of_each: &[Vec<CheckRecord>]) -> Vec<CheckRecord> {
     let rank = |check: &CheckRecord| match check.outcome {
         CheckOutcome::Violated => 2,
         CheckOutcome::NotJudged => 0,
@@ -109,16 +109,13 @@ pub fn worst_of(mut of_each: Vec<Vec<CheckRecord>>) -> Vec<CheckRecord> {
         (Some(value), Some(bound)) => value.0 - bound.0,
         _ => 0.0,
     };
-    let Some(mut worst) = of_each.pop() else { return Vec::new() };
-    for checks in of_each {
-        for (known, check) in worst.iter_mut().zip(checks) {
-            let better = rank(&check)
-                .cmp(&rank(known))
-                .then_with(|| excess(&check).total_cmp(&excess(known)));
-            if better.is_ge() {
-                *known = check;
-            }
-        }
-    }
-    worst
+    let count = of_each.iter().map(Vec::len).min().unwrap_or(0);
+    let worst = |gate: usize| {
+        // Of equals the first.
+        let by_rank = |a: &&CheckRecord, b: &&CheckRecord| {
+            rank(a).cmp(&rank(b)).then_with(|| excess(a).total_cmp(&excess(b)))
+        };
+        of_each.iter().rev().map(|checks| &checks[gate]).max_by(by_rank).cloned()
+    };
+    (0..count).filter_map(worst).collect()
 }

@@ -87,6 +87,7 @@ impl Facts<'_> {
             return error(test, reason, self.unknown_type(at, reason));
         }
         let subject = format!("{}, {}", row.tensor, row.qtype);
+        let of_experts = self.expert_checks(at);
         let mut checks = Vec::new();
         if let Some(sums) = &row.sums {
             let (r, q) = (sums.reference_nonfinite, sums.quantized_nonfinite);
@@ -105,7 +106,7 @@ impl Facts<'_> {
                 metric_checks(self.resolver, tensor.bounds(), &metrics, &subject, &mut checks);
                 self.parity_check(row, &mut checks);
             }
-            self.integrity_checks(at, &subject, &mut checks);
+            self.integrity_checks(at, &subject, of_experts.as_deref(), &mut checks);
         } else {
             let message = match row.first_difference {
                 None => format!("equal bit for bit ({subject})"),
@@ -115,10 +116,14 @@ impl Facts<'_> {
         }
         let quantized = &self.quantized.tensors[self.matched[at].quantized];
         gate::check_types(quantized, &row.tensor, self.resolver, &mut checks);
-        checks.extend(self.coverage_check(at, &subject, &checks));
+        let least =
+            of_experts.as_ref().and_then(|all| all.iter().map(|it| gate::coverage(it)).min());
+        let coverage = least.unwrap_or_else(|| gate::coverage(&checks));
+        checks.extend(self.coverage_check(at, &subject, coverage));
         let mut record = conclude(test, checks);
         if record.outcome == TestOutcome::Failed {
-            record.diagnosis = self.diagnose(at, &test.id, &record.checks);
+            let expert = of_experts.and_then(|all| self.expert_at_fault(at, &all));
+            record.diagnosis = self.diagnose(at, &test.id, &record.checks, expert);
         }
         record
     }
@@ -132,7 +137,13 @@ impl Facts<'_> {
     }
 
     /// Looks for the cause of a tensor's failure.
-    fn diagnose(&self, at: usize, id: &str, checks: &[CheckRecord]) -> Option<Diagnosis> {
+    fn diagnose(
+        &self,
+        at: usize,
+        id: &str,
+        checks: &[CheckRecord],
+        expert: Option<(diagnose::Subject<'_>, &Moments, &Locals)>,
+    ) -> Option<Diagnosis> {
         let matched = self.matched[at];
         let (r, q) = (
             &self.reference.tensors[matched.reference],
@@ -169,7 +180,7 @@ impl Facts<'_> {
             locals: Some(locals),
             twin: self.twins[at].as_ref().ok(),
         };
-        let (subject, sums, locals) = self.expert_at_fault(at).unwrap_or((whole, sums, locals));
+        let (subject, sums, locals) = expert.unwrap_or((whole, sums, locals));
         let of_values = if seek { diagnose::of_values(&subject, sums) } else { None };
         let others = || {
             let unlike = locals.unlike.filter(|unlike| unlike.count * 2 > sums.n)?;
@@ -180,10 +191,16 @@ impl Facts<'_> {
     }
 
     /// Integrity gates, and the facts that the spec states about a tensor's values and planes.
-    fn integrity_checks(&self, at: usize, subject: &str, checks: &mut Vec<CheckRecord>) {
+    fn integrity_checks(
+        &self,
+        at: usize,
+        subject: &str,
+        of_experts: Option<&[Vec<CheckRecord>]>,
+        checks: &mut Vec<CheckRecord>,
+    ) {
         let Measured::Values { sums, locals } = &self.measured[at] else { return };
         let name = self.rows[at].tensor.as_str();
-        if let Some(of_each) = self.expert_checks(at) {
+        if let Some(of_each) = of_experts {
             checks.extend(worst_of(of_each));
         } else {
             let twin = self.twins[at].as_ref().map_err(String::as_str);
@@ -219,11 +236,14 @@ impl Facts<'_> {
         Some(range.map(of_one).collect())
     }
 
-    /// The first matrix of the stack at `at` in which a gate is violated.
-    fn expert_at_fault(&self, at: usize) -> Option<(diagnose::Subject<'_>, &Moments, &Locals)> {
+    /// The first matrix of the stack at `at` in which a gate is violated, by the checks of each.
+    fn expert_at_fault(
+        &self,
+        at: usize,
+        checks: &[Vec<CheckRecord>],
+    ) -> Option<(diagnose::Subject<'_>, &Moments, &Locals)> {
         let (experts, range) = self.experts_of(at)?;
         let [reference, quantized] = experts.models.as_ref()?;
-        let checks = self.expert_checks(at)?;
         let fails = |checks: &Vec<CheckRecord>| checks.iter().any(is_violated);
         let expert = range.start + checks.iter().position(fails)?;
         let Measured::Values { sums, locals } = &experts.measured[expert] else { return None };
@@ -238,27 +258,15 @@ impl Facts<'_> {
         Some((subject, sums, locals))
     }
 
-    /// How far the gates could judge a tensor; of an unlike stack, its matrix that they judged least.
-    fn coverage(&self, at: usize, checks: &[CheckRecord]) -> Coverage {
-        let of_each = self.expert_checks(at);
-        let least = of_each.and_then(|all| all.iter().map(|one| gate::coverage(one)).min());
-        least.unwrap_or_else(|| gate::coverage(checks))
-    }
-
     /// Says so where the gates could judge a tensor as a whole only, which leaves the verdict as it is,
     /// or where none of them could judge the values of a quantized tensor, which fails.
-    fn coverage_check(
-        &self,
-        at: usize,
-        subject: &str,
-        checks: &[CheckRecord],
-    ) -> Option<CheckRecord> {
+    fn coverage_check(&self, at: usize, subject: &str, coverage: Coverage) -> Option<CheckRecord> {
         let matched = self.matched[at];
         let (r, q) = (
             &self.reference.tensors[matched.reference],
             &self.quantized.tensors[matched.quantized],
         );
-        match self.coverage(at, checks) {
+        match coverage {
             Coverage::Parts | Coverage::Exempt => None,
             Coverage::Nothing(reason) if is_quantized(r, q) => {
                 let message = format!("no gate could judge its values: {reason} ({subject})");
@@ -556,17 +564,7 @@ pub fn says_nothing_was_quantized(check: &CheckRecord) -> bool {
 
 /// A check that is about a fact, not a number.
 pub fn fact(check: &str, holds: bool, message: String) -> CheckRecord {
-    CheckRecord {
-        check: check.to_owned(),
-        outcome: if holds { CheckOutcome::Held } else { CheckOutcome::Violated },
-        level: Level::Fail,
-        value: None,
-        bound: None,
-        message,
-        source: None,
-        reason: None,
-        movement: None,
-    }
+    CheckRecord::fact(check, CheckOutcome::of(holds), Level::Fail, message)
 }
 
 /// Stored with codes and scales, or in floats of a byte or less where the reference has more.

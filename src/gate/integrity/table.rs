@@ -110,20 +110,15 @@ fn record(
         Some(Setting::On { at } | Setting::Off { at, .. }) => Some(Source::from(at)),
         None => None,
     };
+    let name = format!("{PREFIX}{gate}");
     let check = CheckRecord {
-        check: format!("{PREFIX}{gate}"),
-        outcome: CheckOutcome::NotJudged,
-        level,
-        value: None,
         bound: gate.least_bound().map(|_| Number(bound)),
-        message: String::new(),
         source,
-        reason: None,
-        movement: None,
+        ..CheckRecord::fact(name, CheckOutcome::NotJudged, level, String::new())
     };
     match ruling {
         Ok(finding) => CheckRecord {
-            outcome: if finding.holds { CheckOutcome::Held } else { CheckOutcome::Violated },
+            outcome: CheckOutcome::of(finding.holds),
             value: finding.value.map(Number),
             message: format!("{} ({subject})", finding.message),
             ..check

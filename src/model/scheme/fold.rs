@@ -187,13 +187,8 @@ pub fn into_norms(
         return Ok(Vec::new());
     }
     let tensors = renamed(quantized, rename);
-    let side = Side { files: &quantized.files, tensors: &tensors };
-    let pair = Pair { reference: Side::of(reference), quantized: side };
-    let mut found = Vec::new();
-    for tensor in &tensors {
-        found.extend(pair.norm(tensor)?);
-    }
-    Ok(found)
+    let pair = Pair::of(reference, quantized, &tensors);
+    pair.norms()
 }
 
 /// What a norm adds to its weight: nothing, or one (Gemma).
@@ -215,12 +210,8 @@ fn unlike(own: &[f32], other: &[f32], one: f32) -> Option<Vec<f32>> {
 /// Finds the folds between two models.
 pub fn folds(reference: &Model, quantized: &Model, rename: Rename) -> Result<Vec<Fold>, ReadError> {
     let tensors = renamed(quantized, rename);
-    let side = Side { files: &quantized.files, tensors: &tensors };
-    let pair = Pair { reference: Side::of(reference), quantized: side };
-    let mut found = Vec::new();
-    for tensor in &tensors {
-        found.extend(pair.norm(tensor)?);
-    }
+    let pair = Pair::of(reference, quantized, &tensors);
+    let mut found = pair.norms()?;
     // What norms explain must be gone before weights are held against each other.
     found.retain(Fold::cancels);
     let known = folds_by_tensor(&found);
@@ -252,8 +243,7 @@ pub fn declared(
     consumers: Vec<String>,
 ) -> Result<Fold, ReadError> {
     let tensors = renamed(quantized, rename);
-    let side = Side { files: &quantized.files, tensors: &tensors };
-    let pair = Pair { reference: Side::of(reference), quantized: side };
+    let pair = Pair::of(reference, quantized, &tensors);
     let missing = || ReadError::Corrupt(format!("{norm:?} is no norm of both models"));
     let (own, other) = pair.both(norm).ok_or_else(missing)?;
     let (own, other) = (pair.reference.values(own)?, pair.quantized.values(other)?);
@@ -375,7 +365,19 @@ fn spread(factors: &[f32]) -> f64 {
     (logarithms().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
+    /// The reference, and the quantized model with its tensors under the reference's names.
+    fn of(reference: &'a Model, quantized: &'a Model, tensors: &'a [Tensor]) -> Self {
+        let quantized = Side { files: &quantized.files, tensors };
+        Self { reference: Side::of(reference), quantized }
+    }
+
+    /// All folds into norms.
+    fn norms(&self) -> Result<Vec<Fold>, ReadError> {
+        let found = self.quantized.tensors.iter().map(|tensor| self.norm(tensor));
+        found.filter_map(Result::transpose).collect()
+    }
+
     /// The tensors of one name in both models, if they are alike.
     fn both(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
         let (own, other) = (self.reference.find(name)?, self.quantized.find(name)?);
