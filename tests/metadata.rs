@@ -142,7 +142,7 @@ fn the_tokenizer_is_compared_with_the_files_beside_the_checkpoint() {
         "post_processor": {"type": "TemplateProcessing", "single": [
             {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
         ]},
-        "model": {"type": "BPE", "vocab": {"a": 3}, "merges": [["a", "b"], ["c", "d e"]]},
+        "model": {"merges": [["a", "b"], ["c", "d e"]]},
     });
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "add_bos_token": true,
         "add_eos_token": false, "chat_template": "{{ messages }}"});
@@ -195,6 +195,97 @@ fn the_tokenizer_is_compared_with_the_files_beside_the_checkpoint() {
             Some(text) => {
                 assert!(messages.iter().any(|it| it.starts_with(text)), "{key}: {messages:?}");
             }
+        }
+    }
+}
+
+/// A GGUF file of two keys whose values are strings.
+fn tokens_file(model: &str, tokens: &[&str]) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    bytes.extend(3u64.to_le_bytes());
+    for (key, value) in [("general.architecture", "llama"), ("tokenizer.ggml.model", model)] {
+        bytes.extend(text(key));
+        bytes.extend(8u32.to_le_bytes());
+        bytes.extend(text(value));
+    }
+    bytes.extend(text("tokenizer.ggml.tokens"));
+    bytes.extend(9u32.to_le_bytes());
+    bytes.extend(8u32.to_le_bytes());
+    bytes.extend((tokens.len() as u64).to_le_bytes());
+    bytes.extend(tokens.iter().flat_map(|token| text(token)));
+    bytes
+}
+
+#[test]
+fn the_list_of_tokens_is_compared_one_by_one() {
+    let long: Vec<String> = (0..40).map(|n| format!("t{n}")).collect();
+    let long = |change: Option<(usize, &'static str)>| {
+        let mut tokens: Vec<&str> = long.iter().map(String::as_str).collect();
+        change.into_iter().for_each(|(at, text)| tokens[at] = text);
+        tokens.join(" ")
+    };
+    let bpe = r#"{"type": "BPE", "vocab": {"a": 0, "b": 1, "Ġc": 2}}"#;
+    let pieces = r###"{"type": "WordPiece", "vocab": {"[CLS]": 0, "un": 1, "##do": 2}}"###;
+    let unigram = r#"{"type": "Unigram", "vocab": [["a", 0.5]]}"#;
+    let many = format!(
+        r#"{{"type": "BPE", "vocab": {{{}}}}}"#,
+        (0..40).map(|n| format!("\"t{n}\": {n}")).collect::<Vec<_>>().join(", ")
+    );
+    let differs = |text: &str| Some(format!("tokenizer.ggml.tokens has {text}"));
+    let cases = [
+        (bpe, "llama", "a b Ġc".to_owned(), None),
+        (bpe, "gpt2", "a b Ġc <extra\u{2581}token> [PAD4]".to_owned(), None),
+        (bpe, "gpt2", "a b Ġc <extratoken>".to_owned(), None),
+        (
+            bpe,
+            "gpt2",
+            "a Ġc b".to_owned(),
+            differs(r#""Ġc" as number 1, and tokenizer.json says "b"; 2 of 3 differ"#),
+        ),
+        (bpe, "llama", "a b".to_owned(), None),
+        (
+            bpe,
+            "gpt2",
+            "a b".to_owned(),
+            differs("2 tokens, and tokenizer.json goes up to number 3"),
+        ),
+        (bpe, "rwkv", "x y".to_owned(), None),
+        (pieces, "bert", "[CLS] \u{2581}un do".to_owned(), None),
+        (
+            pieces,
+            "bert",
+            "[CLS] un ##do".to_owned(),
+            differs("\"un\" as number 1, and tokenizer.json says \"\u{2581}un\"; 2 of 3 differ"),
+        ),
+        (unigram, "t5", "b".to_owned(), None),
+        (&many, "gpt2", long(None), None),
+        (
+            &many,
+            "gpt2",
+            long(Some((33, "t34"))),
+            differs(r#""t34" as number 33, and tokenizer.json says "t33"; 1 of 40 differ"#),
+        ),
+    ];
+    for (said, model, tokens, expected) in cases {
+        let added =
+            if said == bpe { json!([{"id": 3, "content": "<extra token>"}]) } else { json!([]) };
+        let said: Value = serde_json::from_str(said).unwrap();
+        let pair = WithTokenizer::new(&[(
+            "tokenizer.json",
+            json!({"added_tokens": added, "model": said}),
+        )]);
+        let file = pair.directory.path().join("model.gguf");
+        std::fs::write(&file, tokens_file(model, &tokens.split(' ').collect::<Vec<_>>())).unwrap();
+        let gguf = model::open(&file).unwrap();
+        let found = messages(&model::open(pair.directory.path()).unwrap(), &gguf);
+        let found = found.iter().find(|it| it.contains("tokens has"));
+        match (found, &expected) {
+            (None, None) => {}
+            (Some(found), Some(expected)) => assert_eq!(found, expected),
+            _ => panic!("{model} {tokens}: {found:?}, not {expected:?}"),
         }
     }
 }

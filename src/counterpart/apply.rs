@@ -229,7 +229,13 @@ fn forward(checkpoint: &Model, converted: &Model, map: Map, depth: Depth) -> Map
                     decided.entry(how).or_default().push(&tensor.name);
                 }
                 mapped.recipes.insert(tensor.name.clone(), recipe);
-                view.into_tensor(&tensor.name)
+                // Where a part is taken, the file may hold another: a diagnosis looks at the others.
+                let whole = view.sources().all(|source| source.numel() <= view.numel());
+                if whole {
+                    view.into_tensor(&tensor.name)
+                } else {
+                    view.into_expression(&tensor.name)
+                }
             }
             Err(problem) => {
                 mapped.problems.insert(tensor.name.clone(), problem.clone());

@@ -38,6 +38,15 @@ fn open_stored(path: &Path) -> Result<Model, ModelError> {
     open_files(path, &gguf::shards(path)?)
 }
 
+/// Hands every string of an array in the metadata of a GGUF model to `visit`, in order; of one that is longer
+/// than a token can be, its beginning. They are read again, since a model keeps long arrays by their digest.
+pub fn strings(model: &Model, key: &str, visit: &mut dyn FnMut(&[u8])) -> Result<bool, ModelError> {
+    match model.files.first() {
+        Some(file) if model.format == Format::Gguf => gguf::strings(file, key, visit),
+        _ => Ok(false),
+    }
+}
+
 /// Opens what is the model in a directory.
 fn open_directory(path: &Path) -> Result<Model, ModelError> {
     let Chosen { source, notes } = directory::choose(path)?;

@@ -141,6 +141,20 @@ const BESIDE: &[(&str, &str, &str)] = &[
 ];
 
 /// Magic and version: what is not GGUF 2 or 3 is refused by name.
+/// Hands every string of an array in the metadata to `visit`, in order; of one that is longer than a token
+/// can be, its beginning. `false` if there is no such array.
+pub fn strings(
+    source: &SourceFile,
+    key: &str,
+    visit: &mut dyn FnMut(&[u8]),
+) -> Result<bool, ModelError> {
+    let mut reader = HeaderReader::new(source);
+    check_version(&mut reader)?;
+    reader.count(MIN_INFO, "the number of tensors")?;
+    let entries = reader.count(MIN_ENTRY, "the number of metadata keys")?;
+    metadata::strings(&mut reader, entries, key, visit)
+}
+
 fn check_version(reader: &mut HeaderReader) -> Result<(), ModelError> {
     let magic = reader.take(MAGIC.len(), "the magic number")?;
     if magic != MAGIC {

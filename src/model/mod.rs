@@ -21,7 +21,7 @@ pub mod scheme;
 mod tensor;
 pub mod view;
 
-pub use checkpoint::{from_bytes, open};
+pub use checkpoint::{from_bytes, open, strings};
 pub use edit::{Change, Edit};
 pub use error::{FileFault, ModelError, ReadError};
 pub use file::{SourceFile, hex};

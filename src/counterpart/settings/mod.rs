@@ -10,6 +10,7 @@ mod compare;
 mod look_up;
 mod table;
 mod tokenizer;
+mod tokens;
 
 pub use compare::{Compared, compare};
 

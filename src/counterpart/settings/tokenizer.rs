@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::compare::Compared;
 use super::look_up::{Sides, shown};
+use super::tokens::{self, Said, Vocabulary};
 use crate::disk::{self, Bounded};
 use crate::model::configuration::{Code, ConfigFinding};
 use crate::model::{Model, hex};
@@ -55,6 +56,14 @@ pub fn compare(sides: &Sides, checkpoint: &Model, compared: &mut Compared) {
     found.extend(SPECIAL.iter().filter_map(|(kind, key)| special(sides, &files, kind, key)));
     found.extend(ADDED.iter().filter_map(|(kind, key)| added(sides, &files, kind, key)));
     found.extend(merges(sides, &files));
+    if let Some(Tokenizer { added_tokens, model, .. }) = &files.tokenizer {
+        let added = added_tokens.iter().map(|it| (it.id, it.content.as_str())).collect();
+        let said = Said { vocabulary: &model.kind, texts: &model.vocab, added };
+        match tokens::compare(sides, &said) {
+            Ok(differ) => found.extend(differ),
+            Err(problem) => compared.notes.push(not_compared("tokenizer.json", &problem)),
+        }
+    }
     match templates(directory, &files) {
         Ok(templates) => found.extend(template(sides, &templates)),
         Err(problem) => compared.notes.push(not_compared("the chat template", &problem)),
@@ -64,7 +73,7 @@ pub fn compare(sides: &Sides, checkpoint: &Model, compared: &mut Compared) {
         .extend(found.into_iter().map(|it| ConfigFinding::whole(Code::TokenizerDisagrees, it)));
 }
 
-fn not_compared(file: &str, problem: &io::Error) -> String {
+fn not_compared(file: &str, problem: &dyn fmt::Display) -> String {
     format!("the metadata are not compared with {file}: {problem}")
 }
 
@@ -95,8 +104,12 @@ struct Token {
 
 #[derive(Default, Deserialize)]
 struct TokenModel {
+    #[serde(default, rename = "type")]
+    kind: String,
     #[serde(default)]
     merges: Option<Merges>,
+    #[serde(default)]
+    vocab: Vocabulary,
 }
 
 /// The rules of a byte pair encoding: how many, and the digest of their list as a GGUF file stores it.

@@ -134,6 +134,38 @@ pub fn read(reader: &mut HeaderReader, count: u64) -> Result<Vec<Entry>, ModelEr
     }
 }
 
+/// Hands every element of the array of strings under a key to `visit`, of a long one its beginning; whether
+/// there is such an array.
+pub fn strings(
+    reader: &mut HeaderReader,
+    count: u64,
+    wanted: &str,
+    visit: &mut dyn FnMut(&[u8]),
+) -> Result<bool, ModelError> {
+    for index in 0..count {
+        let key = reader.name(&format!("metadata key {index}"))?;
+        let what = format!("the value of {key:?}");
+        match ValueType::read(reader, &what)? {
+            ValueType::Array => {
+                let (of, len) = array_head(reader, &what, 1)?;
+                if key != wanted || of != ValueType::String {
+                    skip_elements(reader, of, len, &what, 1)?;
+                    continue;
+                }
+                for _ in 0..len {
+                    let len = reader.string_len(MAX_STRING, &what)?;
+                    let kept = len.min(SHORT_STRING);
+                    visit(reader.take(kept as usize, &what)?);
+                    reader.skip(len - kept, &what)?;
+                }
+                return Ok(true);
+            }
+            ty => skip_elements(reader, ty, 1, &what, 1)?,
+        }
+    }
+    Ok(false)
+}
+
 fn scalar(reader: &mut HeaderReader, ty: ValueType, what: &str) -> Result<Value, ModelError> {
     Ok(match ty {
         ValueType::U8 => reader.u8(what)?.into(),

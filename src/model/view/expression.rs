@@ -95,6 +95,12 @@ impl View {
         Tensor { name: name.into(), shape: self.shape.to_vec(), storage }
     }
 
+    /// The view as a tensor that knows what it is made of, even if it is stored in one piece.
+    pub fn into_expression(self, name: impl Into<String>) -> Tensor {
+        let (name, shape) = (name.into(), self.shape.to_vec());
+        Tensor { name, shape, storage: Storage::Joined(Arc::new(self)) }
+    }
+
     /// The storage of a view that needs none of its own.
     fn plain(&self) -> Option<Storage> {
         let (stored, run) = match &self.node.body {
