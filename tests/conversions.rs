@@ -131,6 +131,19 @@ const MUTATIONS: &[Mutation] = &[
         Cause::PartsReordered,
     ),
     (
+        "the rows at the other end",
+        |v, f| {
+            let ([step], Some(source)) = (&f.ops[..], v.sources().next()) else { return None };
+            let (all, len) = (source.shape[0], v.shape()[0]);
+            let rows = source.shape[1..] == v.shape()[1..] && !all.is_multiple_of(len);
+            let start = step.args.iter().find(|(name, _)| *name == "start")?.1.as_u64()?;
+            let other = if start == 0 { all - len } else { 0 };
+            (step.op == "slice" && f.joined_by.is_empty() && rows)
+                .then(|| View::of(source).slice(0, other..other + len, 1).ok())?
+        },
+        Cause::RowsCut,
+    ),
+    (
         "other values than the configuration's",
         |v, _| v.sources().next().is_none().then(|| v.mul(1.5)),
         Cause::NotFromConfig,
