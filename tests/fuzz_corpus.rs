@@ -136,7 +136,8 @@ targets!(
     archive,
     numbers,
     configuration,
-    directory
+    directory,
+    reads
 );
 
 fn write(target: &str, name: &str, bytes: &[u8]) {

@@ -6,6 +6,8 @@ Each panics when a law is broken; for hostile input an error is a right answer, 
 */
 
 mod files;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod reads;
 
 use std::path::Path;
 
@@ -14,6 +16,12 @@ use qualm::codec::rows::EncodeUnitFn;
 use qualm::codec::{RowCodec, TYPES, TypeInfo};
 use qualm::model::scheme::SCHEMES;
 use qualm::model::{self, Model, Scratch, Storage, Tensor};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub use reads::reads;
+
+/// Elsewhere reads go as they go.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn reads(_: &[u8]) {}
 
 /// Elements that are decoded at each end of a tensor.
 const EDGE: u64 = 700;
@@ -22,7 +30,7 @@ const EDGE: u64 = 700;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("gguf", container),
     ("safetensors", container),
     ("scheme", scheme),
@@ -36,6 +44,7 @@ pub const TARGETS: [Target; 13] = [
     ("numbers", numbers),
     ("configuration", configuration),
     ("directory", directory),
+    ("reads", reads),
 ];
 
 /// Opens the input as a model; what opens must be in bounds and decode.
