@@ -105,7 +105,9 @@ pub fn compare(sides: &Sides, said: &Said) -> Result<Option<String>, ModelError>
     };
     match stated {
         Value::Array(texts) => {
-            texts.iter().for_each(|text| look(text.as_str().unwrap_or_default().as_bytes()));
+            for text in texts {
+                look(text.as_str().unwrap_or_default().as_bytes());
+            }
         }
         _ => {
             model::strings(sides.gguf, TOKENS, &mut look)?;
