@@ -224,7 +224,9 @@ fn the_list_of_tokens_is_compared_one_by_one() {
     let long: Vec<String> = (0..40).map(|n| format!("t{n}")).collect();
     let long = |change: Option<(usize, &'static str)>| {
         let mut tokens: Vec<&str> = long.iter().map(String::as_str).collect();
-        change.into_iter().for_each(|(at, text)| tokens[at] = text);
+        if let Some((at, text)) = change {
+            tokens[at] = text;
+        }
         tokens.join(" ")
     };
     let bpe = r#"{"type": "BPE", "vocab": {"a": 0, "b": 1, "Ġc": 2}}"#;
