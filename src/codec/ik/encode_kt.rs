@@ -1,14 +1,13 @@
 /*!
 Encoders of the trellis types: the search of `encode_fit` with a book that has an entry for each
-index, all of which are tried.
+index, found by its cell.
 */
 
 use std::sync::OnceLock;
 
+use super::cells::Cells;
 use super::encode_fit::{Book, Fit, Group, Run, by_deviation, importance};
 use super::values::{TRELLIS_OFFSET, TRELLIS_SECOND, V4, trellis};
-use crate::codec::isa::Isa;
-use crate::codec::simd::{Kernel, dispatch};
 
 /// Elements of a super-block.
 const LEN: usize = 256;
@@ -16,101 +15,58 @@ const LEN: usize = 256;
 /// Elements that share a small scale.
 const GROUP: usize = 32;
 
-/// Entries that are looked at together.
-const LANES: usize = 16;
+/// The standard deviation of the generator's values: four bytes of six bits each.
+const DEVIATION: f32 = 36.95;
 
-/// Value `i` of every entry, for each `i`: from a state on, one entry after the other.
-struct Table<const DIM: usize> {
-    columns: [Vec<i8>; DIM],
-}
+/// About the median of their magnitudes.
+const MEDIAN: f32 = 24.5;
 
-impl<const DIM: usize> Table<DIM> {
-    fn new(entries: u32, offset: u32) -> Self {
-        let mut columns = [(); DIM].map(|()| Vec::with_capacity(entries as usize));
-        for index in 0..entries {
-            for (column, value) in columns.iter_mut().zip(trellis::<DIM>(index + offset)) {
-                column.push(value as i8);
-            }
-        }
-        Self { columns }
-    }
-}
-
-/// Finds the first of the entries nearest to `y`.
-struct Nearest<'a, const DIM: usize> {
-    table: &'a Table<DIM>,
-    entries: usize,
-    y: [f32; DIM],
-    weights: [f32; DIM],
-    /// Compare with the magnitudes of the entries' values.
-    magnitudes: bool,
-}
-
-impl<const DIM: usize> Kernel for Nearest<'_, DIM> {
-    type Output = u32;
-
-    #[inline(always)]
-    fn run(self, _isa: impl Isa) -> u32 {
-        let mut best = ([f32::INFINITY; LANES], [0u32; LANES]);
-        let mut columns =
-            self.table.columns.each_ref().map(|column| column.as_chunks::<LANES>().0.iter());
-        for at in 0..(self.entries / LANES) as u32 {
-            let mut errors = [0.0f32; LANES];
-            for ((column, y), w) in columns.iter_mut().zip(self.y).zip(self.weights) {
-                let values = column.next().unwrap_or(&[0; LANES]);
-                for (error, &value) in errors.iter_mut().zip(values) {
-                    let value = f32::from(value);
-                    let difference = if self.magnitudes { value.abs() } else { value } - y;
-                    *error += w * difference * difference;
-                }
-            }
-            for ((least, place), error) in best.0.iter_mut().zip(&mut best.1).zip(errors) {
-                let better = error < *least;
-                *least = if better { error } else { *least };
-                *place = if better { at } else { *place };
-            }
-        }
-        let mut first = (f32::INFINITY, 0);
-        for (lane, (least, place)) in (0..).zip(best.0.into_iter().zip(best.1)) {
-            let index = place * LANES as u32 + lane;
-            if least < first.0 || (least == first.0 && index < first.1) {
-                first = (least, index);
-            }
-        }
-        first.1
-    }
-}
-
-/// Indices of 16 bits (`IQ2_KT`, `IQ3_KT`) or of 13 (`IQ1_KT`), eight elements each.
+/// Eight elements an index.
 struct Eights {
-    table: &'static Table<8>,
-    entries: u32,
+    book: &'static Cells<8>,
     magnitudes: bool,
+}
+
+fn eight(code: u32) -> [f32; 8] {
+    trellis(code + TRELLIS_OFFSET)
+}
+
+fn eight_magnitudes(code: u32) -> [f32; 8] {
+    eight(code).map(f32::abs)
 }
 
 impl Eights {
-    fn new(entries: u32, magnitudes: bool) -> Self {
-        static TABLE: OnceLock<Table<8>> = OnceLock::new();
-        let table = TABLE.get_or_init(|| Table::new(1 << 16, TRELLIS_OFFSET));
-        Self { table, entries, magnitudes }
+    /// Indices of 13 bits: `IQ1_KT`.
+    fn of_13_bits() -> Self {
+        static BOOK: OnceLock<Cells<8>> = OnceLock::new();
+        let book = BOOK.get_or_init(|| Cells::new((0..1 << 13).map(eight), &[0.0]));
+        Self { book, magnitudes: false }
+    }
+
+    /// Indices of 16 bits: `IQ2_KT`.
+    fn of_16_bits() -> Self {
+        static BOOK: OnceLock<Cells<8>> = OnceLock::new();
+        let book = BOOK.get_or_init(|| Cells::new((0..1 << 16).map(eight), &[0.0]));
+        Self { book, magnitudes: false }
+    }
+
+    /// Indices of 16 bits of which the magnitudes count: `IQ3_KT`.
+    fn of_magnitudes() -> Self {
+        static BOOK: OnceLock<Cells<8>> = OnceLock::new();
+        let book = BOOK.get_or_init(|| Cells::new((0..1 << 16).map(eight_magnitudes), &[MEDIAN]));
+        Self { book, magnitudes: true }
     }
 }
-
-/// The standard deviation of the generator's values: four bytes of six bits each.
-const DEVIATION: f32 = 36.95;
 
 impl Book<8> for Eights {
     const FORMS: usize = 1;
 
     fn nearest(&self, _form: usize, y: &[f32; 8], weights: &[f32; 8]) -> u32 {
-        let y = if self.magnitudes { y.map(f32::abs) } else { *y };
-        let (table, entries, magnitudes) = (self.table, self.entries as usize, self.magnitudes);
-        dispatch(Nearest { table, entries, y, weights: *weights, magnitudes })
+        self.book.nearest(y, weights)
     }
 
     fn entry(&self, _form: usize, code: u32) -> [f32; 8] {
-        let values = trellis::<8>(code + TRELLIS_OFFSET);
-        if self.magnitudes { values.map(f32::abs) } else { values }
+        if self.magnitudes { eight_magnitudes(code) } else { eight(code) }
     }
 
     fn first_scale(&self, x: &[f32], weights: &[f32]) -> f32 {
@@ -118,16 +74,20 @@ impl Book<8> for Eights {
     }
 }
 
-/// Indices of 15 bits in two halves (`IQ4_KT`), four elements each.
-struct Fours([&'static Table<4>; 2]);
+/// Indices of 15 bits in two halves, four elements each: `IQ4_KT`.
+struct Fours(&'static [Cells<4>; 2]);
+
+fn four(form: usize, code: u32) -> [f32; 4] {
+    trellis(code + TRELLIS_OFFSET + TRELLIS_SECOND * form as u32)
+}
 
 impl Fours {
     fn new() -> Self {
-        static TABLES: OnceLock<[Table<4>; 2]> = OnceLock::new();
-        let [first, second] = TABLES.get_or_init(|| {
-            [0, TRELLIS_SECOND].map(|more| Table::new(1 << 15, TRELLIS_OFFSET + more))
-        });
-        Self([first, second])
+        static BOOKS: OnceLock<[Cells<4>; 2]> = OnceLock::new();
+        let book = |form| {
+            Cells::new((0..1 << 15).map(|code| four(form, code)), &[-MEDIAN, 0.0, MEDIAN])
+        };
+        Self(BOOKS.get_or_init(|| [0, 1].map(book)))
     }
 }
 
@@ -135,12 +95,11 @@ impl Book<4> for Fours {
     const FORMS: usize = 2;
 
     fn nearest(&self, form: usize, y: &[f32; 4], weights: &[f32; 4]) -> u32 {
-        let (table, entries) = (self.0[form], 1 << 15);
-        dispatch(Nearest { table, entries, y: *y, weights: *weights, magnitudes: false })
+        self.0[form].nearest(y, weights)
     }
 
     fn entry(&self, form: usize, code: u32) -> [f32; 4] {
-        trellis(code + TRELLIS_OFFSET + TRELLIS_SECOND * form as u32)
+        four(form, code)
     }
 
     fn first_scale(&self, x: &[f32], weights: &[f32]) -> f32 {
@@ -176,7 +135,7 @@ fn value_levels() -> Vec<f32> {
 
 /// `IQ1_KT`.
 pub fn iq1_kt(values: &[f32], _columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
-    let (levels, book) = (value_levels(), Eights::new(1 << 13, false));
+    let (levels, book) = (value_levels(), Eights::of_13_bits());
     let fit = Fit { book, group: GROUP, levels: &levels, around: 1, store: |scale| scale };
     let run = fit.run::<8>(values, &importance(values, weights));
     write::<56>(&run, unit, |h, group, block| {
@@ -192,7 +151,7 @@ pub fn iq1_kt(values: &[f32], _columns: usize, weights: Option<&[f32]>, unit: &m
 
 /// `IQ2_KT`.
 pub fn iq2_kt(values: &[f32], _columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
-    let (levels, book) = (value_levels(), Eights::new(1 << 16, false));
+    let (levels, book) = (value_levels(), Eights::of_16_bits());
     let fit = Fit { book, group: GROUP, levels: &levels, around: 1, store: |scale| scale };
     let run = fit.run::<8>(values, &importance(values, weights));
     write::<68>(&run, unit, |h, group, block| {
@@ -206,7 +165,7 @@ pub fn iq2_kt(values: &[f32], _columns: usize, weights: Option<&[f32]>, unit: &m
 /// `IQ3_KT`.
 pub fn iq3_kt(values: &[f32], _columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
     let levels: Vec<f32> = (0..16u8).map(f32::from).collect();
-    let book = Eights::new(1 << 16, true);
+    let book = Eights::of_magnitudes();
     let fit = Fit { book, group: GROUP, levels: &levels, around: 1, store: |scale| scale };
     // The signs are stored apart.
     let magnitudes: Vec<f32> = values.iter().map(|x| x.abs()).collect();

@@ -3,11 +3,17 @@ Encoders of `IQ1_S_R4` and `IQ1_M_R4`: the search of `encode_fit` with the 2048 
 one-bit grid, each shifted up or down by an eighth, all of which are tried; then four rows are merged.
 */
 
+use std::sync::OnceLock;
+
 use half::f16;
 
+use super::cells::Cells;
 use super::encode_fit::{Book, Fit, Run, by_deviation, importance};
 use crate::codec::ggml::c_arithmetic::f16_bits;
 use crate::codec::ggml::grids;
+
+/// Rows of the grid.
+const ROWS: usize = grids::IQ1.len();
 
 /// Rows that are merged.
 const MERGED: usize = 4;
@@ -15,49 +21,34 @@ const MERGED: usize = 4;
 /// What the forms of the grid add to its values.
 const SHIFTS: [f32; 2] = [0.125, -0.125];
 
-/// The grid row nearest to `y` under a shift, and its error.
-fn nearest_row(y: &[f32; 8], weights: &[f32; 8], shift: f32) -> (f32, u32) {
-    // What -1, 0 and 1 cost at each element.
-    let mut costs = [[0.0; 4]; 8];
-    for ((costs, &y), &w) in costs.iter_mut().zip(y).zip(weights) {
-        for (cost, g) in costs.iter_mut().zip([-1.0, 0.0, 1.0]) {
-            let difference: f32 = g + shift - y;
-            *cost = w * difference * difference;
-        }
-    }
-    let mut best = (f32::INFINITY, 0);
-    for (index, row) in (0..).zip(&grids::IQ1) {
-        let mut error = 0.0;
-        for (costs, &g) in costs.iter().zip(row) {
-            error += costs[usize::from(g.wrapping_add(1) & 3)];
-        }
-        if error < best.0 {
-            best = (error, index);
-        }
-    }
-    best
-}
-
 /// The values of a grid row under a shift.
-fn row_values(index: u32, shift: f32) -> [f32; 8] {
-    grids::IQ1[index as usize & 2047].map(|g| f32::from(g as i8) + shift)
+fn row_values(index: usize, shift: f32) -> [f32; 8] {
+    grids::IQ1[index & 2047].map(|g| f32::from(g as i8) + shift)
 }
 
 /// What a group's deviation may be of one that has no scale.
 const RATIOS: [f32; 6] = [0.8, 1.0, 1.2, 1.45, 1.75, 2.1];
 
 /// The grid with one shift for a whole group, which is its form.
-struct SharedShift;
+struct SharedShift(&'static [Cells<8>; 2]);
+
+impl SharedShift {
+    fn new() -> Self {
+        static BOOKS: OnceLock<[Cells<8>; 2]> = OnceLock::new();
+        let book = |shift| Cells::new((0..ROWS).map(|index| row_values(index, shift)), &[]);
+        Self(BOOKS.get_or_init(|| SHIFTS.map(book)))
+    }
+}
 
 impl Book<8> for SharedShift {
     const FORMS: usize = 2;
 
     fn nearest(&self, form: usize, y: &[f32; 8], weights: &[f32; 8]) -> u32 {
-        nearest_row(y, weights, SHIFTS[form]).1
+        self.0[form].nearest(y, weights)
     }
 
     fn entry(&self, form: usize, code: u32) -> [f32; 8] {
-        row_values(code, SHIFTS[form])
+        row_values(code as usize, SHIFTS[form])
     }
 
     fn first_scale(&self, x: &[f32], weights: &[f32]) -> f32 {
@@ -66,18 +57,29 @@ impl Book<8> for SharedShift {
 }
 
 /// The grid with a shift for each row, in the bit above the row's index.
-struct OwnShift;
+struct OwnShift(&'static Cells<8>);
+
+/// The values of a code of [`OwnShift`].
+fn shifted_row(code: usize) -> [f32; 8] {
+    row_values(code, SHIFTS[code / ROWS])
+}
+
+impl OwnShift {
+    fn new() -> Self {
+        static BOOK: OnceLock<Cells<8>> = OnceLock::new();
+        Self(BOOK.get_or_init(|| Cells::new((0..2 * ROWS).map(shifted_row), &[])))
+    }
+}
 
 impl Book<8> for OwnShift {
     const FORMS: usize = 1;
 
     fn nearest(&self, _form: usize, y: &[f32; 8], weights: &[f32; 8]) -> u32 {
-        let [up, down] = SHIFTS.map(|shift| nearest_row(y, weights, shift));
-        if down.0 < up.0 { down.1 | 2048 } else { up.1 }
+        self.0.nearest(y, weights)
     }
 
     fn entry(&self, _form: usize, code: u32) -> [f32; 8] {
-        row_values(code, SHIFTS[code as usize >> 11])
+        shifted_row(code as usize)
     }
 
     fn first_scale(&self, x: &[f32], weights: &[f32]) -> f32 {
@@ -115,7 +117,7 @@ fn as_f16(scale: f32) -> f32 {
 /// `IQ1_S_R4`.
 pub fn iq1_s_r4(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
     let levels: Vec<f32> = (0..8u8).map(|s| f32::from(2 * s + 1)).collect();
-    let fit = Fit { book: SharedShift, group: 32, levels: &levels, around: 2, store: as_f16 };
+    let fit = Fit { book: SharedShift::new(), group: 32, levels: &levels, around: 2, store: as_f16 };
     unit_of::<24, _>(&fit, (values, columns, weights), unit, |block, k, ib, run| {
         let group = &run.groups[ib];
         let mut head = (group.level << 12 | group.form << 15) as u16;
@@ -130,7 +132,7 @@ pub fn iq1_s_r4(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &
 /// `IQ1_M_R4`.
 pub fn iq1_m_r4(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
     let levels: Vec<f32> = (0..16u8).map(f32::from).collect();
-    let fit = Fit { book: OwnShift, group: 16, levels: &levels, around: 2, store: as_f16 };
+    let fit = Fit { book: OwnShift::new(), group: 16, levels: &levels, around: 2, store: as_f16 };
     unit_of::<28, _>(&fit, (values, columns, weights), unit, |block, k, ib, run| {
         for (a, group) in run.groups[2 * ib..2 * ib + 2].iter().enumerate() {
             block[24 + k] |= (group.level << (4 * a)) as u8;

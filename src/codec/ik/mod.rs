@@ -9,6 +9,7 @@ function and the files disagree, the file's meaning counts: the scale of `IQ1_BN
 and `MXFP4_R8` and `BF16_R16` are taken apart as they were put together.
 */
 
+mod cells;
 mod encode_fit;
 pub mod encode_kt;
 pub mod encode_one_bit;
