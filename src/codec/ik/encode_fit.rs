@@ -11,7 +11,8 @@ there, the error of a value counts by its square, and by a quarter of the run's 
    both signs and both forms; each trial is corrected by weighted least squares.
 2. The large scale maps the extreme of these to the end of the small scales' levels.
 3. Each group takes the level and form of least error among the nearest few, and its codes.
-4. The large scale is corrected by weighted least squares, and the third step done once more.
+4. The large scale is corrected by weighted least squares, the codes are taken once more, and so is the
+   scale.
 */
 
 /// Entries of `DIM` values each, in one or two forms.
@@ -82,31 +83,44 @@ impl<B> Fit<'_, B> {
             groups().map(|(x, weights)| self.book.first_scale(x, weights)).collect();
         let extreme = wanted.iter().fold(0.0f32, |e, &s| if s.abs() > e.abs() { s } else { e });
         let top = self.levels.iter().fold(0.0f32, |e, &l| if l.abs() > e.abs() { l } else { e });
-        let mut scale = (self.store)(extreme / top);
-        let mut found = Vec::new();
+        let scale = (self.store)(extreme / top);
         if scale == 0.0 || !scale.is_finite() {
             let zero = self.nearest_level(0.0);
             let group = Group { level: zero, form: 0, codes: vec![0; self.group / DIM] };
             return Run { scale: 0.0, groups: vec![group; wanted.len()] };
         }
-        for _ in 0..2 {
-            found = groups()
-                .zip(&wanted)
-                .map(|((x, weights), &wanted)| self.group_at(scale, wanted, x, weights))
-                .collect();
-            let (mut above, mut below) = (0.0, 0.0);
-            for ((x, weights), group) in groups().zip(&found) {
-                let (a, b) = self.sums(x, weights, group);
-                above += a * self.levels[group.level];
-                below += b * self.levels[group.level] * self.levels[group.level];
-            }
-            let better = (self.store)(above / below);
-            if better == 0.0 || !better.is_finite() {
-                break;
-            }
-            scale = better;
+        let found = groups()
+            .zip(&wanted)
+            .map(|((x, weights), &wanted)| self.group_at(scale, wanted, x, weights));
+        let mut found: Vec<Group> = found.collect();
+        let better = self.better_scale(groups().zip(&found));
+        if better == 0.0 || !better.is_finite() {
+            return Run { scale, groups: found };
         }
+        for ((x, weights), group) in groups().zip(&mut found) {
+            let scale = better * self.levels[group.level];
+            group.codes = self.codes(scale, group.form, x, weights).1;
+        }
+        let best = self.better_scale(groups().zip(&found));
+        let scale = if best == 0.0 || !best.is_finite() { better } else { best };
         Run { scale, groups: found }
+    }
+
+    /// The large scale of least error for what was found.
+    fn better_scale<'g, const DIM: usize>(
+        &self,
+        found: impl Iterator<Item = ((&'g [f32], &'g [f32]), &'g Group)>,
+    ) -> f32
+    where
+        B: Book<DIM>,
+    {
+        let (mut above, mut below) = (0.0, 0.0);
+        for ((x, weights), group) in found {
+            let (a, b) = self.sums(x, weights, group);
+            above += a * self.levels[group.level];
+            below += b * self.levels[group.level] * self.levels[group.level];
+        }
+        (self.store)(above / below)
     }
 
     /// The level nearest to a number.

@@ -27,7 +27,7 @@ fn row_values(index: usize, shift: f32) -> [f32; 8] {
 }
 
 /// What a group's deviation may be of one that has no scale.
-const RATIOS: [f32; 6] = [0.8, 1.0, 1.2, 1.45, 1.75, 2.1];
+const RATIOS: [f32; 4] = [0.9, 1.2, 1.5, 1.9];
 
 /// The grid with one shift for a whole group, which is its form.
 struct SharedShift(&'static [Cells<8>; 2]);
@@ -117,7 +117,7 @@ fn as_f16(scale: f32) -> f32 {
 /// `IQ1_S_R4`.
 pub fn iq1_s_r4(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
     let levels: Vec<f32> = (0..8u8).map(|s| f32::from(2 * s + 1)).collect();
-    let fit = Fit { book: SharedShift::new(), group: 32, levels: &levels, around: 2, store: as_f16 };
+    let fit = Fit { book: SharedShift::new(), group: 32, levels: &levels, around: 1, store: as_f16 };
     unit_of::<24, _>(&fit, (values, columns, weights), unit, |block, k, ib, run| {
         let group = &run.groups[ib];
         let mut head = (group.level << 12 | group.form << 15) as u16;
@@ -132,7 +132,7 @@ pub fn iq1_s_r4(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &
 /// `IQ1_M_R4`.
 pub fn iq1_m_r4(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
     let levels: Vec<f32> = (0..16u8).map(f32::from).collect();
-    let fit = Fit { book: OwnShift::new(), group: 16, levels: &levels, around: 2, store: as_f16 };
+    let fit = Fit { book: OwnShift::new(), group: 16, levels: &levels, around: 1, store: as_f16 };
     unit_of::<28, _>(&fit, (values, columns, weights), unit, |block, k, ib, run| {
         for (a, group) in run.groups[2 * ib..2 * ib + 2].iter().enumerate() {
             block[24 + k] |= (group.level << (4 * a)) as u8;
