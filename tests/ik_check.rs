@@ -24,13 +24,6 @@ fn check(reference: &Path, quantized: &Path) -> (Option<i32>, String) {
     (checked.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The types whose search takes seconds in a build for tests: only what the library made is checked of them.
-const LARGE_TRELLISES: [&str; 3] = ["IQ2_KT", "IQ3_KT", "IQ4_KT"];
-
-fn is_quick(info: &TypeInfo) -> bool {
-    !LARGE_TRELLISES.contains(&info.name)
-}
-
 /// The types of the fork that files have, with the name of the library's file.
 fn types() -> impl Iterator<Item = (&'static TypeInfo, PathBuf)> {
     let file = |info: &'static TypeInfo| {
@@ -45,11 +38,6 @@ fn what_the_library_made_is_healthy() {
     let reference = data("ggml/reference.safetensors");
     let mut wrong = Vec::new();
     for (info, path) in types() {
-        // One scale for all of a tensor suits models that are ternary already; a part of ordinary weights
-        // does not say what the whole gives.
-        if matches!(info.rows.map(|rows| rows.frame), Some(Frame::Whole { .. })) {
-            continue;
-        }
         let (code, text) = check(&reference, &path);
         if code != Some(0) {
             wrong.push(format!("{} ({code:?}): {text}", info.name));
@@ -65,7 +53,7 @@ fn one_damaged_row_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let damaged = directory.path().join("damaged.gguf");
     let mut missed = Vec::new();
-    for (info, path) in types().filter(|(info, _)| is_quick(info)) {
+    for (info, path) in types() {
         let model = model::open(&path).unwrap();
         let tensor = model.tensors.iter().find(|tensor| tensor.shape == [128, 256]).unwrap();
         let at = tensor.extent().unwrap();
@@ -88,21 +76,27 @@ fn one_damaged_row_is_found() {
     assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 
-/// The scale of one row, twice as large.
+/// The scale of one row, or of all, twice as large.
 #[test]
-fn one_damaged_row_scale_is_found() {
+fn one_damaged_scale_is_found() {
     let reference = data("ggml/reference.safetensors");
     let directory = tempfile::tempdir().unwrap();
     let damaged = directory.path().join("damaged.gguf");
     let mut missed = Vec::new();
-    for (info, path) in types().filter(|(info, _)| is_quick(info)) {
-        let Some(Frame::Rows { rows, meta: meta @ 1.. }) = info.rows.map(|rows| rows.frame) else {
-            continue;
+    for (info, path) in types() {
+        let (rows, meta) = match info.rows.map(|rows| rows.frame) {
+            Some(Frame::Rows { rows, meta: meta @ 1.. }) => (rows, meta),
+            Some(Frame::Whole { tail }) => (0, tail),
+            _ => continue,
         };
         let model = model::open(&path).unwrap();
         let tensor = model.tensors.iter().find(|tensor| tensor.shape == [128, 256]).unwrap();
         let at = tensor.extent().unwrap();
-        let start = (at.offset + at.len / (128 / rows as u64) * 5) as usize;
+        let start = match rows {
+            0 => at.len - meta as u64,
+            rows => at.len / (128 / rows as u64) * 5,
+        };
+        let start = (at.offset + start) as usize;
         let mut bytes = std::fs::read(&path).unwrap();
         // One more in the exponent.
         if meta == 2 {
@@ -144,7 +138,7 @@ fn what_our_quantizers_make_is_healthy() {
         let values = weights(tails);
         let file = Gguf::new().f32("blk.0.ffn_up.weight", &[32, 512], &values);
         std::fs::write(&reference, file.bytes()).unwrap();
-        for info in TYPES.iter().filter(|it| it.class == Class::Quantized && is_quick(it)) {
+        for info in TYPES.iter().filter(|it| it.class == Class::Quantized) {
             let Some(bytes) = encode(info, &values) else { continue };
             let ty = info.ggml_id.unwrap();
             let file = Gguf::new().tensor("blk.0.ffn_up.weight", &[32, 512], ty, bytes);
@@ -170,7 +164,7 @@ fn encode(info: &TypeInfo, values: &[f32]) -> Option<Vec<u8>> {
     let encode = codec.encode?;
     let rows = match codec.frame {
         Frame::Rows { rows, .. } => rows,
-        Frame::Whole { .. } => return None,
+        Frame::Whole { .. } => 32,
     };
     let size = info.ty.bytes_of(&[rows as u64, 512]).ok()? as usize;
     let unit = |values: &[f32]| {
@@ -179,4 +173,42 @@ fn encode(info: &TypeInfo, values: &[f32]) -> Option<Vec<u8>> {
         bytes
     };
     Some(values.chunks_exact(rows * 512).flat_map(unit).collect())
+}
+
+/// Tools take the one scale of `I2_S` from the largest magnitude or from the mean one.
+#[test]
+fn one_scale_for_all_is_healthy_wherever_it_is_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let [reference, quantized] = ["r.gguf", "q.gguf"].map(|name| directory.path().join(name));
+    for tails in [false, true] {
+        let values = weights(tails);
+        let file = Gguf::new().f32("blk.0.ffn_up.weight", &[32, 512], &values);
+        std::fs::write(&reference, file.bytes()).unwrap();
+        let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let mean = values.iter().map(|x| x.abs()).sum::<f32>() / values.len() as f32;
+        for scale in [largest, mean] {
+            let check_with = |stored: f32, row_moved: Option<usize>| {
+                let mut bytes = vec![0u8; values.len() / 4 + 32];
+                for (i, x) in values.iter().enumerate() {
+                    let code = ((x / scale).round().clamp(-1.0, 1.0) + 1.0) as u8;
+                    bytes[32 * (i / 128) + i % 32] |= code << (6 - 2 * (i % 128 / 32));
+                }
+                if let Some(row) = row_moved {
+                    bytes[128 * row..128 * (row + 1)].rotate_left(5);
+                }
+                bytes[values.len() / 4..][..4].copy_from_slice(&stored.to_le_bytes());
+                let file = Gguf::new().tensor("blk.0.ffn_up.weight", &[32, 512], 36, bytes);
+                std::fs::write(&quantized, file.bytes()).unwrap();
+                check(&reference, &quantized)
+            };
+            let (code, text) = check_with(scale, None);
+            assert_eq!(code, Some(0), "tails {tails} scale {scale}: {text}");
+            for damaged in [2.0 * scale, 0.5 * scale] {
+                let (code, text) = check_with(damaged, None);
+                assert_eq!(code, Some(5), "tails {tails} {scale} as {damaged}: {text}");
+            }
+            let (code, text) = check_with(scale, Some(17));
+            assert_eq!(code, Some(5), "tails {tails} scale {scale}, a row moved: {text}");
+        }
+    }
 }

@@ -19,9 +19,6 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
-/// Rows that the quantizers of trellises are tried on.
-const TRELLIS_ROWS: usize = 4;
-
 /// Values and columns of each reference matrix.
 fn references() -> BTreeMap<String, (Vec<f32>, usize)> {
     read(&data("ggml/reference.safetensors"))
@@ -74,22 +71,10 @@ fn every_quantizer_has_the_sqnr_of_the_library() {
         }
         for (name, golden) in &tensors {
             let (values, columns) = &references[name];
-            // The search through the largest trellises takes long: some rows say enough.
-            let largest = ["IQ3_KT", "IQ4_KT"].contains(&info.name);
-            if info.name == "IQ2_KT" && name != "embedding.weight" {
-                continue;
-            }
-            let part = if largest { TRELLIS_ROWS * columns } else { values.len() };
-            let expected = if largest {
-                let library =
-                    read(&data("ggml-ik").join(format!("{}.gguf", info.ggml_name.unwrap())));
-                sqnr_db(&values[..part], &library[name].0[..part])
-            } else {
-                // Where the library needs an importance matrix, ours are all one.
-                golden.get("from_float_ref").unwrap_or(golden)["sqnr_db"].as_f64().unwrap()
-            };
-            let twin = through(info.ty, &values[..part], *columns);
-            let found = twin.map(|twin| sqnr_db(&values[..part], &twin));
+            // Where the library needs an importance matrix, ours are all one.
+            let expected = golden.get("from_float_ref").unwrap_or(golden)["sqnr_db"].as_f64().unwrap();
+            let twin = through(info.ty, values, *columns);
+            let found = twin.map(|twin| sqnr_db(values, &twin));
             if !found.is_some_and(|found| (found - expected).abs() <= 0.5) {
                 wrong.push(format!("{} {name}: {found:?} dB, {expected} expected", info.name));
             }

@@ -138,3 +138,27 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    #[test]
+    fn encoders_of_units_agree_at_all_levels(values in vec(value(), 16 * 256)) {
+        for row in TYPES {
+            let Some((codec, encode)) = row.rows.and_then(|it| Some((it, it.encode?))) else {
+                continue;
+            };
+            let rows = codec.frame.rows() as u64;
+            let len = row.ty.bytes_of(&[rows, 256]).unwrap() as usize;
+            let encode = |level| {
+                let mut unit = vec![0; len];
+                with_level(level, || encode(&values[..256 * rows as usize], 256, None, &mut unit));
+                unit
+            };
+            let expected = encode(Level::Scalar);
+            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                prop_assert!(encode(level) == expected, "{} at {}", row.name, level);
+            }
+        }
+    }
+}

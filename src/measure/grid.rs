@@ -6,7 +6,7 @@ round-to-nearest with scales taken from the extremes, group by group: what their
 do, and what the others are meant to beat or to trade for something better.
 */
 
-use crate::codec::{Class, TensorType, float};
+use crate::codec::{Class, Frame, TensorType, float};
 use crate::metrics::PIECE;
 use crate::model::{Plane, Storage, Tensor, Weight};
 
@@ -97,6 +97,10 @@ impl Grid {
     fn of_scheme(weight: &dyn Weight, numel: u64, row_len: u64) -> Self {
         let scheme = weight.scheme();
         if let Some(ty) = TensorType::from_name(scheme) {
+            // One scale for all of a tensor: a part of the reference does not lead to it.
+            if matches!(ty.info().rows.map(|rows| rows.frame), Some(Frame::Whole { .. })) {
+                return Self::Own;
+            }
             // GGUF's own NVFP4, and round trips in memory.
             match ty.info().class {
                 Class::Quantized => return Self::Blocks(ty),

@@ -292,12 +292,16 @@ impl Sides<'_> {
             let gone = |(r, q): (&[f32], &[f32])| is_gone(q) && !is_gone(r);
             let largest = r.iter().fold(0f64, |most, &r| most.max(f64::from(r.abs())));
             let negligible = largest <= NEGLIGIBLE * rms;
-            if is_gone(&q) && !negligible {
+            // A scale that holds for all of a tensor may leave nothing of a row.
+            if is_gone(&q) && !negligible && !matches!(grid, Some(Grid::Own)) {
                 return Ok(Some(start));
             }
             let quantized = self.q.class() == Class::Quantized;
             if !(quantized && negligible) && r.chunks(PIECE).zip(q.chunks(PIECE)).any(gone) {
-                let sound = grid.as_ref().and_then(|grid| grid.quantize(&r));
+                let sound = match &grid {
+                    Some(grid) => self.quantized(grid, start, &r, scratch)?,
+                    None => None,
+                };
                 let sound = sound.unwrap_or_else(|| r.clone());
                 let pieces = r.chunks(PIECE).zip(q.chunks(PIECE)).zip(sound.chunks(PIECE));
                 let lost =
@@ -456,11 +460,22 @@ impl Sides<'_> {
     ) -> Result<Option<Row>, String> {
         let start = range.start;
         let Some([r, q]) = self.read(range, scratch)? else { return Ok(None) };
-        let twin = match grid {
-            Grid::Own => self.own(start, &r, scratch)?,
-            grid => grid.quantize(&r),
-        };
+        let twin = self.quantized(grid, start, &r, scratch)?;
         Ok(twin.map(|twin| Row { r, q, twin }))
+    }
+
+    /// What a grid makes of a run of the reference; none if it cannot take it.
+    fn quantized(
+        &self,
+        grid: &Grid,
+        start: u64,
+        r: &[f32],
+        scratch: &mut Scratch,
+    ) -> Result<Option<Vec<f32>>, String> {
+        match grid {
+            Grid::Own => self.own(start, r, scratch),
+            grid => Ok(grid.quantize(r)),
+        }
     }
 
     /// What the weight itself makes of a run of the reference; none if it cannot say.

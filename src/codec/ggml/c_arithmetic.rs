@@ -21,7 +21,7 @@ pub(in crate::codec) fn nearest_int(x: f32) -> i32 {
 
 /// `(int) x`: towards zero; NaN and anything beyond i32 become `i32::MIN` (`cvttss2si`).
 #[inline(always)]
-pub(super) fn truncate(x: f32) -> i32 {
+pub(in crate::codec) fn truncate(x: f32) -> i32 {
     if (-2147483648.0..2147483648.0).contains(&x) { x as i32 } else { i32::MIN }
 }
 

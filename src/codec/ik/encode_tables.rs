@@ -6,6 +6,7 @@ Encoders of the types with value tables, in super-blocks (`IQ2_K` to `IQ6_K`) an
 use half::f16;
 
 use super::encode_fit::{Book, Fit, Group, Run, Values, importance};
+use super::encode_tries::{Tries, whole};
 use super::values::{
     PAIRS, V2, V2_SHIFT, V3, V3_SHIFT, V4, V4_SHIFT, V5, V5_SHIFT, V6_SHIFT, six_bits,
 };
@@ -41,12 +42,28 @@ fn four_bits() -> Values {
     book(&V4, V4_SHIFT, [0.85, 1.3])
 }
 
-fn five_bits() -> Values {
-    book(&V5, V5_SHIFT, [0.9, 1.15])
+/// The library's search for super-blocks with a table of values.
+fn tries(values: &[i8], shift: i8) -> Tries {
+    let values: Vec<f32> = values.iter().map(|&value| f32::from(value)).collect();
+    let shifted = values.iter().map(|value| value + f32::from(shift)).collect();
+    Tries {
+        forms: [values, shifted],
+        group: 16,
+        tries: 5,
+        refit: true,
+        variance: 2.0,
+        share: 0.25,
+        large: |extreme| -extreme / 32.0,
+        level: |small| whole(small, -32, 31),
+        levels: (-32, 1),
+        zero: 0,
+        blank: Some(0),
+    }
 }
 
-fn six_bit_values() -> Values {
-    Values::new((0..64u8).map(|code| six_bits(f32::from(code))), V6_SHIFT, [0.95, 1.05])
+/// The same where values count by their square, and more scales are tried, but not corrected.
+fn by_square(tries: Tries) -> Tries {
+    Tries { tries: 7, refit: false, share: 0.0, ..tries }
 }
 
 /// Whole numbers from one to another, every `step`.
@@ -101,7 +118,7 @@ fn put_forms(field: &mut [u8], groups: &[Group]) {
 
 /// Encodes super-blocks that stand alone.
 fn blocks<const BYTES: usize>(
-    fit: &Fit<Values>,
+    search: impl Fn(&[f32], Option<&[f32]>) -> Run,
     (values, column_weights): (&[f32], Option<&[f32]>),
     blocks: &mut [u8],
     pack: impl Fn(&Run, &mut [u8; BYTES]),
@@ -112,7 +129,7 @@ fn blocks<const BYTES: usize>(
             let start = at * LEN % weights.len().max(1);
             &weights[start..start + LEN]
         });
-        let run = fit.run::<1>(x, &importance(x, columns));
+        let run = search(x, columns);
         block.fill(0);
         block[..2].copy_from_slice(&f16_bits(run.scale).to_le_bytes());
         pack(&run, block);
@@ -126,24 +143,47 @@ fn rows<const DIM: usize, const BYTES: usize, B: Book<DIM>>(
     unit: &mut [u8],
     pack: impl Fn(&[Group], &mut [u8; BYTES]),
 ) {
-    let meta = unit.len() - columns / LEN * BYTES;
     let run = fit.run::<DIM>(values, &importance(values, column_weights));
+    write_row(&run, fit.group, columns, unit, pack);
+}
+
+/// Writes a row's scale and super-blocks.
+fn write_row<const BYTES: usize>(
+    run: &Run,
+    group: usize,
+    columns: usize,
+    unit: &mut [u8],
+    pack: impl Fn(&[Group], &mut [u8; BYTES]),
+) {
+    let meta = unit.len() - columns / LEN * BYTES;
     unit.fill(0);
     let (head, blocks) = unit.split_at_mut(meta);
     match head {
         [a, b] => [*a, *b] = f16_bits(run.scale).to_le_bytes(),
         _ => head.copy_from_slice(&run.scale.to_le_bytes()),
     }
-    let each = run.groups.chunks(LEN / fit.group);
+    let each = run.groups.chunks(LEN / group);
     for (groups, block) in each.zip(blocks.as_chunks_mut::<BYTES>().0) {
         pack(groups, block);
+    }
+}
+
+/// The same for rows whose groups of 32 have odd levels.
+fn in_rows(tries: Tries) -> Tries {
+    Tries {
+        group: 32,
+        large: |extreme| extreme.abs() / 127.0,
+        level: |small| 2 * whole(0.5 * (small + 127.0), 0, 127) - 127,
+        levels: (-127, 2),
+        ..tries
     }
 }
 
 fn iq2_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
     let levels = levels(-8, 7, 1);
     let fit = Fit { book: two_bits(), group: 16, levels: &levels, around: 1, store: as_f16 };
-    blocks::<76>(&fit, (values, weights), out, |run, block| {
+    let search = |x: &[f32], weights: Option<&[f32]>| fit.run::<1>(x, &importance(x, weights));
+    blocks::<76>(search, (values, weights), out, |run, block| {
         put_forms(&mut block[2..4], &run.groups);
         for (g, group) in run.groups.iter().enumerate() {
             put(&mut block[4..12], 4 * g, group.level);
@@ -153,9 +193,22 @@ fn iq2_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
 }
 
 fn iq3_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
-    let levels = levels(-31, 31, 2);
-    let fit = Fit { book: three_bits(), group: 16, levels: &levels, around: 1, store: as_f16 };
-    blocks::<110>(&fit, (values, weights), out, |run, block| {
+    let search = Tries {
+        large: |extreme| extreme.abs() / 31.0,
+        level: |small| {
+            let magnitude = 2 * whole(0.5 * (small.abs() - 1.0), 0, 15) + 1;
+            if small < 0.0 { -magnitude } else { magnitude }
+        },
+        levels: (-31, 2),
+        blank: Some(16),
+        variance: 1.5,
+        ..tries(&V3, V3_SHIFT)
+    };
+    let search = |x: &[f32], weights: Option<&[f32]>| {
+        let run = search.run(x, weights);
+        Run { scale: 1.01 * run.scale, ..run }
+    };
+    blocks::<110>(search, (values, weights), out, |run, block| {
         put_forms(&mut block[2..4], &run.groups);
         for (g, group) in run.groups.iter().enumerate() {
             // Levels 0 to 15 are -31 to -1.
@@ -178,9 +231,8 @@ fn put_six_bit_scales(block: &mut [u8], groups: &[Group]) {
 }
 
 fn iq4_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
-    let levels = levels(-32, 31, 1);
-    let fit = Fit { book: four_bits(), group: 16, levels: &levels, around: 1, store: as_f16 };
-    blocks::<144>(&fit, (values, weights), out, |run, block| {
+    let search = Tries { blank: None, zero: 8, ..by_square(tries(&V4, V4_SHIFT)) };
+    blocks::<144>(|x, weights| search.run(x, weights), (values, weights), out, |run, block| {
         put_forms(&mut block[2..4], &run.groups);
         put_six_bit_scales(block, &run.groups);
         put_nibbles_of_32(&mut block[16..], &run.groups);
@@ -188,9 +240,8 @@ fn iq4_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
 }
 
 fn iq5_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
-    let levels = levels(-32, 31, 1);
-    let fit = Fit { book: five_bits(), group: 16, levels: &levels, around: 1, store: as_f16 };
-    blocks::<176>(&fit, (values, weights), out, |run, block| {
+    let search = tries(&V5, V5_SHIFT);
+    blocks::<176>(|x, weights| search.run(x, weights), (values, weights), out, |run, block| {
         put_forms(&mut block[2..4], &run.groups);
         put_six_bit_scales(block, &run.groups);
         put_nibbles_of_64(&mut block[16..], &run.groups);
@@ -199,9 +250,17 @@ fn iq5_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
 }
 
 fn iq6_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
-    let levels = levels(-127, 127, 1);
-    let fit = Fit { book: six_bit_values(), group: 16, levels: &levels, around: 1, store: as_f16 };
-    blocks::<212>(&fit, (values, weights), out, |run, block| {
+    let table: Vec<f32> = (0..64u8).map(|code| six_bits(f32::from(code)).round()).collect();
+    let shifted = table.iter().map(|value| value + V6_SHIFT).collect();
+    let search = Tries {
+        forms: [table, shifted],
+        large: |extreme| -extreme / 127.0,
+        level: |small| whole(small, -127, 127),
+        levels: (-127, 1),
+        blank: Some(127),
+        ..tries(&V5, V5_SHIFT)
+    };
+    blocks::<212>(|x, weights| search.run(x, weights), (values, weights), out, |run, block| {
         put_forms(&mut block[2..4], &run.groups);
         for (g, group) in run.groups.iter().enumerate() {
             block[4 + g] = (group.level as i16 - 127) as u8;
@@ -237,9 +296,9 @@ super_blocks! {
 
 /// `IQ4_KS`.
 pub fn iq4_ks(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
-    let levels = levels(-127, 127, 2);
-    let fit = Fit { book: four_bits(), group: 32, levels: &levels, around: 1, store: as_f32 };
-    rows::<1, 136, _>(&fit, (values, columns, weights), unit, |groups, block| {
+    let search = in_rows(by_square(tries(&V4, V4_SHIFT)));
+    let run = search.run(values, weights);
+    write_row::<136>(&run, 32, columns, unit, |groups, block| {
         for (h, group) in groups.iter().enumerate() {
             block[h] = (2 * group.level + group.form) as u8;
         }
@@ -249,9 +308,8 @@ pub fn iq4_ks(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mu
 
 /// `IQ5_KS`.
 pub fn iq5_ks(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
-    let levels = levels(-127, 127, 2);
-    let fit = Fit { book: five_bits(), group: 32, levels: &levels, around: 1, store: as_f32 };
-    rows::<1, 168, _>(&fit, (values, columns, weights), unit, |groups, block| {
+    let run = in_rows(tries(&V5, V5_SHIFT)).run(values, weights);
+    write_row::<168>(&run, 32, columns, unit, |groups, block| {
         for (h, group) in groups.iter().enumerate() {
             block[h] = (2 * group.level + group.form) as u8;
         }

@@ -15,6 +15,7 @@ pub mod encode_kt;
 pub mod encode_one_bit;
 pub mod encode_plain;
 pub mod encode_tables;
+mod encode_tries;
 pub mod k;
 pub mod ks;
 pub mod kt;

@@ -10,7 +10,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::{Class, Frame, RowCodec, TensorType};
-use crate::model::{Extent, Plane, ReadError, Scratch, SourceFile, Storage, Weight};
+use crate::model::{
+    Extent, Plane, ReadError, ReadReference, Scratch, SourceFile, Storage, Weight,
+};
 
 /// A tensor of units.
 #[derive(Debug)]
@@ -163,6 +165,27 @@ impl Weight for Units {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Where one scale holds for all of a tensor, part of it says nothing about it: the nearest of its
+    /// multiples by -1, 0 and 1.
+    fn requantized(
+        &self,
+        files: &[SourceFile],
+        _range: Range<u64>,
+        _read: ReadReference,
+        _scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<bool, ReadError> {
+        let Frame::Whole { .. } = self.layout.codec.frame else { return Ok(false) };
+        let (at, mut scale) = (self.plane[0].at, [0; 4]);
+        files[at.file].read_at(at.offset + self.layout.places(0).0, &mut scale)?;
+        let scale = f32::from_le_bytes(scale);
+        let nearest = |value: f32| scale * (value / scale).round().clamp(-1.0, 1.0);
+        for value in values {
+            *value = if scale == 0.0 { 0.0 } else { nearest(*value) };
+        }
+        Ok(true)
     }
 }
 
