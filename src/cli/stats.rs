@@ -46,23 +46,21 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Failure> {
 
 /// The types to go through: those named, or all that have a reference quantizer.
 fn types(names: &[String]) -> Result<Vec<TensorType>, Failure> {
-    let quantizers = || TYPES.iter().filter(|row| row.encode.is_some()).map(|row| row.ty);
+    let all = || TYPES.iter().map(|row| row.ty).filter(|ty| ty.has_reference_quantizer());
     if names.iter().any(|name| name.eq_ignore_ascii_case("all")) {
-        return Ok(quantizers().collect());
+        return Ok(all().collect());
     }
-    names
-        .iter()
-        .map(|name| {
-            TensorType::from_name(name).filter(|ty| ty.info().encode.is_some()).ok_or_else(|| {
-                let known: Vec<&str> = quantizers().map(TensorType::name).collect();
-                let problem = format!(
-                    "{name:?} is no type with a reference quantizer; there are {}",
-                    known.join(", ")
-                );
-                Failure::new(Exit::Usage, problem)
-            })
-        })
-        .collect()
+    let find = |name: &String| {
+        let why = match TensorType::from_name(name) {
+            Some(ty) if ty.has_reference_quantizer() => return Ok(ty),
+            Some(ty) => format!("{name:?} has no reference quantizer: {}", ty.why_no_reference()),
+            None => format!("{name:?} is no type with a reference quantizer"),
+        };
+        let known: Vec<&str> = all().map(TensorType::name).collect();
+        let problem = format!("{why}; there are {}", known.join(", "));
+        Err(Failure::new(Exit::Usage, problem))
+    };
+    names.iter().map(find).collect()
 }
 
 fn selects(args: &StatsArgs, name: &str) -> bool {

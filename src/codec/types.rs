@@ -62,7 +62,8 @@ pub struct TypeInfo {
     /// Values to blocks, by the reference quantizer.
     pub encode: Option<EncodeFn>,
     /// Values to blocks, as `ggml_quantize_chunk` does without an importance matrix. `None` with an
-    /// encoder of the weighted kind: the type requires a matrix.
+    /// encoder of the weighted kind: the type requires a matrix. Alone, it is as good as the library's,
+    /// but has not its bits.
     pub encode_chunk: Option<EncodeFn>,
     /// Values to blocks, as `ggml_quantize_chunk` does with an importance matrix. `None` with an
     /// encoder of the chunk kind: a matrix makes no difference.
@@ -163,19 +164,19 @@ types! {
     Q1_0 "Q1_0" Some("q1_0"), Some(41), None, Quantized, 128 / 18, Some(ternary::q1_0), Some(encode_ternary::q1_0), Some(encode_ternary::q1_0), None;
     Q2_0 "Q2_0" Some("q2_0"), Some(42), None, Quantized, 64 / 18, Some(ternary::q2_0), Some(encode_ternary::q2_0), Some(encode_ternary::q2_0), None;
     I2_S "I2_S" Some("i2_s"), Some(36), None, Quantized, 128 / 32, None, None, None, None, RowCodec { frame: Frame::Whole { tail: 32 }, decode: ik::plain::i2_s, encode: Some(ik::encode_plain::i2_s), same_bits: false, base: None };
-    Q6_0 "Q6_0" Some("q6_0"), Some(133), None, Quantized, 32 / 26, Some(ik::k::q6_0), Some(ik::encode_plain::q6_0), Some(ik::encode_plain::q6_0), None;
+    Q6_0 "Q6_0" Some("q6_0"), Some(133), None, Quantized, 32 / 26, Some(ik::k::q6_0), None, Some(ik::encode_plain::q6_0), None;
     IQ1_BN "IQ1_BN" Some("iq1_bn"), Some(134), None, Quantized, 64 / 13, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 2 }, decode: ik::plain::iq1_bn, encode: Some(ik::encode_plain::iq1_bn), same_bits: true, base: None };
     IQ2_BN "IQ2_BN" Some("iq2_bn"), Some(135), None, Quantized, 64 / 16, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::plain::iq2_bn, encode: Some(ik::encode_plain::iq2_bn), same_bits: true, base: None };
-    IQ2_K "IQ2_K" Some("iq2_k"), Some(137), None, Quantized, 256 / 76, Some(ik::k::iq2_k), None, Some(ik::encode_tables::iq2_k), Some(ik::encode_tables::iq2_k_weighted);
-    IQ3_K "IQ3_K" Some("iq3_k"), Some(138), None, Quantized, 256 / 110, Some(ik::k::iq3_k), None, Some(ik::encode_tables::iq3_k), Some(ik::encode_tables::iq3_k_weighted);
-    IQ4_K "IQ4_K" Some("iq4_k"), Some(139), None, Quantized, 256 / 144, Some(ik::k::iq4_k), None, Some(ik::encode_tables::iq4_k), Some(ik::encode_tables::iq4_k_weighted);
-    IQ5_K "IQ5_K" Some("iq5_k"), Some(140), None, Quantized, 256 / 176, Some(ik::k::iq5_k), None, Some(ik::encode_tables::iq5_k), Some(ik::encode_tables::iq5_k_weighted);
-    IQ6_K "IQ6_K" Some("iq6_k"), Some(141), None, Quantized, 256 / 212, Some(ik::k::iq6_k), None, Some(ik::encode_tables::iq6_k), Some(ik::encode_tables::iq6_k_weighted);
-    IQ4_KS "IQ4_KS" Some("iq4_ks"), Some(144), None, Quantized, 256 / 136, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq4_ks, encode: Some(ik::encode_tables::iq4_ks), same_bits: false, base: None };
+    IQ2_K "IQ2_K" Some("iq2_k"), Some(137), None, Quantized, 256 / 76, Some(ik::k::iq2_k), None, Some(ik::encode_tables::iq2_k), None;
+    IQ3_K "IQ3_K" Some("iq3_k"), Some(138), None, Quantized, 256 / 110, Some(ik::k::iq3_k), None, Some(ik::encode_tables::iq3_k), None;
+    IQ4_K "IQ4_K" Some("iq4_k"), Some(139), None, Quantized, 256 / 144, Some(ik::k::iq4_k), Some(ik::encode_tables::iq4_k), Some(ik::encode_tables::iq4_k), Some(ik::encode_tables::iq4_k_weighted);
+    IQ5_K "IQ5_K" Some("iq5_k"), Some(140), None, Quantized, 256 / 176, Some(ik::k::iq5_k), Some(ik::encode_tables::iq5_k), Some(ik::encode_tables::iq5_k), Some(ik::encode_tables::iq5_k_weighted);
+    IQ6_K "IQ6_K" Some("iq6_k"), Some(141), None, Quantized, 256 / 212, Some(ik::k::iq6_k), Some(ik::encode_tables::iq6_k), Some(ik::encode_tables::iq6_k), Some(ik::encode_tables::iq6_k_weighted);
+    IQ4_KS "IQ4_KS" Some("iq4_ks"), Some(144), None, Quantized, 256 / 136, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq4_ks, encode: Some(ik::encode_tables::iq4_ks), same_bits: true, base: None };
     IQ2_KS "IQ2_KS" Some("iq2_ks"), Some(145), None, Quantized, 256 / 70, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 2 }, decode: ik::ks::iq2_ks, encode: Some(ik::encode_tables::iq2_ks), same_bits: false, base: None };
     IQ4_KSS "IQ4_KSS" Some("iq4_kss"), Some(146), None, Quantized, 256 / 128, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq4_kss, encode: Some(ik::encode_tables::iq4_kss), same_bits: false, base: None };
     Q8_KV "Q8_KV" Some("q8_KV"), Some(151), None, Quantized, 32 / 32, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 8 }, decode: ik::plain::q8_kv, encode: Some(ik::encode_plain::q8_kv), same_bits: true, base: None };
-    IQ5_KS "IQ5_KS" Some("iq5_ks"), Some(152), None, Quantized, 256 / 168, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq5_ks, encode: Some(ik::encode_tables::iq5_ks), same_bits: false, base: None };
+    IQ5_KS "IQ5_KS" Some("iq5_ks"), Some(152), None, Quantized, 256 / 168, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::ks::iq5_ks, encode: Some(ik::encode_tables::iq5_ks), same_bits: true, base: None };
     IQ2_KT "IQ2_KT" Some("iq2_kt"), Some(153), None, Quantized, 256 / 68, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::kt::iq2_kt, encode: Some(ik::encode_kt::iq2_kt), same_bits: false, base: None };
     IQ3_KT "IQ3_KT" Some("iq3_kt"), Some(154), None, Quantized, 256 / 100, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::kt::iq3_kt, encode: Some(ik::encode_kt::iq3_kt), same_bits: false, base: None };
     IQ4_KT "IQ4_KT" Some("iq4_kt"), Some(155), None, Quantized, 256 / 128, None, None, None, None, RowCodec { frame: Frame::Rows { rows: 1, meta: 4 }, decode: ik::kt::iq4_kt, encode: Some(ik::encode_kt::iq4_kt), same_bits: false, base: None };
@@ -249,10 +250,11 @@ pub fn markdown_table() -> String {
             Class::Float | Class::Quantized => "as f32",
         };
         let by_rows = row.rows.and_then(|rows| rows.encode.map(|_| rows.same_bits));
+        let is_equivalent = row.is_equivalent();
         let quantizers = [
             (row.encode.is_some() || by_rows == Some(true), "reference"),
-            (by_rows == Some(false), "equivalent"),
-            (row.encode_chunk.is_some(), "plain"),
+            (by_rows == Some(false) || is_equivalent, "equivalent"),
+            (row.encode_chunk.is_some() && !is_equivalent, "plain"),
             (row.encode_weighted.is_some(), "by importance"),
         ];
         let quantizers: Vec<&str> =
@@ -271,6 +273,13 @@ pub fn markdown_table() -> String {
     text
 }
 
+impl TypeInfo {
+    /// Whether its blocks have a quantizer that is only as good as the library's.
+    fn is_equivalent(&self) -> bool {
+        self.encode_chunk.is_some() && self.encode.is_none() && self.encode_weighted.is_none()
+    }
+}
+
 impl TensorType {
     /// The table row of this type.
     pub fn info(self) -> &'static TypeInfo {
@@ -280,6 +289,29 @@ impl TensorType {
     /// Canonical name (`Q4_K`).
     pub fn name(self) -> &'static str {
         self.info().name
+    }
+
+    /// Whether something here quantizes to the type with the bits of its library's reference quantizer.
+    pub fn has_reference_quantizer(self) -> bool {
+        let info = self.info();
+        info.encode.is_some()
+            || info.rows.is_some_and(|rows| rows.same_bits && rows.encode.is_some())
+    }
+
+    /// Why there is no reference quantizer.
+    pub fn why_no_reference(self) -> String {
+        let info = self.info();
+        match info.rows.and_then(|rows| rows.base) {
+            Some(base) => format!("{self} merges rows of {base} and has its values"),
+            None if info.class == Class::Exact => format!("{self} holds no weights"),
+            None if info.encode_weighted.is_some() => {
+                format!("{self} is only quantized with an importance matrix")
+            }
+            None if info.encode_chunk.is_some() || info.rows.is_some() => {
+                format!("the quantizer of {self} here has not the bits of the library's")
+            }
+            None => format!("nothing here quantizes to {self}"),
+        }
     }
 
     /// Finds a type by its id in a GGUF file.

@@ -36,6 +36,8 @@ pub struct Shift {
     pub dr: f64,
     /// Σ r².
     pub rr: f64,
+    /// Σ of the squared nearest levels.
+    pub nn: f64,
     /// Σ of the squared local steps of the grid.
     pub ss: f64,
     /// Σ d in steps.
@@ -52,6 +54,7 @@ impl Shift {
         self.dd += other.dd;
         self.dr += other.dr;
         self.rr += other.rr;
+        self.nn += other.nn;
         self.ss += other.ss;
         self.steps += other.steps;
         self.square_steps += other.square_steps;
@@ -88,6 +91,12 @@ impl Shift {
     pub fn along(&self) -> f64 {
         let (slope, sure) = self.slope();
         if sure.abs() < SURE || self.ss == 0.0 { 0.0 } else { slope * (self.rr / self.ss).sqrt() }
+    }
+
+    /// Where the nearest levels are those of few elements and zero for the others: how many there are, and
+    /// the displacement's power in parts of theirs.
+    pub fn of_few(&self) -> Option<(f64, f64)> {
+        (self.nn > 0.0 && self.ss > 0.0).then(|| (self.nn / self.ss * self.n, self.dd / self.nn))
     }
 
     /// Root mean square of the grid's local steps.
@@ -536,6 +545,7 @@ impl Ladder {
             shift.dd += at.d * at.d;
             shift.dr += at.d * r;
             shift.rr += r * r;
+            shift.nn += at.nearest * at.nearest;
             shift.ss += at.step * at.step;
             if self.even.is_some() && at.step > 0.0 {
                 let steps = at.d / at.step;

@@ -29,7 +29,10 @@ pub enum Grid {
         tuned: bool,
     },
     /// The weight's own scales, code books and places: it says itself what they make of values.
-    Own,
+    Own {
+        /// Whether the scheme's tools trade plain error for less harm.
+        tuned: bool,
+    },
     /// Codes of a table, scaled by the group's largest magnitude.
     Codes {
         /// Elements that share a scale.
@@ -99,7 +102,7 @@ impl Grid {
         if let Some(ty) = TensorType::from_name(scheme) {
             // One scale for all of a tensor: a part of the reference does not lead to it.
             if matches!(ty.info().rows.map(|rows| rows.frame), Some(Frame::Whole { .. })) {
-                return Self::Own;
+                return Self::Own { tuned: false };
             }
             // GGUF's own NVFP4, and round trips in memory.
             match ty.info().class {
@@ -144,7 +147,7 @@ impl Grid {
                 let tuned = matches!(family, "GPTQ" | "AWQ" | "HQQ") || bits < 8;
                 Self::Integers { group, bits, symmetric: !asymmetric, tuned }
             }
-            _ => Self::Own,
+            _ => Self::Own { tuned: true },
         }
     }
 
@@ -155,7 +158,7 @@ impl Grid {
 
     /// Tools of this kind of scheme may give up plain error on purpose.
     pub fn is_tuned(&self) -> bool {
-        matches!(self, Self::Integers { tuned: true, .. } | Self::Own)
+        matches!(self, Self::Integers { tuned: true, .. } | Self::Own { tuned: true })
     }
 
     /// True if a row's pieces are quantized as they would be alone: no scale is shared beyond one.
@@ -165,7 +168,7 @@ impl Grid {
             Self::Blocks(ty) if ty.scales_rows() => return false,
             Self::Blocks(ty) => ty.info().block_len,
             Self::Integers { group, .. } | Self::Codes { group, .. } => *group,
-            Self::Own => return false,
+            Self::Own { .. } => return false,
         };
         PIECE.is_multiple_of(group)
     }
@@ -178,7 +181,7 @@ impl Grid {
             Self::Integers { group, bits, symmetric, .. } => {
                 Some(values.chunks(*group).flat_map(|g| integers(g, *bits, *symmetric)).collect())
             }
-            Self::Own => None,
+            Self::Own { .. } => None,
             Self::Codes { group, table } => {
                 Some(values.chunks(*group).flat_map(|g| codes(g, table)).collect())
             }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sha2::{Digest, Sha256};
 
 use super::plan::CHUNK;
-use crate::codec::{Class, TensorType};
+use crate::codec::{Class, RowCodec, TensorType};
 use crate::model::{Model, ReadError, Scratch, Tensor, hex};
 
 /// Buckets of the histogram.
@@ -185,8 +185,11 @@ struct Buffers {
 fn send_through(model: &Model, tensor: &Tensor, ty: TensorType, buffers: &mut Buffers) -> Through {
     let row = ty.info();
     let numel = tensor.numel();
+    if let Some(codec) = row.rows {
+        return send_rows(model, tensor, ty, &codec, buffers);
+    }
     let (Some(encode), Some(decode)) = (row.encode, row.decode) else {
-        return Through::NotQuantizable { reason: format!("{ty} has no reference quantizer") };
+        return Through::NotQuantizable { reason: ty.why_no_reference() };
     };
     if ty.bytes_for(numel).is_none() {
         let len = row.block_len;
@@ -213,6 +216,51 @@ fn send_through(model: &Model, tensor: &Tensor, ty: TensorType, buffers: &mut Bu
         digest.update(&buffers.blocks);
         errors.update(&buffers.input, &buffers.output);
         start = end;
+    }
+    Through::Done { errors, encoded_sha256: hex(&digest.finalize()) }
+}
+
+/// Sends a tensor through a type whose rows have a form of their own, unit after unit.
+fn send_rows(
+    model: &Model,
+    tensor: &Tensor,
+    ty: TensorType,
+    codec: &RowCodec,
+    buffers: &mut Buffers,
+) -> Through {
+    let reason = match (ty.bytes_of(&tensor.shape), codec.encode) {
+        (Ok(_), Some(encode)) if ty.has_reference_quantizer() => Ok(encode),
+        (Err(error), _) => Err(error.to_string()),
+        _ => Err(ty.why_no_reference()),
+    };
+    let encode = match reason {
+        Ok(encode) => encode,
+        Err(reason) => return Through::NotQuantizable { reason },
+    };
+    let (numel, rows) = (tensor.numel(), codec.frame.rows());
+    let columns = tensor.shape.last().copied().unwrap_or(1);
+    let unit = rows as u64 * columns;
+    let Ok(bytes) = ty.bytes_of(&[rows as u64, columns]) else {
+        return Through::NotQuantizable { reason: ty.why_no_reference() };
+    };
+    let mut errors = ErrorStats::default();
+    let mut digest = Sha256::new();
+    buffers.input.resize(unit as usize, 0.0);
+    buffers.output.resize(unit as usize, 0.0);
+    buffers.blocks.resize(bytes as usize, 0);
+    let mut start = 0;
+    while start < numel {
+        let range = start..start + unit;
+        let read = tensor.decode(&model.files, range, &mut buffers.scratch, &mut buffers.input);
+        if let Err(error) = read {
+            return Through::Unreadable(error);
+        }
+        encode(&buffers.input, columns as usize, None, &mut buffers.blocks);
+        let (meta, blocks) = buffers.blocks.split_at(codec.frame.meta());
+        (codec.decode)(meta, blocks, 0..rows, &mut buffers.output);
+        digest.update(&buffers.blocks);
+        errors.update(&buffers.input, &buffers.output);
+        start += unit;
     }
     Through::Done { errors, encoded_sha256: hex(&digest.finalize()) }
 }

@@ -293,7 +293,7 @@ impl Sides<'_> {
             let largest = r.iter().fold(0f64, |most, &r| most.max(f64::from(r.abs())));
             let negligible = largest <= NEGLIGIBLE * rms;
             // A scale that holds for all of a tensor may leave nothing of a row.
-            if is_gone(&q) && !negligible && !matches!(grid, Some(Grid::Own)) {
+            if is_gone(&q) && !negligible && !matches!(grid, Some(Grid::Own { .. })) {
                 return Ok(Some(start));
             }
             let quantized = self.q.class() == Class::Quantized;
@@ -473,7 +473,7 @@ impl Sides<'_> {
         scratch: &mut Scratch,
     ) -> Result<Option<Vec<f32>>, String> {
         match grid {
-            Grid::Own => self.own(start, r, scratch),
+            Grid::Own { .. } => self.own(start, r, scratch),
             grid => Ok(grid.quantize(r)),
         }
     }

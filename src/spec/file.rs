@@ -87,7 +87,11 @@ impl Default for LoadOptions<'_> {
             env: &|name| std::env::var(name).ok(),
             encodes: |ty, weighted| {
                 let info = ty.info();
-                info.encode.is_some() || weighted && info.encode_weighted.is_some()
+                if weighted {
+                    info.encode.is_some() || info.encode_weighted.is_some()
+                } else {
+                    ty.has_reference_quantizer()
+                }
             },
             knows_qtype: |name| TensorType::from_name(name).is_some(),
         }

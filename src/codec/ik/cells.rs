@@ -131,4 +131,3 @@ impl<const DIM: usize> Kernel for Nearest<'_, DIM> {
         best.1[lane]
     }
 }
-

@@ -84,9 +84,8 @@ fn four(form: usize, code: u32) -> [f32; 4] {
 impl Fours {
     fn new() -> Self {
         static BOOKS: OnceLock<[Cells<4>; 2]> = OnceLock::new();
-        let book = |form| {
-            Cells::new((0..1 << 15).map(|code| four(form, code)), &[-MEDIAN, 0.0, MEDIAN])
-        };
+        let book =
+            |form| Cells::new((0..1 << 15).map(|code| four(form, code)), &[-MEDIAN, 0.0, MEDIAN]);
         Self(BOOKS.get_or_init(|| [0, 1].map(book)))
     }
 }

@@ -117,7 +117,8 @@ fn as_f16(scale: f32) -> f32 {
 /// `IQ1_S_R4`.
 pub fn iq1_s_r4(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
     let levels: Vec<f32> = (0..8u8).map(|s| f32::from(2 * s + 1)).collect();
-    let fit = Fit { book: SharedShift::new(), group: 32, levels: &levels, around: 1, store: as_f16 };
+    let fit =
+        Fit { book: SharedShift::new(), group: 32, levels: &levels, around: 1, store: as_f16 };
     unit_of::<24, _>(&fit, (values, columns, weights), unit, |block, k, ib, run| {
         let group = &run.groups[ib];
         let mut head = (group.level << 12 | group.form << 15) as u16;

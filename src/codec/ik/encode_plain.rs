@@ -5,35 +5,40 @@ Encoders of the types with plain integer codes: `Q6_0`, `Q8_KV`, and the ternary
 Ternary values are zero below half of the largest magnitude, which is the scale.
 */
 
-use crate::codec::ggml::c_arithmetic::{f16_bits, nearest_int, truncate};
+use crate::codec::ggml::c_arithmetic::{f16_bits, nearest_int};
 
-/// `Q6_0`: codes under the scale that maps the extreme value to code 0; stored is the scale that suits
-/// these codes best, errors counting by the square of the value.
+/// `Q6_0`: of the scales that map the extreme value to about -32 or to about 31, the one that leaves
+/// least, errors counting by the square of the value.
 pub fn q6_0(values: &[f32], blocks: &mut [u8]) {
     let blocks = blocks.as_chunks_mut::<26>().0;
     for (x, block) in values.as_chunks::<32>().0.iter().zip(blocks) {
         let extreme = x.iter().fold(0.0f32, |e, &x| if e.abs() < x.abs() { x } else { e });
-        let d = extreme / -32.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let level = |inverse: f32, x: f32| nearest_int(inverse * x).clamp(-32, 31);
+        let sums = |inverse: f32| {
+            x.iter().fold((0.0f32, 0.0f32), |(above, below), &x| {
+                let q = level(inverse, x) as f32;
+                (above + x * x * x * q, below + x * x * q * q)
+            })
+        };
+        let near = |end: f32| (-9i8..=9).map(move |step| end + 0.1 * f32::from(step));
+        let tries = std::iter::once(32.0).chain(near(32.0)).map(|end| -end / extreme);
+        let tries = tries.chain(near(31.0).map(|end| end / extreme));
+        let (mut best, mut d, mut inverse) = (0.0, 0.0, 0.0);
+        for tried in tries.filter(|_| extreme != 0.0) {
+            let (above, below) = sums(tried);
+            if below > 0.0 && above * above > best * below {
+                d = above / below;
+                best = d * above;
+                inverse = tried;
+            }
+        }
         block.fill(0);
-        let mut level = |i: usize| {
-            let y = x[i] * inverse;
-            let level = (truncate(y + 32.5) as i8).min(63) as u8;
+        block[..2].copy_from_slice(&f16_bits(d).to_le_bytes());
+        for (i, &x) in x.iter().enumerate() {
+            let level = (level(inverse, x) + 32) as u8;
             block[10 + i % 16] |= (level & 15) << (4 * (i / 16));
             block[2 + i % 8] |= (level >> 4) << (4 * (i / 8 % 2) + 2 * (i / 16));
-            (f32::from(level) - 32.0, y * y)
-        };
-        let (mut above, mut below) = (0.0, 0.0);
-        for j in 0..16 {
-            let ([q, r], [w, v]) = {
-                let ((q, w), (r, v)) = (level(j), level(j + 16));
-                ([q, r], [w, v])
-            };
-            above += w * x[j] * q + v * x[j + 16] * r;
-            below += w * q * q + v * r * r;
         }
-        let d = if below > 0.0 { above / below } else { d };
-        block[..2].copy_from_slice(&f16_bits(d).to_le_bytes());
     }
 }
 

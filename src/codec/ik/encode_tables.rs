@@ -57,13 +57,14 @@ fn tries(values: &[i8], shift: i8) -> Tries {
         level: |small| whole(small, -32, 31),
         levels: (-32, 1),
         zero: 0,
+        pairs: false,
         blank: Some(0),
     }
 }
 
-/// The same where values count by their square, and more scales are tried, but not corrected.
+/// The same where values count by their square, and scales that are tried are not corrected.
 fn by_square(tries: Tries) -> Tries {
-    Tries { tries: 7, refit: false, share: 0.0, ..tries }
+    Tries { refit: false, share: 0.0, ..tries }
 }
 
 /// Whole numbers from one to another, every `step`.
@@ -231,22 +232,32 @@ fn put_six_bit_scales(block: &mut [u8], groups: &[Group]) {
 }
 
 fn iq4_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
-    let search = Tries { blank: None, zero: 8, ..by_square(tries(&V4, V4_SHIFT)) };
-    blocks::<144>(|x, weights| search.run(x, weights), (values, weights), out, |run, block| {
-        put_forms(&mut block[2..4], &run.groups);
-        put_six_bit_scales(block, &run.groups);
-        put_nibbles_of_32(&mut block[16..], &run.groups);
-    });
+    let search = Tries { tries: 7, blank: None, zero: 8, ..by_square(tries(&V4, V4_SHIFT)) };
+    blocks::<144>(
+        |x, weights| search.run(x, weights),
+        (values, weights),
+        out,
+        |run, block| {
+            put_forms(&mut block[2..4], &run.groups);
+            put_six_bit_scales(block, &run.groups);
+            put_nibbles_of_32(&mut block[16..], &run.groups);
+        },
+    );
 }
 
 fn iq5_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
     let search = tries(&V5, V5_SHIFT);
-    blocks::<176>(|x, weights| search.run(x, weights), (values, weights), out, |run, block| {
-        put_forms(&mut block[2..4], &run.groups);
-        put_six_bit_scales(block, &run.groups);
-        put_nibbles_of_64(&mut block[16..], &run.groups);
-        put_bits(&mut block[144..], &run.groups, 4);
-    });
+    blocks::<176>(
+        |x, weights| search.run(x, weights),
+        (values, weights),
+        out,
+        |run, block| {
+            put_forms(&mut block[2..4], &run.groups);
+            put_six_bit_scales(block, &run.groups);
+            put_nibbles_of_64(&mut block[16..], &run.groups);
+            put_bits(&mut block[144..], &run.groups, 4);
+        },
+    );
 }
 
 fn iq6_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
@@ -260,35 +271,42 @@ fn iq6_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
         blank: Some(127),
         ..tries(&V5, V5_SHIFT)
     };
-    blocks::<212>(|x, weights| search.run(x, weights), (values, weights), out, |run, block| {
-        put_forms(&mut block[2..4], &run.groups);
-        for (g, group) in run.groups.iter().enumerate() {
-            block[4 + g] = (group.level as i16 - 127) as u8;
-        }
-        put_nibbles_of_64(&mut block[20..], &run.groups);
-        for (i, code) in codes_of(&run.groups) {
-            put(&mut block[148 + 32 * (i / 128) + i % 32..], 2 * (i / 32 % 4), code >> 4);
-        }
-    });
+    blocks::<212>(
+        |x, weights| search.run(x, weights),
+        (values, weights),
+        out,
+        |run, block| {
+            put_forms(&mut block[2..4], &run.groups);
+            for (g, group) in run.groups.iter().enumerate() {
+                block[4 + g] = (group.level as i16 - 127) as u8;
+            }
+            put_nibbles_of_64(&mut block[20..], &run.groups);
+            for (i, code) in codes_of(&run.groups) {
+                put(&mut block[148 + 32 * (i / 128) + i % 32..], 2 * (i / 32 % 4), code >> 4);
+            }
+        },
+    );
 }
 
-/// Defines the plain and the weighted encoder of a type of super-blocks.
+/// Defines the plain encoder of a type of super-blocks, and the weighted one.
 macro_rules! super_blocks {
-    ($($any:ident: $name:literal, $plain:ident, $weighted:ident;)*) => {$(
+    ($($any:ident: $name:literal, $plain:ident $(, $weighted:ident)?;)*) => {$(
         #[doc = concat!("`", $name, "`.")]
         pub fn $plain(values: &[f32], blocks: &mut [u8]) {
             $any(values, None, blocks);
         }
-        #[doc = concat!("`", $name, "` with an importance matrix.")]
-        pub fn $weighted(values: &[f32], column_weights: &[f32], blocks: &mut [u8]) {
-            $any(values, Some(column_weights), blocks);
-        }
+        $(
+            #[doc = concat!("`", $name, "` with an importance matrix.")]
+            pub fn $weighted(values: &[f32], column_weights: &[f32], blocks: &mut [u8]) {
+                $any(values, Some(column_weights), blocks);
+            }
+        )?
     )*};
 }
 
 super_blocks! {
-    iq2_k_any: "IQ2_K", iq2_k, iq2_k_weighted;
-    iq3_k_any: "IQ3_K", iq3_k, iq3_k_weighted;
+    iq2_k_any: "IQ2_K", iq2_k;
+    iq3_k_any: "IQ3_K", iq3_k;
     iq4_k_any: "IQ4_K", iq4_k, iq4_k_weighted;
     iq5_k_any: "IQ5_K", iq5_k, iq5_k_weighted;
     iq6_k_any: "IQ6_K", iq6_k, iq6_k_weighted;
@@ -296,7 +314,7 @@ super_blocks! {
 
 /// `IQ4_KS`.
 pub fn iq4_ks(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
-    let search = in_rows(by_square(tries(&V4, V4_SHIFT)));
+    let search = Tries { tries: 7, pairs: true, ..in_rows(by_square(tries(&V4, V4_SHIFT))) };
     let run = search.run(values, weights);
     write_row::<136>(&run, 32, columns, unit, |groups, block| {
         for (h, group) in groups.iter().enumerate() {
@@ -308,7 +326,7 @@ pub fn iq4_ks(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mu
 
 /// `IQ5_KS`.
 pub fn iq5_ks(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
-    let run = in_rows(tries(&V5, V5_SHIFT)).run(values, weights);
+    let run = in_rows(by_square(tries(&V5, V5_SHIFT))).run(values, weights);
     write_row::<168>(&run, 32, columns, unit, |groups, block| {
         for (h, group) in groups.iter().enumerate() {
             block[h] = (2 * group.level + group.form) as u8;

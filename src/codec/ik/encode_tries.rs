@@ -1,7 +1,6 @@
 /*!
-The search of `ik_llama.cpp` for `IQ3_K` to `IQ6_K` and `IQ4_KS`, with the bits of its scalar code: a
-group tries the scales that map its extreme value to whole numbers around the end of the table, in both
-forms and with both signs; the levels of the small scales follow from the largest, and the large scale is
+The search of `ik_llama.cpp` for `IQ3_K` to `IQ6_K`, `IQ4_KS` and `IQ5_KS`, which gives the bits of its
+scalar code (of `IQ3_K`, nearly so: `tests/ik_encode.rs`). A group tries the scales that map its extreme value to whole numbers around the end of the table, in both forms and with both signs; the levels of the small scales follow from the largest, and the large scale is
 corrected by weighted least squares in the end.
 
 As there, products are taken from left to right, and sums in the order of the elements.
@@ -32,6 +31,8 @@ pub(super) struct Tries {
     pub levels: (i32, i32),
     /// The code where a level is zero.
     pub zero: u32,
+    /// Whether the terms of two elements half a group apart are added up before they are added to the sums.
+    pub pairs: bool,
     /// The level's index where all values are zero, and all codes; none if such a run is like any other.
     pub blank: Option<usize>,
 }
@@ -104,8 +105,7 @@ impl Tries {
             return (0.0, 0);
         }
         let [plain, _] = &self.forms;
-        let [plus, minus] =
-            Self::try_inverse(plain, 1.0 / (-extreme / plain[0]), x, weights);
+        let [plus, minus] = Self::try_inverse(plain, 1.0 / (-extreme / plain[0]), x, weights);
         let mut found = (plus.above / plus.below, 0);
         let mut best = found.0 * plus.above;
         let mut take = |sums: Sums, form: usize, found: &mut (f32, usize)| {
@@ -165,8 +165,7 @@ impl Tries {
                 let (w, q) = (weights[i], values[codes[i] as usize] * level as f32);
                 [w * q * x[i], w * q * q]
             };
-            if len == 32 {
-                // What shares a byte is added up first.
+            if self.pairs {
                 for i in 0..len / 2 {
                     let ([a, b], [c, d]) = (term(i), term(i + len / 2));
                     sums.above += a + c;

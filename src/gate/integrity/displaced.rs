@@ -25,6 +25,13 @@ const COARSE: f64 = 2.5;
 /// eighth of the elements.
 const NEAREST: [f64; 2] = [0.5, 0.35];
 
+/// The power of a row's displacement in parts of that of the nearest levels, where the file rounds to nearest:
+/// a row of another place misses twice as much as there is.
+const MISSED: f64 = 0.5;
+
+/// Fewest steps that the nearest levels of such a row are worth.
+const FEWEST: f64 = 8.0;
+
 /// Displacement of a group in the row's largest steps: feedback passes on errors of half of one.
 const REACH: f64 = 3.0;
 
@@ -105,7 +112,7 @@ fn nearest_bound(bound: f64, shift: &Shift) -> f64 {
     (bound * bound + magnitude / 256.0).sqrt()
 }
 
-fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 3] {
+fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 4] {
     let shift = &row.shift;
     let rms = (shift.rr / shift.n.max(1.0)).sqrt();
     let coarseness = if rms > 0.0 { shift.step() / rms } else { f64::INFINITY };
@@ -124,6 +131,10 @@ fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 3] {
                 rms / nearest_bound(NEAREST[1], shift),
                 format!("codes are {rms:.2} steps from the nearest ones"),
             )
+        }),
+        shift.of_few().filter(|(count, _)| nearest && *count >= FEWEST).map(|(_, part)| {
+            let message = format!("codes miss {:.0} % of what the nearest ones say", 100.0 * part);
+            (part / MISSED, message)
         }),
     ]
 }

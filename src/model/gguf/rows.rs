@@ -9,9 +9,9 @@ decodes any range of itself from the units that hold the range.
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::codec::{Class, Frame, RowCodec, TensorType};
+use crate::codec::{Class, End, Frame, Levels, RowCodec, TensorType};
 use crate::model::{
-    Extent, Plane, ReadError, ReadReference, Scratch, SourceFile, Storage, Weight,
+    Extent, OwnGrid, Plane, ReadError, ReadReference, Scratch, SourceFile, Storage, Tensor, Weight,
 };
 
 /// A tensor of units.
@@ -19,6 +19,8 @@ use crate::model::{
 struct Units {
     plane: [Plane; 1],
     layout: Layout,
+    /// The end of the levels that all codes are read as, if not as they are.
+    end: Option<(&'static Levels, End)>,
 }
 
 /// How a tensor of a type lies in its bytes.
@@ -60,7 +62,7 @@ pub fn storage(name: &str, ty: TensorType, shape: &[u64], at: Extent) -> Option<
         meta: codec.frame.meta(),
         block: (ty.info().block_bytes * rows) as u64,
     };
-    Some(Storage::Joined(Arc::new(Units { plane: [plane], layout })))
+    Some(Storage::Joined(Arc::new(Units { plane: [plane], layout, end: None })))
 }
 
 impl Layout {
@@ -120,6 +122,9 @@ impl Units {
         let (meta, blocks_read) = bytes.split_at_mut(layout.meta);
         files[at.file].read_at(at.offset + meta_at, meta)?;
         files[at.file].read_at(at.offset + first, blocks_read)?;
+        if let Some((levels, end)) = self.end {
+            levels.fill(end, blocks_read);
+        }
         let rows = part.rows.start as usize..part.rows.end as usize;
         let held = (blocks.end - blocks.start) * len;
         if held * (part.rows.end - part.rows.start) == values.len() as u64 {
@@ -165,6 +170,25 @@ impl Weight for Units {
             rest = after;
         }
         Ok(())
+    }
+
+    fn own_grid(&self) -> Option<OwnGrid> {
+        let levels = Levels::of(self.layout.ty)?;
+        let [plane] = &self.plane;
+        let filled = |end| Tensor {
+            name: plane.name.clone(),
+            shape: plane.shape.clone(),
+            storage: Storage::Joined(Arc::new(Self {
+                plane: [plane.clone()],
+                layout: self.layout,
+                end: Some((levels, end)),
+            })),
+        };
+        Some(OwnGrid {
+            levels: levels.values().into(),
+            lowest: filled(End::Lowest),
+            highest: filled(End::Highest),
+        })
     }
 
     /// Where one scale holds for all of a tensor, part of it says nothing about it: the nearest of its

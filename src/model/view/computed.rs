@@ -104,11 +104,22 @@ impl View {
 
     /// Quantized to a type and back.
     pub fn round_trip(&self, ty: TensorType, quantizer: Quantizer) -> Result<Self, ViewError> {
-        let encoder = match &quantizer {
-            Quantizer::Flat => ty.info().encode.is_some(),
-            Quantizer::Rows { cols, rows_each, .. } => *cols > 0 && *rows_each > 0,
+        let quantizer = match (quantizer, ty.info().rows) {
+            (Quantizer::Flat, Some(_)) => {
+                Quantizer::Each { cols: self.shape().last().copied().unwrap_or(1) }
+            }
+            (quantizer, _) => quantizer,
         };
-        if !encoder || ty.info().decode.is_none() || ty.bytes_for(self.numel()).is_none() {
+        let decodes = ty.info().decode.is_some() && ty.bytes_for(self.numel()).is_some();
+        let fits = match &quantizer {
+            Quantizer::Flat => ty.info().encode.is_some() && decodes,
+            Quantizer::Each { .. } => {
+                ty.has_reference_quantizer()
+                    && ty.bytes_of(self.shape()).is_ok_and(|bytes| bytes > 0)
+            }
+            Quantizer::Rows { cols, rows_each, .. } => *cols > 0 && *rows_each > 0 && decodes,
+        };
+        if !fits {
             return Err(ViewError::Type { ty, shape: self.shape().to_vec() });
         }
         let step = Step::new("round_trip", vec![("type", ty.name().into())]);

@@ -12,6 +12,12 @@ use crate::model::{ReadError, Scratch};
 pub enum Quantizer {
     /// The reference quantizer, block after block.
     Flat,
+    /// The reference quantizer of a type whose rows have a form of their own, row after row of so many
+    /// columns.
+    Each {
+        /// Elements of a row.
+        cols: u64,
+    },
     /// The chunk quantizer, row after row of so many columns; expert after expert has its own
     /// importances, if there are any.
     Rows {
@@ -38,7 +44,7 @@ impl RoundTrip {
     pub fn whole(&self, range: &Range<u64>) -> Range<u64> {
         let grain = match self.quantizer {
             Quantizer::Flat => self.ty.info().block_len as u64,
-            Quantizer::Rows { cols, .. } => cols,
+            Quantizer::Each { cols } | Quantizer::Rows { cols, .. } => cols,
         };
         range.start / grain * grain..range.end.div_ceil(grain) * grain
     }
@@ -52,18 +58,29 @@ impl RoundTrip {
         source: &mut Fetch<'_>,
     ) -> Result<(), ReadError> {
         let row = self.ty.info();
-        let Some(decode) = row.decode else {
-            return Err(ReadError::Undecodable(format!("{} cannot be decoded", self.ty)));
-        };
+        let undecodable = || ReadError::Undecodable(format!("{} cannot be decoded", self.ty));
         let whole = self.whole(range);
         let count = (whole.end - whole.start) as usize;
+        let skip = (range.start - whole.start) as usize;
+        if let Quantizer::Each { cols } = self.quantizer {
+            let mut trip = scratch.take_floats();
+            trip.resize(count, 0.0);
+            source(whole, scratch, &mut trip)?;
+            for row in trip.chunks_exact_mut(cols as usize) {
+                let through = self.ty.through(row).ok_or_else(undecodable)?;
+                row.copy_from_slice(&through);
+            }
+            values.copy_from_slice(&trip[skip..skip + values.len()]);
+            scratch.give_floats(trip);
+            return Ok(());
+        }
+        let decode = row.decode.ok_or_else(undecodable)?;
         let (mut trip, mut blocks) = (scratch.take_floats(), scratch.take_bytes());
         trip.resize(count, 0.0);
         blocks.resize(count / row.block_len * row.block_bytes, 0);
         source(whole.clone(), scratch, &mut trip)?;
         self.encode(whole.start, &trip, &mut blocks)?;
         decode(&blocks, &mut trip);
-        let skip = (range.start - whole.start) as usize;
         values.copy_from_slice(&trip[skip..skip + values.len()]);
         scratch.give_floats(trip);
         scratch.give_bytes(blocks);
@@ -74,7 +91,7 @@ impl RoundTrip {
     fn encode(&self, start: u64, values: &[f32], blocks: &mut [u8]) -> Result<(), ReadError> {
         let row = self.ty.info();
         match &self.quantizer {
-            Quantizer::Flat => {
+            Quantizer::Flat | Quantizer::Each { .. } => {
                 let encode = row.encode.ok_or_else(|| {
                     ReadError::Undecodable(format!("{} has no reference quantizer", self.ty))
                 })?;
