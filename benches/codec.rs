@@ -58,7 +58,7 @@ fn main() {
                 let speed = with_level(level, || row_decoding_speed(row, &codec));
                 print!("{:>10.2}", speed / 1e9);
             }
-            println!("{:>12}{:>12}", "-", "-");
+            println!("{:>12}{}", "-", row_encoding_speed(row, &codec, &weights));
         }
         let Some(decode) = row.decode.filter(|_| wanted) else { continue };
         let blocks = pseudo_random(ELEMENTS / row.block_len * row.block_bytes);
@@ -68,11 +68,13 @@ fn main() {
             print!("{:>10.2}", speed / 1e9);
         }
         print!("{:>12.2}", summing_speed(row, decode, &blocks, &halves) / 1e9);
-        match encoding_speed(row.ty, &weights) {
-            Some(speed) => println!("{:>12.2}", speed / 1e6),
-            None => println!("{:>12}", "-"),
-        }
+        println!("{}", column(encoding_speed(row.ty, &weights)));
     }
+}
+
+/// Millions of elements a second, if there is such a speed.
+fn column(speed: Option<f64>) -> String {
+    speed.map_or_else(|| format!("{:>12}", "-"), |speed| format!("{:>12.2}", speed / 1e6))
 }
 
 /// Elements a second of the fastest portion; `work` does the one at an index.
@@ -135,18 +137,43 @@ fn summing_speed(row: &TypeInfo, decode: DecodeFn, blocks: &[u8], halves: &[u8])
 /// Elements a second of the quantizer that model files are made with.
 fn encoding_speed(ty: TensorType, weights: &[f32]) -> Option<f64> {
     let importance = ty.requires_imatrix().then_some(&[1.0; 256][..]);
+    let mut blocks = vec![0; ty.bytes_for(1 << 10)? as usize];
+    best_encoding(weights, 1 << 10, |portion| {
+        ty.quantize(portion, importance, &mut blocks).ok()?;
+        black_box(&blocks);
+        Some(())
+    })
+}
+
+/// The same of a type of units of rows, of 256 columns each.
+fn row_encoding_speed(row: &TypeInfo, codec: &RowCodec, weights: &[f32]) -> String {
+    let (rows, columns) = (codec.frame.rows(), 256);
+    let speed = codec.encode.and_then(|encode| {
+        let bytes = row.ty.bytes_of(&[rows as u64, columns as u64]).ok()?;
+        let mut unit = vec![0; bytes as usize];
+        best_encoding(weights, rows * columns, |portion| {
+            encode(portion, columns, None, &mut unit);
+            black_box(&unit);
+            Some(())
+        })
+    });
+    column(speed)
+}
+
+/// The best of small portions, so that some of them are left undisturbed.
+fn best_encoding(
+    weights: &[f32],
+    portion: usize,
+    mut encode: impl FnMut(&[f32]) -> Option<()>,
+) -> Option<f64> {
     // The first call makes the tables of the quantizers that search.
-    let mut blocks = vec![0; ty.bytes_for(256)? as usize];
-    ty.quantize(&weights[..256], importance, &mut blocks).ok()?;
+    encode(&weights[..portion])?;
     let (begun, mut best) = (Instant::now(), f64::MAX);
     while best == f64::MAX || begun.elapsed() < ENCODING {
-        // In small portions, so that some of them are left undisturbed.
-        for portion in weights.chunks(1 << 10) {
-            let mut blocks = vec![0; ty.bytes_for(portion.len() as u64)? as usize];
+        for values in weights.chunks_exact(portion) {
             let start = Instant::now();
-            ty.quantize(black_box(portion), importance, &mut blocks).ok()?;
-            best = best.min(start.elapsed().as_secs_f64() / portion.len() as f64);
-            black_box(&blocks);
+            encode(black_box(values))?;
+            best = best.min(start.elapsed().as_secs_f64() / portion as f64);
             if begun.elapsed() > ENCODING {
                 break;
             }

@@ -1,6 +1,7 @@
 /*!
 Encoders of the types with value tables, in super-blocks (`IQ2_K` to `IQ6_K`) and in rows (`IQ2_KS`,
-`IQ3_KS`, `IQ4_KS`, `IQ4_KSS`, `IQ5_KS`, `IQ2_KL`): the search of `encode_fit`, and the packing.
+`IQ3_KS`, `IQ4_KS`, `IQ4_KSS`, `IQ5_KS`, `IQ2_KL`): the searches of `encode_tries` and `encode_fit`, and the
+packing.
 */
 
 use half::f16;
@@ -389,8 +390,8 @@ fn even_word(book: &Values, form: usize, y: [f32; 4], weights: [f32; 4]) -> u32 
     codes[0] | codes[1] << 4 | codes[2] << 8 | codes[3] << 12
 }
 
-/// `IQ4_KSS`: the search of `IQ4_KS`, in which values count by their square alone; then each word of four codes is made even, since the lowest
-/// bit of what is stored belongs to the scale.
+/// `IQ4_KSS`: the search of `encode_fit`, in which values count by their square alone; then each word of
+/// four codes is made even, since the lowest bit of what is stored belongs to the scale.
 pub fn iq4_kss(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
     let levels = levels(-127, 127, 2);
     let fit = Fit { book: four_bits(), group: 32, levels: &levels, around: 1, store: as_f32 };

@@ -1,9 +1,11 @@
 /*!
 The search of `ik_llama.cpp` for `IQ3_K` to `IQ6_K`, `IQ4_KS` and `IQ5_KS`, which gives the bits of its
-scalar code (of `IQ3_K`, nearly so: `tests/ik_encode.rs`). A group tries the scales that map its extreme value to whole numbers around the end of the table, in both forms and with both signs; the levels of the small scales follow from the largest, and the large scale is
-corrected by weighted least squares in the end.
+scalar code (of `IQ3_K`, nearly so).
 
-As there, products are taken from left to right, and sums in the order of the elements.
+A group tries the scales that map its extreme value to whole numbers around the end of the table, in both
+forms and with both signs; the levels of the small scales follow from the largest, and the large scale is
+corrected by weighted least squares in the end. As there, products are taken from left to right, and sums
+in the order of the elements.
 */
 
 use super::encode_fit::{Group, Run};
