@@ -93,10 +93,10 @@ impl Shift {
         if sure.abs() < SURE || self.ss == 0.0 { 0.0 } else { slope * (self.rr / self.ss).sqrt() }
     }
 
-    /// Where the nearest levels are those of few elements and zero for the others: how many there are, and
-    /// the displacement's power in parts of theirs.
-    pub fn of_few(&self) -> Option<(f64, f64)> {
-        (self.nn > 0.0 && self.ss > 0.0).then(|| (self.nn / self.ss * self.n, self.dd / self.nn))
+    /// The displacement in squared steps, and its power in parts of that of the nearest levels.
+    pub fn missed(&self) -> Option<(f64, f64)> {
+        let part = if self.nn > 0.0 { self.dd / self.nn } else { f64::INFINITY };
+        (self.dd > 0.0 && self.ss > 0.0).then(|| (self.dd / self.ss * self.n, part))
     }
 
     /// Root mean square of the grid's local steps.

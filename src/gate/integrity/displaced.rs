@@ -26,11 +26,11 @@ const COARSE: f64 = 2.5;
 const NEAREST: [f64; 2] = [0.5, 0.35];
 
 /// The power of a row's displacement in parts of that of the nearest levels, where the file rounds to nearest:
-/// a row of another place misses twice as much as there is.
+/// a row of another place misses twice as much as there is, zeros as much.
 const MISSED: f64 = 0.5;
 
-/// Fewest steps that the nearest levels of such a row are worth.
-const FEWEST: f64 = 8.0;
+/// Fewest squared steps of such a row: what lies half way between two levels may fall to either.
+const FEWEST: f64 = 6.0;
 
 /// Displacement of a group in the row's largest steps: feedback passes on errors of half of one.
 const REACH: f64 = 3.0;
@@ -132,8 +132,12 @@ fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 4] {
                 format!("codes are {rms:.2} steps from the nearest ones"),
             )
         }),
-        shift.of_few().filter(|(count, _)| nearest && *count >= FEWEST).map(|(_, part)| {
-            let message = format!("codes miss {:.0} % of what the nearest ones say", 100.0 * part);
+        shift.missed().filter(|(steps, _)| nearest && *steps >= FEWEST).map(|(steps, part)| {
+            let part = part.min(9.99);
+            let message = format!(
+                "codes miss {:.0} % of what the nearest ones hold, by {steps:.0} squared steps",
+                100.0 * part
+            );
             (part / MISSED, message)
         }),
     ]
