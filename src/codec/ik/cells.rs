@@ -119,10 +119,11 @@ impl<const DIM: usize> Kernel for Nearest<'_, DIM> {
                         *error += w * difference * difference;
                     }
                 }
-                for lane in 0..LANES {
-                    let better = errors[lane] < best.0[lane];
-                    best.0[lane] = if better { errors[lane] } else { best.0[lane] };
-                    best.1[lane] = if better { lanes.codes[lane] } else { best.1[lane] };
+                let found = best.0.iter_mut().zip(&mut best.1);
+                for ((least, code), (error, other)) in found.zip(errors.iter().zip(&lanes.codes)) {
+                    let better = error < least;
+                    *least = if better { *error } else { *least };
+                    *code = if better { *other } else { *code };
                 }
             }
             least = best.0.into_iter().fold(f32::INFINITY, f32::min);

@@ -50,7 +50,7 @@ fn tries(values: &[i8], shift: i8) -> Tries {
     Tries {
         forms: [values, shifted],
         group: 16,
-        tries: 5,
+        around: 5,
         refit: true,
         variance: 2.0,
         share: 0.25,
@@ -233,7 +233,7 @@ fn put_six_bit_scales(block: &mut [u8], groups: &[Group]) {
 }
 
 fn iq4_k_any(values: &[f32], weights: Option<&[f32]>, out: &mut [u8]) {
-    let search = Tries { tries: 7, blank: None, zero: 8, ..by_square(tries(&V4, V4_SHIFT)) };
+    let search = Tries { around: 7, blank: None, zero: 8, ..by_square(tries(&V4, V4_SHIFT)) };
     blocks::<144>(
         |x, weights| search.run(x, weights),
         (values, weights),
@@ -315,7 +315,7 @@ super_blocks! {
 
 /// `IQ4_KS`.
 pub fn iq4_ks(values: &[f32], columns: usize, weights: Option<&[f32]>, unit: &mut [u8]) {
-    let search = Tries { tries: 7, pairs: true, ..in_rows(by_square(tries(&V4, V4_SHIFT))) };
+    let search = Tries { around: 7, pairs: true, ..in_rows(by_square(tries(&V4, V4_SHIFT))) };
     let run = search.run(values, weights);
     write_row::<136>(&run, 32, columns, unit, |groups, block| {
         for (h, group) in groups.iter().enumerate() {

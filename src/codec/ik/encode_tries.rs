@@ -18,7 +18,7 @@ pub(super) struct Tries {
     /// Values that share a small scale.
     pub group: usize,
     /// So many scales on either side of the table's end.
-    pub tries: i16,
+    pub around: i16,
     /// Whether a group's scale is corrected once more under the codes that it leads to.
     pub refit: bool,
     /// What the mean square of the super-block counts beside a value's own.
@@ -117,7 +117,7 @@ impl Tries {
             }
         };
         take(minus, 0, &mut found);
-        for step in -self.tries..=self.tries {
+        for step in -self.around..=self.around {
             for (form, values) in self.forms.iter().enumerate() {
                 let inverse = (f32::from(step) + values[0]) / extreme;
                 for sums in Self::try_inverse(values, inverse, x, weights) {
@@ -151,38 +151,49 @@ impl Tries {
         let scale = (self.large)(extreme);
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
         let mut sums = Sums::default();
-        let mut group = |((x, weights), (small, form)): ((&[f32], &[f32]), (f32, usize))| {
+        let mut found = Vec::with_capacity(scales.len());
+        for ((x, weights), (small, form)) in groups().zip(scales) {
             let level = (self.level)(inverse * small);
-            let (least, step) = self.levels;
-            let index = ((level - least) / step) as usize;
-            let scale = scale * level as f32;
-            if scale == 0.0 {
-                return Group { level: index, form, codes: vec![self.zero; len] };
-            }
-            let values = &self.forms[form];
-            let inverse = 1.0 / scale;
-            let codes: Vec<u32> =
-                x.iter().map(|x| Self::nearest(values, inverse * x) as u32).collect();
-            let term = |i: usize| {
-                let (w, q) = (weights[i], values[codes[i] as usize] * level as f32);
-                [w * q * x[i], w * q * q]
-            };
-            if self.pairs {
-                for i in 0..len / 2 {
-                    let ([a, b], [c, d]) = (term(i), term(i + len / 2));
-                    sums.above += a + c;
-                    sums.below += b + d;
-                }
-            } else {
-                for [above, below] in (0..len).map(term) {
-                    sums.above += above;
-                    sums.below += below;
-                }
-            }
-            Group { level: index, form, codes }
+            found.push(self.group_at(scale, (level, form), (x, weights), &mut sums));
+        }
+        Run { scale: sums.scale().unwrap_or(scale), groups: found }
+    }
+
+    /// Codes of a group under a level of the large scale and a form, which add to the sums.
+    fn group_at(
+        &self,
+        large: f32,
+        (level, form): (i32, usize),
+        (x, weights): (&[f32], &[f32]),
+        sums: &mut Sums,
+    ) -> Group {
+        let (least, step) = self.levels;
+        let index = ((level - least) / step) as usize;
+        let scale = large * level as f32;
+        if scale == 0.0 {
+            return Group { level: index, form, codes: vec![self.zero; x.len()] };
+        }
+        let values = &self.forms[form];
+        let inverse = 1.0 / scale;
+        let codes: Vec<u32> = x.iter().map(|x| Self::nearest(values, inverse * x) as u32).collect();
+        let term = |i: usize| {
+            let (w, q) = (weights[i], values[codes[i] as usize] * level as f32);
+            [w * q * x[i], w * q * q]
         };
-        let groups = groups().zip(scales.iter().copied()).map(&mut group).collect();
-        Run { scale: sums.scale().unwrap_or(scale), groups }
+        if self.pairs {
+            let half = x.len() / 2;
+            for i in 0..half {
+                let ([a, b], [c, d]) = (term(i), term(i + half));
+                sums.above += a + c;
+                sums.below += b + d;
+            }
+        } else {
+            for [above, below] in (0..x.len()).map(term) {
+                sums.above += above;
+                sums.below += below;
+            }
+        }
+        Group { level: index, form, codes }
     }
 }
 
