@@ -57,6 +57,7 @@ pub mod measure;
 pub mod metrics;
 pub mod model;
 pub mod rank;
+mod remote;
 pub mod report;
 pub mod shown;
 pub mod spec;

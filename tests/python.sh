@@ -32,7 +32,7 @@ cargo metadata --locked --offline --no-deps --format-version 1 --manifest-path "
 
 # Without QUALM_BINARY, cargo builds the program: nothing is left to build if QUALM is its release build.
 if [ "$qualm" = "$PWD/target/release/qualm" ]; then
-    (cd python && "$tools/bin/hatchling" build --target wheel --directory "$work/by-cargo")
+    (cd python && QUALM_FEATURES="" "$tools/bin/hatchling" build --target wheel --directory "$work/by-cargo")
     python3 -m zipfile -e "$work"/by-cargo/*.whl "$work/by-cargo/"
     cmp "$qualm" "$work"/by-cargo/qualm_quant-*.data/scripts/qualm
 fi

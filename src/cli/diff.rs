@@ -42,6 +42,7 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let pairing = measure::pair_up(&reference, &quantized, &policy);
     let progress = Progress::default();
     let threads = thread_count(args.reading.threads);
+    measure::announce(&reference, &quantized, &pairing.matched);
     let measured = measure::measure(&reference, &quantized, &pairing.matched, threads, &progress);
     let mut rows = rows(&reference, &quantized, &pairing, measured);
     for row in &mut rows {

@@ -13,7 +13,7 @@ use super::map::Map;
 use super::one_sided;
 use super::table::Table;
 use crate::model::view::{Recipe, View};
-use crate::model::{Format, Model, ModelError, ReadError, Scratch, Storage, Tensor};
+use crate::model::{Format, Model, ModelError, ReadError, Scratch, Storage, Tensor, place};
 use crate::spec::{MapChoice, Pair};
 
 /// Which map a pair uses.
@@ -69,8 +69,10 @@ impl Choice {
     /// header need not be read where not.
     pub fn may_apply(&self, reference: &Path, quantized: &Path) -> bool {
         let configured = |path: &Path| {
-            let directory = if path.is_dir() { Some(path) } else { path.parent() };
-            directory.is_some_and(|directory| directory.join("config.json").exists())
+            // Of a web server, only the file itself says whether it is there.
+            let is_directory = place::is_directory(path).unwrap_or_default();
+            let directory = if is_directory { Some(path) } else { path.parent() };
+            directory.is_some_and(|directory| place::exists(&directory.join("config.json")))
         };
         match self {
             Self::Off => false,

@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
+use crate::remote;
+
 /// A kind of file that is read whole, and how long one may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileKind {
@@ -59,8 +61,11 @@ pub fn open(path: &Path, kind: FileKind) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a regular file whole.
+/// Reads a regular file whole, or what is behind an address.
 pub fn read(path: &Path, kind: FileKind) -> io::Result<Vec<u8>> {
+    if remote::is_address(path) {
+        return remote::read(path, kind.most);
+    }
     let mut bytes = Vec::new();
     // It may grow while it is read.
     open(path, kind)?.take(kind.most + 1).read_to_end(&mut bytes)?;

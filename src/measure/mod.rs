@@ -28,5 +28,5 @@ pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use plan::row_len;
 pub use roundtrip::{round_trip, through};
 pub use scan::{Depth, Scan, scan};
-pub use stream::{Measured, Progress, bytes_of, measure};
+pub use stream::{Measured, Progress, announce, bytes_of, measure};
 pub use transform::transform;

@@ -39,6 +39,9 @@ pub enum Depth {
 
 /// Scans every tensor of `model`, in its order, on `threads` threads.
 pub fn scan(model: &Model, depth: Depth, threads: usize) -> Vec<Result<Scan, ReadError>> {
+    if depth != Depth::Headers {
+        model.announce(0, model.tensors.iter());
+    }
     let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![Ok(Scan::default()); model.tensors.len()]);
     let work = || {

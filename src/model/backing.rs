@@ -2,17 +2,20 @@
 Where the bytes of a file are, and reading them at a position.
 */
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use super::handles::Handle;
 use super::{Change, Edit};
+use crate::remote::Object;
 
 /// Where the bytes are.
 #[derive(Debug)]
 pub(super) enum Backing {
-    File(File),
+    File(Handle),
     Memory(Vec<u8>),
+    /// Behind an address.
+    Remote(Arc<Object>),
     /// Another file's bytes, changed as they are read.
     Edited(Edited),
 }
@@ -71,7 +74,7 @@ impl Edited {
 impl Backing {
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
-            Self::File(file) => read_exact_at(file, buffer, offset),
+            Self::File(file) => file.read_exact_at(buffer, offset),
             Self::Memory(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let wanted = bytes
@@ -81,31 +84,19 @@ impl Backing {
                 buffer.copy_from_slice(wanted);
                 Ok(())
             }
+            Self::Remote(object) => object.read_exact_at(buffer, offset),
             Self::Edited(edited) => edited.read_exact_at(buffer, offset),
         }
     }
-}
 
-#[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !buffer.is_empty() {
-        match file.seek_read(buffer, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                buffer = &mut buffer[n..];
-                offset += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+    /// The file behind an address, if it is one.
+    pub(super) fn remote(&self) -> Option<&Arc<Object>> {
+        match self {
+            Self::Remote(object) => Some(object),
+            Self::Edited(edited) => edited.under.remote(),
+            Self::File(_) | Self::Memory(_) => None,
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

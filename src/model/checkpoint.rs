@@ -12,11 +12,15 @@ use serde_json::Value;
 
 use super::directory::{self, Chosen, Source};
 use super::index::Index;
-use super::{FileFault, Format, Model, ModelError, SourceFile, Tensor, gguf, safetensors, scheme};
+use super::{
+    FileFault, Format, Model, ModelError, SourceFile, Tensor, gguf, place, safetensors, scheme,
+};
+use crate::remote;
 
-/// Opens a model: a weight file, a directory (a Hugging Face checkpoint), or a
-/// `*.safetensors.index.json`. The planes of quantized weights are joined.
+/// Opens a model: a weight file, a directory (a Hugging Face checkpoint), a
+/// `*.safetensors.index.json`, or an address of one of these. The planes of quantized weights are joined.
 pub fn open(path: &Path) -> Result<Model, ModelError> {
+    let path = &remote::without_query(path).map_err(|e| ModelError::io(path, "open", e))?;
     let mut model = open_stored(path)?;
     if model.format == Format::Safetensors {
         let directory = model.files.first().and_then(|file| file.path.parent());
@@ -28,8 +32,7 @@ pub fn open(path: &Path) -> Result<Model, ModelError> {
 
 /// Opens a model as it is stored.
 fn open_stored(path: &Path) -> Result<Model, ModelError> {
-    let metadata = std::fs::metadata(path).map_err(|e| ModelError::open(path, e))?;
-    if metadata.is_dir() {
+    if place::is_directory(path).map_err(|e| ModelError::open(path, e))? {
         return open_directory(path);
     }
     if path.to_string_lossy().ends_with(".index.json") {

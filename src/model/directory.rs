@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::index::{self, Index};
-use super::{ModelError, gguf};
+use super::{ModelError, gguf, place};
 
 /// What of a directory is the model.
 pub struct Chosen {
@@ -74,8 +74,7 @@ struct Listing {
 impl Listing {
     fn read(path: &Path) -> Result<Self, ModelError> {
         let mut names = BTreeMap::new();
-        for entry in std::fs::read_dir(path).map_err(|e| ModelError::io(path, "list", e))? {
-            let name = entry.map_err(|e| ModelError::io(path, "list", e))?.file_name();
+        for name in place::names(path).map_err(|e| ModelError::io(path, "list", e))? {
             names.insert(name.to_string_lossy().into_owned(), name);
         }
         Ok(Self { path: path.to_owned(), names })
@@ -140,9 +139,9 @@ impl Listing {
 
 /// The names in a folder, sorted; none if it cannot be listed.
 fn names_in(path: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let names = place::names(path).unwrap_or_default();
     let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::backing::{Backing, Edited};
+use super::handles::Handle;
 use super::{Edit, ModelError, ReadError};
+use crate::remote::{self, Object, Opened};
 
 /// One file of a model. A clone shares the open file.
 #[derive(Clone, Debug)]
@@ -22,12 +24,33 @@ pub struct SourceFile {
     pub len: u64,
     /// SHA-256 of the header (everything before the data), lower-case hex.
     pub header_sha256: String,
+    /// What pins a file that is not on this machine: a commit, or what its server calls this version of it.
+    pub revision: Option<String>,
     backing: Arc<Backing>,
 }
 
 impl SourceFile {
-    /// Opens a regular file; the header digest is filled in by the container's reader.
+    /// Opens a regular file or an address; the header digest is filled in by the container's reader.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        if !remote::is_address(path) {
+            return Self::open_local(path);
+        }
+        match remote::open(path).map_err(|e| ModelError::io(path, "open", e))? {
+            Opened::Local(copy, revision) => {
+                let file = Self::open_local(&copy)?;
+                Ok(Self { path: path.to_owned(), revision: Some(revision), ..file })
+            }
+            Opened::Remote(object) => Ok(Self {
+                path: path.to_owned(),
+                len: object.len(),
+                header_sha256: String::new(),
+                revision: Some(object.revision()).filter(|it| !it.is_empty()),
+                backing: Arc::new(Backing::Remote(object)),
+            }),
+        }
+    }
+
+    fn open_local(path: &Path) -> Result<Self, ModelError> {
         // Asked before opening, because to open a pipe is to wait for its writer.
         let metadata = std::fs::metadata(path).map_err(|e| ModelError::open(path, e))?;
         if !metadata.is_file() {
@@ -35,9 +58,11 @@ impl SourceFile {
         }
         let file = File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
         let metadata = file.metadata().map_err(|e| ModelError::io(path, "inspect", e))?;
-        let backing = Arc::new(Backing::File(file));
+        let handle = Handle::new(path, file).map_err(|e| ModelError::io(path, "inspect", e))?;
+        let backing = Arc::new(Backing::File(handle));
         let len = metadata.len();
-        Ok(Self { path: path.to_owned(), len, header_sha256: String::new(), backing })
+        let (path, header_sha256) = (path.to_owned(), String::new());
+        Ok(Self { path, len, header_sha256, revision: None, backing })
     }
 
     /// A file that is in memory already; `name` stands for its path in errors.
@@ -46,6 +71,7 @@ impl SourceFile {
             path: name.to_owned(),
             len: bytes.len() as u64,
             header_sha256: String::new(),
+            revision: None,
             backing: Arc::new(Backing::Memory(bytes)),
         }
     }
@@ -56,6 +82,11 @@ impl SourceFile {
     pub fn edited(&self, edit: Edit) -> Self {
         let backing = Backing::Edited(Edited { under: Arc::clone(&self.backing), edit });
         Self { backing: Arc::new(backing), ..self.clone() }
+    }
+
+    /// The file behind an address, if it is one.
+    pub(super) fn remote(&self) -> Option<&Arc<Object>> {
+        self.backing.remote()
     }
 
     /// Fills `buffer` from `offset`.

@@ -201,6 +201,7 @@ fn model(path: &str, format: &str, rows: &[TensorRow], bits: f64) -> ModelRecord
             name: path.rsplit('/').next().unwrap_or(path).to_owned(),
             size: parameters * 4,
             header_sha256: "0f".repeat(32),
+            revision: None,
         }],
         tensors: rows.len() as u64,
         parameters,

@@ -2,6 +2,8 @@
 One `[[pair]]` table: read once, then filled in for every combination of the matrix that it uses.
 */
 
+use std::path::PathBuf;
+
 use super::read::File;
 use super::read_parts::{Shared, read_shared};
 use super::read_rules::{Demands, read_demands};
@@ -11,6 +13,7 @@ use super::template::{assignments, fill, fill_loosely, parse, used_axes};
 use super::values::Text;
 use super::{MapChoice, ModelPath, Pair, QtypeRule, Quantized};
 use crate::codec::{TYPES, TensorType};
+use crate::remote;
 
 /// What `map` says where there is to be none.
 const NO_MAP: &str = "none";
@@ -326,7 +329,13 @@ impl Filling<'_> {
             return None;
         }
         let at = findings.at(text.span.clone());
-        Some(ModelPath { path: self.file.directory.join(filled), written, at })
+        Some(ModelPath { path: self.at(filled), written, at })
+    }
+
+    /// A path is relative to the spec's directory; an address is what it is.
+    fn at(&self, written: String) -> PathBuf {
+        let path = PathBuf::from(written);
+        if remote::is_address(&path) { path } else { self.file.directory.join(path) }
     }
 
     /// The map: the word `none`, or a file.

@@ -276,7 +276,12 @@ fn stamp_text(path: &Path, written: &str) -> ModelStamp {
         Ok(bytes) => {
             let header_sha256 = hex(&Sha256::digest(&bytes));
             (
-                vec![FileRecord { name: String::new(), size: bytes.len() as u64, header_sha256 }],
+                vec![FileRecord {
+                    name: String::new(),
+                    size: bytes.len() as u64,
+                    header_sha256,
+                    revision: None,
+                }],
                 None,
             )
         }

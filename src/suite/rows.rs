@@ -144,6 +144,7 @@ pub fn model_record(model: &Model, path: &str) -> ModelRecord {
                     .unwrap_or_default(),
                 size: file.len,
                 header_sha256: file.header_sha256.clone(),
+                revision: file.revision.clone(),
             })
             .collect(),
         tensors: model.tensors.len() as u64,

@@ -55,6 +55,9 @@ pub trait Listener {
 /// Tensors that are measured and judged at a time: what was found out about them is kept for so many alone.
 const BATCH: usize = 256;
 
+/// Bytes of a batch of tensors that are not on this machine.
+const NEAR: u64 = 8 << 20;
+
 /// How to run.
 #[derive(Debug)]
 pub struct Options {
@@ -252,6 +255,7 @@ fn run_pair<'a>(
             let (progress, threads) = (listener.progress(), options.threads);
             let total = measure::bytes_of(reference, quantized, &pass.matched);
             progress.total.store(total, Ordering::Relaxed);
+            measure::announce(reference, quantized, &pass.matched);
             let mut measure = |part: Range<usize>| {
                 let results = opened.measure(&pass.matched[part], threads, &progress);
                 (Cow::Owned(results.measured), Cow::Owned(results.twins))
@@ -544,6 +548,22 @@ impl Results {
 }
 
 impl Opened {
+    /// Where a batch ends. Gates look at values a second time: of a model that is far away, while they are still
+    /// here.
+    fn batch_end(&self, matched: &[Matched], start: usize) -> usize {
+        let most = (start + BATCH).min(matched.len());
+        if !self.reference.is_remote() && !self.quantized.is_remote() {
+            return most;
+        }
+        let mut bytes = 0u64;
+        let fits = |at: &usize| {
+            let one = &matched[*at..=*at];
+            bytes = bytes.saturating_add(measure::bytes_of(&self.reference, &self.quantized, one));
+            bytes <= NEAR
+        };
+        (start..most).take_while(fits).last().map_or(start + 1, |last| last + 1)
+    }
+
     /// Measures matched tensors, and what is to be expected of them.
     pub(super) fn measure(
         &self,
@@ -615,8 +635,10 @@ impl Judging<'_> {
         let tests = tests.filter(|(_, it)| it.kind == TestKind::Tensor && judged(it));
         let test_of: HashMap<&str, usize> = tests.map(|(at, test)| (&*test.part, at)).collect();
         let mut records = vec![None; planned.tests.len()];
-        for start in (0..pass.matched.len()).step_by(BATCH) {
-            let part = start..(start + BATCH).min(pass.matched.len());
+        let mut start = 0;
+        while start < pass.matched.len() {
+            let part = start..opened.batch_end(&pass.matched, start);
+            start = part.end;
             let (measured, twins) = source(part.clone());
             let matched = &pass.matched[part];
             let mut rows = rows(opened, matched, &measured, &twins);

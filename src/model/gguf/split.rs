@@ -8,7 +8,7 @@ one file are another thing; they are recognised here so that they can be refused
 use std::path::{Path, PathBuf};
 
 use super::Entry;
-use crate::model::{ModelError, SourceFile};
+use crate::model::{ModelError, SourceFile, place};
 
 /// What a file says about its place in a split model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn shards(path: &Path) -> Result<Vec<PathBuf>, ModelError> {
         } else {
             path.with_file_name(format!("{stem}-{shard:05}-of-{count:05}.gguf"))
         };
-        if !path.exists() {
+        if !place::exists(&path) {
             let problem = format!(
                 "is missing: shard {shard} of the {count} of {stem}; all of them must be in one \
                  directory"

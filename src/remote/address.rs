@@ -1,0 +1,238 @@
+/*! What an address says. */
+
+use std::path::Path;
+
+/// Schemes of addresses. Those of buckets are known in order to be refused by name.
+const SCHEMES: [&str; 6] = ["hf", "https", "http", "s3", "gs", "az"];
+
+/// Whether a path is an address, and no path on this machine.
+pub fn is_address(path: &Path) -> bool {
+    scheme(&path.to_string_lossy()).is_some()
+}
+
+fn scheme(text: &str) -> Option<&'static str> {
+    let (scheme, _) = text.split_once("://")?;
+    SCHEMES.into_iter().find(|known| scheme.eq_ignore_ascii_case(known))
+}
+
+#[cfg(feature = "remote")]
+pub use parsed::{Address, HubPath, origin, resolve, shown};
+
+#[cfg(feature = "remote")]
+mod parsed {
+    use std::path::Path;
+
+    use super::scheme;
+
+    /// An address taken apart.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum Address {
+        /// A URL.
+        Web(String),
+        /// A place on the hub.
+        Hub(HubPath),
+    }
+
+    /// `hf://ORG/REPO[@REV][/PATH]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct HubPath {
+        /// `ORG/REPO`.
+        pub repo: String,
+        /// A branch, a tag, a commit or `refs/…`.
+        pub revision: Option<String>,
+        /// Below the repository's root; empty for the root itself.
+        pub path: String,
+    }
+
+    impl Address {
+        /// Takes an address apart; `hub` is where the hub is, so that its web addresses are known.
+        pub fn parse(path: &Path, hub: &str) -> Result<Self, String> {
+            let text = path.to_str().ok_or("an address must be valid UTF-8")?;
+            // Windows puts its own separator between parts of a path.
+            let text = if cfg!(windows) { text.replace('\\', "/") } else { text.to_owned() };
+            let (_, rest) = text.split_once("://").unwrap_or_default();
+            match scheme(&text) {
+                Some("hf") => HubPath::parse(rest).map(Self::Hub),
+                Some("https" | "http") => {
+                    if let Some(rest) = text.strip_prefix(hub).and_then(|it| it.strip_prefix('/'))
+                        && let Some(place) = HubPath::of_web(rest)
+                    {
+                        return place.map(Self::Hub);
+                    }
+                    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                    if host.is_empty() {
+                        return Err("an address needs a host".to_owned());
+                    }
+                    if host.contains('@') {
+                        return Err(
+                            "a name or password in an address is not accepted, as addresses \
+                                    stand in reports"
+                                .to_owned(),
+                        );
+                    }
+                    let text = text.split('#').next().unwrap_or_default();
+                    Ok(Self::Web(encoded(text)))
+                }
+                other => Err(format!(
+                    "{}:// is not read by this build of qualm",
+                    other.unwrap_or_default()
+                )),
+            }
+        }
+    }
+
+    impl HubPath {
+        fn parse(rest: &str) -> Result<Self, String> {
+            let form = "an address of the hub is hf://ORG/REPO[@REVISION][/FILE]";
+            let mut parts = rest.split('/').filter(|part| !part.is_empty());
+            let (Some(org), Some(name)) = (parts.next(), parts.next()) else {
+                return Err(form.to_owned());
+            };
+            let (name, mut revision) = match name.split_once('@') {
+                Some((name, revision)) => (name, Some(revision.to_owned())),
+                None => (name, None),
+            };
+            let mut parts: Vec<&str> = parts.collect();
+            // `refs/pr/N` and `refs/convert/NAME` are the revisions that hold slashes.
+            if revision.as_deref() == Some("refs") && parts.len() >= 2 {
+                revision = Some(format!("refs/{}/{}", parts[0], parts[1]));
+                parts.drain(..2);
+            }
+            let plain = |id: &str| {
+                !id.is_empty()
+                    && !id.contains("--")
+                    && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            };
+            if !plain(org) || !plain(name) || revision.as_deref() == Some("") {
+                return Err(form.to_owned());
+            }
+            if parts.iter().any(|part| *part == "." || *part == "..") {
+                return Err(
+                    "a file of a repository is named from its root, without `..`".to_owned()
+                );
+            }
+            let path = parts.join("/");
+            Ok(Self { repo: format!("{org}/{name}"), revision, path })
+        }
+
+        /// `ORG/REPO/(resolve|blob|tree)/REV/PATH`, as a browser shows it.
+        fn of_web(rest: &str) -> Option<Result<Self, String>> {
+            let rest = rest.split(['?', '#']).next()?;
+            let mut parts = rest.splitn(5, '/');
+            let (org, name, verb) = (parts.next()?, parts.next()?, parts.next()?);
+            let revision = parts.next()?;
+            let path = parts.next().unwrap_or_default();
+            ["resolve", "blob", "tree"]
+                .contains(&verb)
+                .then(|| Self::parse(&format!("{org}/{name}@{revision}/{path}")))
+        }
+    }
+
+    /// Scheme, host and port of a URL, which credentials belong to.
+    pub fn origin(url: &str) -> Option<(String, String, u16)> {
+        let (scheme, rest) = url.split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let authority = rest.split(['/', '?', '#']).next()?.to_ascii_lowercase();
+        let of_scheme = if scheme == "https" { 443 } else { 80 };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host.to_owned(), port.parse().ok()?),
+            _ => (authority, of_scheme),
+        };
+        (!host.is_empty()).then_some((scheme, host, port))
+    }
+
+    /// Where a redirect of `base` leads.
+    pub fn resolve(base: &str, location: &str) -> Option<String> {
+        if location.contains("://") {
+            return Some(location.to_owned());
+        }
+        let (scheme, rest) = base.split_once("://")?;
+        if let Some(host) = location.strip_prefix("//") {
+            return Some(format!("{scheme}://{host}"));
+        }
+        let path = rest.split(['?', '#']).next()?;
+        let (authority, path) = path.split_at(path.find('/').unwrap_or(path.len()));
+        if location.starts_with('/') {
+            return Some(format!("{scheme}://{authority}{location}"));
+        }
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        Some(format!("{scheme}://{authority}{folder}/{location}"))
+    }
+
+    /// A URL without what may be secret in it.
+    pub fn shown(url: &str) -> &str {
+        url.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    /// A URL as it may be sent: spaces and what is not ASCII are escaped.
+    fn encoded(text: &str) -> String {
+        text.bytes().fold(String::new(), |mut url, byte| {
+            match byte {
+                b'!'..=b'~' => url.push(char::from(byte)),
+                _ => url.push_str(&format!("%{byte:02X}")),
+            }
+            url
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        fn hub(repo: &str, revision: Option<&str>, path: &str) -> Address {
+            let (revision, path) = (revision.map(str::to_owned), path.to_owned());
+            Address::Hub(HubPath { repo: repo.to_owned(), revision, path })
+        }
+
+        #[test]
+        fn addresses_are_taken_apart() {
+            let web = |url: &str| Address::Web(url.to_owned());
+            for (text, expected) in [
+                ("hf://a/b", hub("a/b", None, "")),
+                ("hf://a/b@v1/x/y.gguf", hub("a/b", Some("v1"), "x/y.gguf")),
+                ("hf://a/b@refs/pr/3/y.gguf", hub("a/b", Some("refs/pr/3"), "y.gguf")),
+                ("https://hub.test/a/b/blob/main/x.gguf?d=1", hub("a/b", Some("main"), "x.gguf")),
+                (
+                    "https://hub.test.evil/a/b/blob/main/x",
+                    web("https://hub.test.evil/a/b/blob/main/x"),
+                ),
+                ("https://h/a b?s=1#f", web("https://h/a%20b?s=1")),
+            ] {
+                assert_eq!(Address::parse(Path::new(text), "https://hub.test").unwrap(), expected);
+            }
+            for text in [
+                "hf://a",
+                "hf://a/b@/x",
+                "hf://a--b/c",
+                "hf://a/b/../c",
+                "https://u:p@h/x",
+                "https:///x",
+                "s3://a/b",
+            ] {
+                Address::parse(Path::new(text), "https://hub.test").expect_err(text);
+            }
+        }
+
+        #[test]
+        fn credentials_belong_to_scheme_host_and_port() {
+            let same = |a: &str, b: &str| origin(a) == origin(b);
+            assert!(same("https://h/x?y", "HTTPS://H:443/z"));
+            for other in ["http://h/", "https://h:444/", "https://h.i/", "https://hh/"] {
+                assert!(!same("https://h/", other), "{other}");
+            }
+            assert_eq!(origin("http://[::1]:80/x"), origin("http://[::1]/"));
+        }
+
+        #[test]
+        fn redirects_lead_where_a_browser_goes() {
+            for (location, expected) in [
+                ("https://o/p", "https://o/p"),
+                ("//o/p", "http://o/p"),
+                ("/p?q", "http://h:1/p?q"),
+                ("p", "http://h:1/a/p"),
+            ] {
+                assert_eq!(resolve("http://h:1/a/b?c", location).as_deref(), Some(expected));
+            }
+        }
+    }
+}
