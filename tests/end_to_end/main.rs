@@ -16,6 +16,7 @@ mod many;
 mod metrics;
 mod own_books;
 mod packings;
+mod places;
 mod program;
 mod published;
 mod reports;
