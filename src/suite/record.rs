@@ -252,8 +252,7 @@ pub struct FileRecord {
     pub size: u64,
     /// SHA-256 of its header, lower-case hex.
     pub header_sha256: String,
-    /// What pinned it, if it was read from an address: a commit of the hub, or what the server calls this
-    /// version of the file.
+    /// Of a file at an address: the hub's commit, or what the server calls this version of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
 }
