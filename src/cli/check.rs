@@ -27,6 +27,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         map: args.reading.map.as_deref(),
         qtype: &args.qtype,
         threads: args.reading.threads,
+        sample: args.sample,
         settle: true,
     })?;
     let exit = judged::exit(&judged);
@@ -56,7 +57,7 @@ fn print_several(out: &mut impl Write, judged: &[Judged]) -> io::Result<()> {
         write!(out, "{}: ", one_line(&one.quantized.to_string_lossy()))?;
         print_text(out, one)?;
     }
-    let counts: Vec<String> = ["healthy", "damaged", "unreadable"]
+    let counts: Vec<String> = ["healthy", "sampled", "damaged", "unreadable"]
         .iter()
         .map(|verdict| (verdict, judged.iter().filter(|it| it.verdict() == *verdict).count()))
         .filter(|(_, count)| *count > 0)

@@ -39,6 +39,7 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         map: args.reading.map.as_deref(),
         qtype: &[],
         threads: args.reading.threads,
+        sample: None,
         settle: false,
     })?;
     let directory = out.parent().unwrap_or(Path::new(""));

@@ -21,8 +21,8 @@ use crate::suite::SPEC_CHECK;
 use crate::suite::exit::Exit;
 use crate::suite::id;
 use crate::suite::record::{
-    CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, TensorRow,
-    TestKind, TestOutcome, TestRecord,
+    CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, SampleRecord,
+    TensorRow, TestKind, TestOutcome, TestRecord,
 };
 
 /// A pair and what is wrong with it.
@@ -43,9 +43,10 @@ pub struct Judged {
 pub struct Object<'a> {
     reference: Cow<'a, str>,
     quantized: Cow<'a, str>,
-    /// `healthy`, `damaged` or `unreadable`.
+    /// `healthy`, `sampled`, `damaged` or `unreadable`.
     verdict: &'static str,
-    healthy: bool,
+    /// None where nothing was found in a part of the values.
+    healthy: Option<bool>,
     exit_code: u8,
     /// Every tensor that a finding is about, by its name in the reference.
     tensors_at_fault: Vec<&'a str>,
@@ -53,6 +54,8 @@ pub struct Object<'a> {
     global: Option<&'a GlobalRow>,
     tensors: &'a [TensorRow],
     gates: GateCounts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample: Option<&'a SampleRecord>,
     notes: Vec<String>,
 }
 
@@ -92,6 +95,7 @@ impl Judged {
     /// The verdict in a word.
     pub fn verdict(&self) -> &'static str {
         match self.exit {
+            Exit::Ok if self.pair.sample.is_some() => "sampled",
             Exit::Ok => "healthy",
             Exit::InputError => "unreadable",
             _ => "damaged",
@@ -115,7 +119,8 @@ impl Judged {
             reference: self.reference.to_string_lossy(),
             quantized: self.quantized.to_string_lossy(),
             verdict: self.verdict(),
-            healthy: self.exit == Exit::Ok,
+            healthy: (self.verdict() != "sampled").then_some(self.exit == Exit::Ok),
+            sample: self.pair.sample.as_ref(),
             exit_code: self.exit.code(),
             tensors_at_fault,
             findings: &self.findings,

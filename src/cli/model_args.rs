@@ -95,6 +95,9 @@ pub struct CheckArgs {
     /// The types that tensors must be stored in; may be given several times
     #[arg(long, value_name = "GLOB=TYPE[,TYPE]", value_parser = qtype_rule)]
     pub qtype: Vec<QtypeArg>,
+    /// Look at this share of the values alone: some rows of each matrix
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub sample: Option<f64>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -223,6 +226,19 @@ pub struct StatsArgs {
     /// Threads to quantize with [default: one per core]
     #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+/// `1%`, or `0.01`.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), 0.01),
+        None => (text, 1.0),
+    };
+    match number.parse::<f64>().map(|it| it * unit) {
+        Ok(share) if (1e-6..=1.0).contains(&share) => Ok(share),
+        Ok(_) => Err(format!("{text:?} is no share: it must be above 0 and at most 100%")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn cosine(text: &str) -> Result<f64, String> {

@@ -4,16 +4,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Failure;
 use super::args::QtypeArg;
 use super::progress::Bar;
 use super::threads::thread_count;
+use super::{Failure, streams};
 use crate::measure::Progress;
 use crate::report::draft::{quoted, template};
+use crate::report::sample_line;
 use crate::spec::{self, Granularity, LoadOptions, Quantized};
 use crate::suite::exit::Exit;
 use crate::suite::plan::{self, Choice, PlannedPair};
-use crate::suite::record::PairRecord;
+use crate::suite::record::{PairRecord, SampleRecord};
 use crate::suite::select::Selection;
 use crate::suite::{self, Listener, Options};
 
@@ -25,6 +26,10 @@ impl Listener for Watching {
         if let Some(bar) = &self.0 {
             bar.begin(pair);
         }
+    }
+
+    fn sample(&self, sample: &SampleRecord) {
+        streams::tell(format_args!("{}", sample_line(sample)));
     }
 
     fn pair_done(&mut self, _: &PairRecord) {
@@ -51,6 +56,8 @@ pub struct Request<'a> {
     pub qtype: &'a [QtypeArg],
     /// Threads to work with.
     pub threads: Option<usize>,
+    /// The share of the values that is looked at.
+    pub sample: Option<f64>,
     /// Checks that hold are only counted.
     pub settle: bool,
 }
@@ -112,6 +119,9 @@ fn spec_text(request: &Request) -> String {
             text,
             "[[pair]]\nname = \"pair-{at}\"\nreference = {reference}\nquantized = {quantized}\n"
         );
+        if let Some(share) = request.sample {
+            let _ = writeln!(text, "sample = {share:?}");
+        }
         if let Some(map) = request.map {
             let _ = writeln!(text, "map = {}", path(map));
         }

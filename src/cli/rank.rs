@@ -122,6 +122,7 @@ pub fn run(args: &RankArgs) -> Result<Exit, Failure> {
         map: args.reading.map.as_deref(),
         qtype: &args.qtype,
         threads: args.reading.threads,
+        sample: None,
         settle: true,
     })?;
     let messages: Vec<Vec<&str>> = judged

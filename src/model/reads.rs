@@ -13,14 +13,16 @@ impl Model {
     }
 
     /// Says which tensors will be decoded next, in their order; `side` is 0 for a reference, 1 for what is
-    /// compared with it.
-    pub fn announce<'a>(&self, side: usize, tensors: impl Iterator<Item = &'a Tensor>) {
+    /// compared with it. Returns in how many requests; none of files on this machine.
+    pub fn announce<'a>(&self, side: usize, tensors: impl Iterator<Item = &'a Tensor>) -> usize {
         if self.is_remote() {
             let extents = tensors.flat_map(|tensor| self::extents(tensor));
             let stretch = |at: Extent| -> Option<Stretch> {
                 Some((self.files.get(at.file)?.remote()?.clone(), at.offset, at.len))
             };
-            remote::plan(side, extents.filter_map(stretch).collect());
+            remote::plan(side, &extents.filter_map(stretch).collect::<Vec<_>>())
+        } else {
+            0
         }
     }
 }

@@ -50,4 +50,6 @@ pub fn read(_path: &Path, _most: u64) -> io::Result<Vec<u8>> {
     refuse()
 }
 
-pub fn plan(_side: usize, _stretches: Vec<Stretch>) {}
+pub fn plan(_side: usize, _stretches: &[Stretch]) -> usize {
+    0
+}

@@ -130,13 +130,14 @@ impl Parts {
         Self { shared: Arc::new(Shared { client, state, arrived, wanted }) }
     }
 
-    /// Says what will be read next of a side, in order.
-    pub fn plan(&self, side: usize, stretches: &[Stretch]) {
+    /// Says what will be read next of a side, in order; returns in how many requests.
+    pub fn plan(&self, side: usize, stretches: &[Stretch]) -> usize {
         let mut state = self.shared.lock();
         state.plans[side % 2] = Plan::new(stretches);
         state.queue.clear();
         state.look_ahead(side % 2, None);
         self.shared.start_workers(&mut state, self);
+        state.plans[side % 2].parts.len()
     }
 
     /// Keeps bytes that came with another answer.

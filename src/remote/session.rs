@@ -140,11 +140,9 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Says what will be read next of a side of a pair, in order.
-pub fn plan(side: usize, stretches: Vec<Stretch>) {
-    if !stretches.is_empty() {
-        session().parts.plan(side, &stretches);
-    }
+/// Says what will be read next of a side of a pair, in order; returns in how many requests.
+pub fn plan(side: usize, stretches: &[Stretch]) -> usize {
+    if stretches.is_empty() { 0 } else { session().parts.plan(side, stretches) }
 }
 
 fn address(path: &Path) -> io::Result<Address> {

@@ -11,7 +11,7 @@ use super::text::one_line;
 use crate::metrics::Metric;
 use crate::suite::record::{
     CheckOutcome, CheckRecord, JUDGED, Level, ModelRecord, Movement, MovementKind, PairRecord,
-    Source, TestOutcome, TestRecord,
+    SampleRecord, Source, TestOutcome, TestRecord,
 };
 
 /// Why a test failed or could not be judged: violated checks first, the worst at the top, each with value, bound, tensor
@@ -97,7 +97,22 @@ fn recovered_lines(pair: &PairRecord) -> impl Iterator<Item = String> {
 /// look into.
 pub fn note_lines(pair: &PairRecord) -> Vec<String> {
     let notes = pair.notes.iter().cloned();
+    let notes = pair.sample.iter().map(sample_line).chain(notes);
     notes.chain(recovered_lines(pair)).chain(not_judged_lines(pair)).collect()
+}
+
+/// What a spot check reads, and what it can see.
+pub fn sample_line(sample: &SampleRecord) -> String {
+    let SampleRecord { bytes, of, finds, weakest, seed, requests, .. } = sample;
+    let asked = if *requests > 0 { format!(" in {requests} requests") } else { String::new() };
+    format!(
+        "a spot check, seed {seed}: {} of {} of values ({:.2} %){asked}; damage to {:.0} % of the rows of any matrix is \
+         found with 99 % probability (least is seen of {weakest})",
+        numbers::bytes(*bytes),
+        numbers::bytes(*of),
+        *bytes as f64 / (*of).max(1) as f64 * 100.0,
+        (finds.0 * 100.0).ceil(),
+    )
 }
 
 /// The first names, and how many more there are.

@@ -118,6 +118,7 @@ pub fn verdict_word(verdict: Verdict) -> &'static str {
         Verdict::Failed => "FAILED",
         Verdict::Error => "ERROR",
         Verdict::Pending => "baselines pending",
+        Verdict::Sampled => "sampled",
     }
 }
 
@@ -128,6 +129,7 @@ fn mark(verdict: Verdict) -> &'static str {
         Verdict::Failed => "❌",
         Verdict::Error => "💥",
         Verdict::Pending => "📸",
+        Verdict::Sampled => "🎲",
     }
 }
 

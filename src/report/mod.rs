@@ -29,7 +29,8 @@ mod write;
 pub use contract_json::{ContractError, ContractJson};
 pub use contract_md::ContractMd;
 pub use failure::{
-    cause_first, failure_kind, failure_lines, movement_text, note_lines, place, waiver_lines,
+    cause_first, failure_kind, failure_lines, movement_text, note_lines, place, sample_line,
+    waiver_lines,
 };
 pub use format::{Cases, Dialect, Options, Rendered, Report, ReportError};
 pub use gravity::{Gravity, excess, gravity, natural, worst_first};

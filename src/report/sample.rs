@@ -186,6 +186,7 @@ pub fn pair(spec: &str, name: &str, rows: Vec<TensorRow>, tests: Vec<TestRecord>
         tensors,
         tests,
         baseline: BaselineRecord::default(),
+        sample: None,
         falsified: None,
         examined: Vec::new(),
         notes: Vec::new(),

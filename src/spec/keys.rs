@@ -536,6 +536,11 @@ static PAIR: Shape = Shape {
                  that is unambiguous. Default false.",
             ),
             key(
+                "sample",
+                Kind::Number { least: 1e-6, most: 1.0 },
+                "Look at this share of the values alone: some rows of each matrix.",
+            ),
+            key(
                 "scheme",
                 Kind::OneOrMoreTables(&SCHEME),
                 "Storage schemes where the file cannot tell.",

@@ -65,6 +65,8 @@ pub struct Pair {
     pub quantize_stats: Option<ModelPath>,
     /// Undo scales that were folded into norms or previous layers, where unambiguous.
     pub unfold: bool,
+    /// The share of the values that is looked at, if not all of them are.
+    pub sample: Option<Located<f64>>,
     /// Storage schemes of tensors where the file cannot tell.
     pub scheme: Vec<Scheme>,
     /// Planes that must exist beside tensors, and not be all zero.

@@ -258,6 +258,7 @@ impl Filling<'_> {
             transform: demands.transform.clone(),
             quantize_stats,
             unfold: demands.unfold,
+            sample: demands.sample.clone(),
             scheme: demands.scheme.clone(),
             companions: demands.companions.clone(),
             integrity: shared.integrity.clone(),

@@ -23,6 +23,7 @@ pub(super) struct Demands {
     pub bits_per_weight: Option<BitsPerWeight>,
     pub transform: Vec<Transform>,
     pub unfold: bool,
+    pub sample: Option<Located<f64>>,
     pub scheme: Vec<Scheme>,
     pub companions: Vec<Companions>,
 }
@@ -46,6 +47,7 @@ pub(super) fn read_demands(
             .map(|(min, max, at)| BitsPerWeight { min, max, at }),
         transform: transforms(findings, table, shared),
         unfold: findings.flag(table, "unfold").unwrap_or(false),
+        sample: findings.number(table, "sample"),
         scheme: schemes(findings, table, shared),
         companions: companions(findings, table, shared),
     }

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod record;
 mod rows;
 mod run;
+mod sample;
 pub mod schedulers;
 pub mod select;
 pub mod shard;

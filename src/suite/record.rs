@@ -96,6 +96,8 @@ pub enum Verdict {
     Error,
     /// All bounds hold, but a baseline is new or changed.
     Pending,
+    /// Every selected test passed, but not all values were looked at.
+    Sampled,
 }
 
 /// Counts of tests.
@@ -203,6 +205,9 @@ pub struct PairRecord {
     pub tests: Vec<TestRecord>,
     /// The snapshot baseline.
     pub baseline: BaselineRecord,
+    /// How much of the values was read, if not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<SampleRecord>,
     /// What `qualm falsify` found, if it saw this spec and these models.
     pub falsified: Option<Falsified>,
     /// What is odd but no failure.
@@ -240,6 +245,26 @@ pub struct ModelRecord {
     pub bytes: u64,
     /// Stored bits per element over all float and quantized tensors, scales included.
     pub bits_per_weight: Number,
+}
+
+/// A spot check: how much of the values was read, and what it can see.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SampleRecord {
+    /// The share that was asked for.
+    pub share: Number,
+    /// What the random places were drawn with.
+    pub seed: u64,
+    /// Stored bytes of values that were read once, both sides.
+    pub bytes: u64,
+    /// Stored bytes of all values, both sides.
+    pub of: u64,
+    /// Requests that this took of files at addresses.
+    pub requests: u64,
+    /// The share of a matrix's rows of which damage is found with 99 % probability, in every matrix.
+    pub finds: Number,
+    /// The matrix of which the least is seen.
+    pub weakest: String,
 }
 
 /// One file of a model.

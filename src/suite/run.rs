@@ -18,12 +18,13 @@ use super::experts::Experts;
 use super::judge;
 use super::plan::{Plan, PlannedPair, PlannedTest};
 use super::record::{
-    BaselineRecord, Contract, Examined, Harness, PairRecord, Partition, SCHEMA, Source, SpecRecord,
-    TensorRow, TestKind, TestOutcome, TestRecord, Time,
+    BaselineRecord, Contract, Examined, Harness, PairRecord, Partition, SCHEMA, SampleRecord,
+    Source, SpecRecord, TensorRow, TestKind, TestOutcome, TestRecord, Time,
 };
 use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
 };
+use super::sample::Sample;
 use super::{folds, obligations, verdict};
 use crate::counterpart::{self, Choice, Compared, Mapped};
 use crate::diagnose;
@@ -44,6 +45,8 @@ pub trait Listener {
     fn pair(&mut self, _pair: &PlannedPair) {}
     /// A test is done.
     fn test(&mut self, _test: &TestRecord) {}
+    /// What will be read of a pair whose values are not all looked at.
+    fn sample(&self, _sample: &SampleRecord) {}
     /// All tests of a pair are done.
     fn pair_done(&mut self, _pair: &PairRecord) {}
     /// Where to count what is read, for whoever watches.
@@ -161,7 +164,7 @@ pub fn contract(
         },
         time,
         partition,
-        verdict: verdict::of(exit),
+        verdict: verdict::of(exit, &pairs),
         exit_code: exit.code(),
         summary,
         obligations: obligations::judge(&pairs),
@@ -252,10 +255,20 @@ fn run_pair<'a>(
             record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
             record.notes.extend(opened.notes.iter().cloned());
             let pass = Pass::of(planned, &resolver, &opened);
+            let sample = planned.pair.sample.as_ref().map(|share| {
+                let Opened { reference, quantized, .. } = &mut opened;
+                Sample::take(share.value, reference, quantized, &pass.matched)
+            });
+            let mut sample = sample.filter(|sample| !sample.is_whole());
+            let (reference, quantized) = (&opened.reference, &opened.quantized);
             let (progress, threads) = (listener.progress(), options.threads);
             let total = measure::bytes_of(reference, quantized, &pass.matched);
             progress.total.store(total, Ordering::Relaxed);
-            measure::announce(reference, quantized, &pass.matched);
+            let requests = measure::announce(reference, quantized, &pass.matched);
+            if let Some(sample) = &mut sample {
+                sample.record.requests = requests;
+                listener.sample(&sample.record);
+            }
             let mut measure = |part: Range<usize>| {
                 let results = opened.measure(&pass.matched[part], threads, &progress);
                 (Cow::Owned(results.measured), Cow::Owned(results.twins))
@@ -269,6 +282,10 @@ fn run_pair<'a>(
                 settle: options.settle,
             };
             judging.judge(&mut measure, options.baselines.as_ref(), &mut record);
+            if let Some(sample) = sample {
+                sample.restore(&mut record.tensors);
+                record.sample = Some(sample.record);
+            }
             if !planned.pair.unfold {
                 let found =
                     folds::explain(reference, quantized, &resolver, &planned.id, &mut record.tests);
@@ -323,6 +340,7 @@ pub(super) fn empty_record(planned: &PlannedPair) -> PairRecord {
         tensors: Vec::new(),
         tests: Vec::new(),
         baseline: BaselineRecord::default(),
+        sample: None,
         falsified: None,
         notes: Vec::new(),
         examined: Vec::new(),

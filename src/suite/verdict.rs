@@ -79,8 +79,9 @@ pub fn exit(pairs: &[&PairRecord]) -> Exit {
 }
 
 /// The word that goes with an exit code.
-pub fn of(exit: Exit) -> Verdict {
+pub fn of(exit: Exit, pairs: &[&PairRecord]) -> Verdict {
     match exit {
+        Exit::Ok if pairs.iter().any(|pair| pair.sample.is_some()) => Verdict::Sampled,
         Exit::Ok => Verdict::Passed,
         Exit::BaselinesPending => Verdict::Pending,
         Exit::InputError | Exit::Internal => Verdict::Error,

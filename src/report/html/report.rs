@@ -59,7 +59,7 @@ fn class(verdict: Verdict) -> &'static str {
         Verdict::Passed => State::Passed.class(),
         Verdict::Failed => State::Failed.class(),
         Verdict::Error => State::Error.class(),
-        Verdict::Pending => State::Warned.class(),
+        Verdict::Pending | Verdict::Sampled => State::Warned.class(),
     }
 }
 
