@@ -256,6 +256,13 @@ def large(folder):
     print(f"        {SERVERS.bytes / size:.3f} of the files' bytes, {len(SERVERS.log)} requests")
     # Of the embedding, which does not fit into memory, some rows are looked at a second time.
     check("little is read twice", SERVERS.bytes < 1.3 * size)
+    SERVERS.calm()
+    few = qualm("check", "--json", "--sample", "1%", *remote)
+    said = json.loads(few.stdout or "{}")
+    check("a spot check", few.returncode == 0 and said.get("verdict") == "sampled", few.stdout[:500] + few.stderr)
+    share = SERVERS.bytes / size
+    check(f"of 1 %: {share:.4f} of the bytes, {len(SERVERS.log)} requests", share <= 0.02, few.stderr)
+    check("says beforehand what it reads", "spot check" in few.stderr and "requests" in few.stderr, few.stderr)
     peak = peak_of("check", *remote)
     check(f"peak memory {peak >> 20} MiB, below 64", peak < 64 << 20)
 

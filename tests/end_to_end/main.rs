@@ -21,6 +21,7 @@ mod program;
 mod published;
 mod reports;
 mod robust;
+mod sampled;
 mod sparse;
 mod spec_keys;
 mod thousand;
