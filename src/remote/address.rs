@@ -20,6 +20,7 @@ pub use parsed::{Address, HubPath, origin, resolve, shown};
 
 #[cfg(feature = "remote")]
 mod parsed {
+    use std::fmt::Write as _;
     use std::path::Path;
 
     use super::scheme;
@@ -169,7 +170,9 @@ mod parsed {
         text.bytes().fold(String::new(), |mut url, byte| {
             match byte {
                 b'!'..=b'~' => url.push(char::from(byte)),
-                _ => url.push_str(&format!("%{byte:02X}")),
+                _ => {
+                    let _ = write!(url, "%{byte:02X}");
+                }
             }
             url
         })

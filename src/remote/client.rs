@@ -6,7 +6,6 @@ so that what a redirect says of a file can be read. Retries are here alone.
 */
 
 use std::io::{self, ErrorKind, Read as _};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::http::HeaderMap;
@@ -14,7 +13,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::address::{origin, resolve, shown};
-use super::credentials::{Hub, Token};
+use super::credentials::Hub;
 
 /// Most redirects of one request.
 const HOPS: usize = 10;
@@ -76,14 +75,10 @@ impl Fault {
     }
 }
 
-/// The client: connections, and what it has counted.
+/// The client.
 pub struct Client {
     agent: Agent,
     pub hub: Hub,
-    token: Option<Token>,
-    /// Bytes of bodies, and requests.
-    pub bytes: AtomicU64,
-    pub requests: AtomicU64,
 }
 
 impl Client {
@@ -107,8 +102,7 @@ impl Client {
             .max_idle_age(Duration::from_secs(15))
             .build()
             .new_agent();
-        let token = hub.token.clone();
-        Self { agent, hub, token, bytes: AtomicU64::new(0), requests: AtomicU64::new(0) }
+        Self { agent, hub }
     }
 
     /// Asks until an answer has come that no other try would better; `of` says what is right.
@@ -180,21 +174,19 @@ impl Client {
             request = request.header("If-Match", etag);
         }
         if ask.of_hub
-            && let Some(token) = &self.token
+            && let Some(token) = &self.hub.token
             && origin(url).is_some_and(|it| Some(it) == origin(&self.hub.endpoint))
         {
             request = request.header("Authorization", token.header());
         }
-        self.requests.fetch_add(1, Ordering::Relaxed);
         request.call().map_err(|error| fault(url, &error))
     }
 
     /// Reads the whole of a small answer.
-    pub fn whole(&self, answer: Answer, most: u64) -> Result<Vec<u8>, Fault> {
+    pub fn whole(answer: Answer, most: u64) -> Result<Vec<u8>, Fault> {
         let (host, mut bytes) = (host(&answer.url).to_owned(), Vec::new());
         let claimed = text(&answer.headers, "content-length").and_then(|it| it.parse::<u64>().ok());
         let read = answer.body.into_reader().take(most + 1).read_to_end(&mut bytes);
-        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         match read {
             Err(error) => Err(cut(&host, 0, &error)),
             Ok(_) if bytes.len() as u64 > most => {
@@ -209,7 +201,7 @@ impl Client {
     }
 
     /// Fills a buffer from an answer; how far it came is in the fault.
-    pub fn fill(&self, answer: Answer, buffer: &mut [u8]) -> Result<(), Fault> {
+    pub fn fill(answer: Answer, buffer: &mut [u8]) -> Result<(), Fault> {
         let host = host(&answer.url).to_owned();
         let mut reader = answer.body.into_reader();
         let mut got = 0;
@@ -219,16 +211,13 @@ impl Client {
                     let end = io::Error::from(ErrorKind::UnexpectedEof);
                     return Err(cut(&host, got, &end));
                 }
-                Ok(n) => {
-                    got += n;
-                    self.bytes.fetch_add(n as u64, Ordering::Relaxed);
-                }
+                Ok(n) => got += n,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(cut(&host, got, &error)),
             }
         }
         // A connection is used again only if its body was read to the end.
-        let _ = reader.read(&mut [0]);
+        let _ = io::copy(&mut reader.take(1), &mut io::sink());
         Ok(())
     }
 }
@@ -245,8 +234,7 @@ impl Answer {
             seconds.or(window).map(Duration::from_secs)
         };
         let again = match self.status {
-            429 => after().map_or(Again::Soon, Again::After),
-            503 => after().map_or(Again::Soon, Again::After),
+            429 | 503 => after().map_or(Again::Soon, Again::After),
             408 | 425 | 500 | 502 | 504 => Again::Soon,
             _ => return Ok(self),
         };
@@ -258,12 +246,12 @@ impl Answer {
         Err(Fault { error: io::Error::other(problem), again, got: 0 })
     }
 
-    /// A header of the answer or, failing that, of the redirects that led to it, the last first.
+    /// A header of the answer.
     pub fn header(&self, name: &str) -> Option<&str> {
         text(&self.headers, name)
     }
 
-    /// A header of a redirect on the way.
+    /// A header of a redirect on the way, the last first.
     pub fn on_the_way(&self, name: &str) -> Option<&str> {
         self.redirects.iter().rev().find_map(|headers| text(headers, name))
     }

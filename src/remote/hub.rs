@@ -4,6 +4,7 @@ it does not give one.
 */
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
 
 use serde::Deserialize;
@@ -178,7 +179,7 @@ fn get(client: &Client, url: &str, repo: &str) -> io::Result<(Vec<u8>, Option<St
             let problem = "its list of files goes on at another host, which is not followed";
             return Err(Fault::last(ErrorKind::PermissionDenied, problem));
         }
-        client.whole(answer, MOST).map(|body| (body, next))
+        Client::whole(answer, MOST).map(|body| (body, next))
     })
 }
 
@@ -246,7 +247,7 @@ fn escaped(text: &str, keep: &str) -> String {
         {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
         out
     })

@@ -38,6 +38,7 @@ pub use session::{kind, names, open, plan, read, without_query};
 
 /// What an address leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "remote"), allow(dead_code))]
 pub enum Kind {
     /// A file, or what has to be asked for to be known.
     File,
@@ -47,6 +48,7 @@ pub enum Kind {
 
 /// A file behind an address.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "remote"), allow(dead_code))]
 pub enum Opened {
     /// It is on this machine, in the cache that the hub's own programs keep; and its revision.
     Local(PathBuf, String),

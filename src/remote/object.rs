@@ -66,7 +66,7 @@ impl Object {
                     let object = object(total);
                     let mut bytes = vec![0; total.min(first) as usize];
                     object.accept(&answer, 0, bytes.len() as u64)?;
-                    client.fill(answer, &mut bytes)?;
+                    Client::fill(answer, &mut bytes)?;
                     Ok((object, bytes))
                 }
                 (416, Some(0)) => Ok((object(0), Vec::new())),
@@ -106,7 +106,7 @@ impl Object {
             let rest = &mut buffer[got..];
             let fetched = self.ask(client, at, rest.len() as u64);
             fetched
-                .and_then(|answer| client.fill(answer, rest))
+                .and_then(|answer| Client::fill(answer, rest))
                 .inspect_err(|fault| got += fault.got)
         })
     }
