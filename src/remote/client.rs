@@ -149,7 +149,8 @@ impl Client {
                 let problem = format!("{} redirects, but says not where to", host(&url));
                 return Err(Fault::last(ErrorKind::InvalidData, problem));
             };
-            if url.starts_with("https:") && !target.starts_with("https:") {
+            let secure = |url: &str| origin(url).is_some_and(|(scheme, ..)| scheme == "https");
+            if secure(&url) && !secure(&target) {
                 let problem = format!(
                     "{} redirects from https to {}, which is not followed",
                     host(&url),
