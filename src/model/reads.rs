@@ -16,7 +16,7 @@ impl Model {
     /// compared with it. Returns in how many requests; none of files on this machine.
     pub fn announce<'a>(&self, side: usize, tensors: impl Iterator<Item = &'a Tensor>) -> usize {
         if self.is_remote() {
-            let extents = tensors.flat_map(|tensor| self::extents(tensor));
+            let extents = tensors.flat_map(self::extents);
             let stretch = |at: Extent| -> Option<Stretch> {
                 Some((self.files.get(at.file)?.remote()?.clone(), at.offset, at.len))
             };
