@@ -20,7 +20,7 @@ use crate::remote;
 /// Opens a model: a weight file, a directory (a Hugging Face checkpoint), a
 /// `*.safetensors.index.json`, or an address of one of these. The planes of quantized weights are joined.
 pub fn open(path: &Path) -> Result<Model, ModelError> {
-    let path = &remote::without_query(path).map_err(|e| ModelError::io(path, "open", e))?;
+    let path = &remote::without_query(path);
     let mut model = open_stored(path)?;
     if model.format == Format::Safetensors {
         let directory = model.files.first().and_then(|file| file.path.parent());

@@ -30,8 +30,11 @@ fn refuse<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, problem))
 }
 
-pub fn without_query(path: &Path) -> io::Result<PathBuf> {
-    if super::is_address(path) { refuse() } else { Ok(path.to_owned()) }
+pub fn without_query(path: &Path) -> PathBuf {
+    match path.to_str().filter(|_| super::is_address(path)) {
+        Some(text) => PathBuf::from(super::shown(text)),
+        None => path.to_owned(),
+    }
 }
 
 pub fn kind(_path: &Path) -> io::Result<Kind> {

@@ -10,13 +10,18 @@ pub fn is_address(path: &Path) -> bool {
     scheme(&path.to_string_lossy()).is_some()
 }
 
+/// A URL without what may be secret in it.
+pub fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
+}
+
 fn scheme(text: &str) -> Option<&'static str> {
     let (scheme, _) = text.split_once("://")?;
     SCHEMES.into_iter().find(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 #[cfg(feature = "remote")]
-pub use parsed::{Address, HubPath, origin, resolve, shown};
+pub use parsed::{Address, HubPath, origin, resolve};
 
 #[cfg(feature = "remote")]
 mod parsed {
@@ -158,11 +163,6 @@ mod parsed {
         }
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         Some(format!("{scheme}://{authority}{folder}/{location}"))
-    }
-
-    /// A URL without what may be secret in it.
-    pub fn shown(url: &str) -> &str {
-        url.split(['?', '#']).next().unwrap_or_default()
     }
 
     /// A URL as it may be sent: spaces and what is not ASCII are escaped.

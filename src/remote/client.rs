@@ -105,31 +105,6 @@ impl Client {
         Self { agent, hub }
     }
 
-    /// Asks until an answer has come that no other try would better; `of` says what is right.
-    pub fn persist<T>(&self, mut attempt: impl FnMut() -> Result<T, Fault>) -> io::Result<T> {
-        let mut barren = 0;
-        loop {
-            let fault = match attempt() {
-                Ok(answer) => return Ok(answer),
-                Err(fault) => fault,
-            };
-            barren = if fault.got >= PROGRESS { 1 } else { barren + 1 };
-            if fault.again == Again::No {
-                return Err(fault.error);
-            }
-            if barren >= BARREN {
-                let problem = format!("given up after {barren} tries: {}", fault.error);
-                return Err(io::Error::new(fault.error.kind(), problem));
-            }
-            std::thread::sleep(match fault.again {
-                Again::After(wait) => wait.min(LONGEST),
-                // A kept connection that the server has closed is no reason to wait.
-                _ if barren == 1 => Duration::ZERO,
-                _ => backoff(barren),
-            });
-        }
-    }
-
     /// Asks once, and follows redirects.
     pub fn ask(&self, ask: Ask) -> Result<Answer, Fault> {
         let mut url = ask.url.to_owned();
@@ -223,6 +198,31 @@ impl Client {
     }
 }
 
+/// Asks until an answer has come that no other try would better.
+pub fn persist<T>(mut attempt: impl FnMut() -> Result<T, Fault>) -> io::Result<T> {
+    let mut barren = 0;
+    loop {
+        let fault = match attempt() {
+            Ok(answer) => return Ok(answer),
+            Err(fault) => fault,
+        };
+        barren = if fault.got >= PROGRESS { 1 } else { barren + 1 };
+        if fault.again == Again::No {
+            return Err(fault.error);
+        }
+        if barren >= BARREN {
+            let problem = format!("given up after {barren} tries: {}", fault.error);
+            return Err(io::Error::new(fault.error.kind(), problem));
+        }
+        std::thread::sleep(match fault.again {
+            Again::After(wait) => wait.min(LONGEST),
+            // A kept connection that the server has closed is no reason to wait.
+            _ if barren == 1 => Duration::ZERO,
+            _ => backoff(barren),
+        });
+    }
+}
+
 impl Answer {
     /// Statuses that may be others the next time.
     fn or_passing(self) -> Result<Self, Fault> {
@@ -309,7 +309,7 @@ fn fault(url: &str, error: &ureq::Error) -> Fault {
 fn backoff(tries: u32) -> Duration {
     let whole = 500u64 << tries.saturating_sub(2).min(4);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let chance = u64::from(now.subsec_nanos() / 1000) % (whole / 2);
+    let chance = u64::from(now.subsec_micros()) % (whole / 2);
     Duration::from_millis(whole / 2 + chance)
 }
 

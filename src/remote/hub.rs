@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use serde::Deserialize;
 
 use super::address::{HubPath, origin, resolve};
-use super::client::{Again, Answer, Ask, Client, Fault, host};
+use super::client::{Again, Answer, Ask, Client, Fault, host, persist};
 
 /// Most bytes of an answer of the hub's API.
 const MOST: u64 = 64 << 20;
@@ -165,7 +165,7 @@ impl HubFile {
 
 /// Asks the API; also returns where the next page is.
 fn get(client: &Client, url: &str, repo: &str) -> io::Result<(Vec<u8>, Option<String>)> {
-    client.persist(|| {
+    persist(|| {
         let answer = client.ask(Ask { url, range: None, of_hub: true, unchanged: None })?;
         if answer.status != 200 {
             return Err(refused(answer, repo));

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 #[cfg(not(feature = "remote"))]
 pub use absent::{Object, kind, names, open, plan, read, without_query};
-pub use address::is_address;
+pub use address::{is_address, shown};
 #[cfg(feature = "remote")]
 pub use object::Object;
 #[cfg(feature = "remote")]

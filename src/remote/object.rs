@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::client::{Again, Answer, Ask, Client, Fault, host};
+use super::client::{Again, Answer, Ask, Client, Fault, host, persist};
 use super::hub::{self, HubFile};
 use super::session::session;
 
@@ -51,14 +51,18 @@ impl Object {
     pub(super) fn of_web(
         client: &Client,
         id: usize,
-        url: String,
+        url: &str,
         first: u64,
     ) -> io::Result<(Self, Vec<u8>)> {
-        client.persist(|| {
-            let ask = Ask { url: &url, range: Some((0, first)), of_hub: false, unchanged: None };
+        persist(|| {
+            let ask = Ask { url, range: Some((0, first)), of_hub: false, unchanged: None };
             let answer = client.ask(ask)?;
-            let object =
-                |len| Self { id, source: Source::Web(url.clone()), len, state: Mutex::default() };
+            let object = |len| Self {
+                id,
+                source: Source::Web(url.to_owned()),
+                len,
+                state: Mutex::default(),
+            };
             let total = answer.header("content-range").and_then(|it| it.rsplit_once('/'));
             let total = total.and_then(|(_, total)| total.parse::<u64>().ok());
             match (answer.status, total) {
@@ -101,7 +105,7 @@ impl Object {
     /// Fetches a range, in as many tries as it takes.
     pub(super) fn fetch(&self, client: &Client, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut got = 0;
-        client.persist(|| {
+        persist(|| {
             let at = start + got as u64;
             let rest = &mut buffer[got..];
             let fetched = self.ask(client, at, rest.len() as u64);

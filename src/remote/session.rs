@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use super::address::{Address, HubPath, shown};
+use super::address::{Address, HubPath};
 use super::client::Client;
 use super::credentials::Hub;
 use super::hub::{HubFile, Repo};
 use super::object::Object;
 use super::parts::Parts;
+use super::shown;
 use super::{Kind, Opened, Stretch, local_copy};
 
 /// First bytes of a URL that are asked for, which tell its length.
@@ -62,15 +63,15 @@ pub fn session() -> &'static Session {
 
 /// An address without its query, which may be a signature, and is kept for when it is asked for; a path as it
 /// is.
-pub fn without_query(path: &Path) -> io::Result<PathBuf> {
+pub fn without_query(path: &Path) -> PathBuf {
     let Some(text) = path.to_str().filter(|_| super::is_address(path)) else {
-        return Ok(path.to_owned());
+        return path.to_owned();
     };
     let plain = shown(text);
     if plain != text {
         session().known().whole.insert(plain.to_owned(), text.to_owned());
     }
-    Ok(PathBuf::from(plain))
+    PathBuf::from(plain)
 }
 
 /// What an address leads to.
@@ -214,8 +215,7 @@ impl Session {
             known.whole.get(url).cloned()
         };
         let id = self.files.fetch_add(1, Ordering::Relaxed);
-        let asked =
-            Object::of_web(&self.client, id, whole.unwrap_or_else(|| url.to_owned()), FIRST);
+        let asked = Object::of_web(&self.client, id, whole.as_deref().unwrap_or(url), FIRST);
         let mut known = self.known();
         match asked {
             Ok((object, first)) => {
