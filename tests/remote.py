@@ -254,8 +254,8 @@ def large(folder):
     far = qualm("check", *remote)
     check("without faults", far.returncode == at_home.returncode, far.stderr)
     print(f"        {SERVERS.bytes / size:.3f} of the files' bytes, {len(SERVERS.log)} requests")
-    # Of the embedding, which does not fit into memory, some rows are looked at a second time.
-    check("little is read twice", SERVERS.bytes < 1.3 * size)
+    # Of a model as small as this, gates look at all rows a second time; the embedding is not in memory any more.
+    check("little is read twice", SERVERS.bytes < 1.4 * size)
     SERVERS.calm()
     few = qualm("check", "--json", "--sample", "1%", *remote)
     said = json.loads(few.stdout or "{}")

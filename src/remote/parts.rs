@@ -17,7 +17,7 @@ use super::object::Object;
 /// Longest request, in bytes.
 const PART: u64 = 2 << 20;
 /// Most bytes that are kept, those under way included.
-const MOST: u64 = 24 << 20;
+const MOST: u64 = 20 << 20;
 /// Bytes of a side that are fetched beforehand, in so many requests at most.
 const AHEAD: u64 = 8 << 20;
 const REQUESTS_AHEAD: usize = 32;
@@ -27,9 +27,7 @@ const LONGEST: u64 = 512 << 10;
 /// Stretches that are no farther apart are fetched at once.
 const GAP: u64 = 4 << 10;
 /// Buffers that are kept for the next part: given back to the system, they would leave holes.
-const SPARE: usize = 4;
-/// Parts that threads read at about the same time.
-const NOW: usize = 8;
+const SPARE: usize = 2;
 /// Requests beforehand that are under way at a time.
 const WORKERS: usize = 8;
 
@@ -78,6 +76,8 @@ struct Plan {
     parts: Vec<Stretch>,
     /// Their numbers, by place.
     at: BTreeMap<Place, usize>,
+    /// Which of them were fetched already.
+    fetched: Vec<bool>,
     /// The last one that was read.
     current: Option<usize>,
 }
@@ -107,12 +107,7 @@ impl Plan {
             .enumerate()
             .rev()
             .map(|(at, (object, start, _))| ((object.id, *start), at));
-        Self { at: at.collect(), parts, current: None }
-    }
-
-    /// Whether a part is yet to be read, or is read about now.
-    fn is_due(&self, at: usize) -> bool {
-        self.current.is_none_or(|current| at + NOW > current)
+        Self { at: at.collect(), fetched: vec![false; parts.len()], parts, current: None }
     }
 
     /// The part that holds a byte.
@@ -226,7 +221,7 @@ impl Parts {
                     }
                 }
             };
-            if state.holding(object.id, start).is_some() || !state.room(len) {
+            if state.parts.contains_key(&(object.id, start)) || !state.room(len) {
                 continue;
             }
             state.insert((object.id, start), len);
@@ -282,7 +277,7 @@ impl State {
     fn choose(&mut self, object: &Object, offset: u64, wanted: u64) -> (u64, u64) {
         for plan in &self.plans {
             // What was read once and is gone is looked at again in small pieces.
-            if let Some(at) = plan.find(object.id, offset).filter(|at| plan.is_due(*at)) {
+            if let Some(at) = plan.find(object.id, offset).filter(|at| !plan.fetched[*at]) {
                 let (_, start, len) = plan.parts[at];
                 return (start, len);
             }
@@ -312,12 +307,14 @@ impl State {
         plan.current = current;
         let next = current.map_or(0, |at| at + 1);
         let mut ahead = 0;
-        for (object, start, len) in plan.parts.iter().skip(next).take(REQUESTS_AHEAD) {
+        let parts = plan.parts.iter().zip(&plan.fetched);
+        for ((object, start, len), fetched) in parts.skip(next).take(REQUESTS_AHEAD) {
             ahead += len;
             if ahead > AHEAD {
                 break;
             }
-            let there = self.parts.contains_key(&(object.id, *start))
+            let there = *fetched
+                || self.parts.contains_key(&(object.id, *start))
                 || self.queue.iter().any(|(it, at, _)| it.id == object.id && at == start);
             if !there {
                 self.queue.push_back((Arc::clone(object), *start, *len));
@@ -345,6 +342,11 @@ impl State {
                 break;
             };
             self.remove(oldest);
+        }
+        for plan in &mut self.plans {
+            if let Some(at) = plan.at.get(&place) {
+                plan.fetched[*at] = true;
+            }
         }
         self.bytes += len;
         self.parts.insert(place, Part { len, bytes: None, read: 0 });
