@@ -19,7 +19,7 @@ const PART: u64 = 2 << 20;
 /// Most bytes that are kept, those under way included.
 const MOST: u64 = 20 << 20;
 /// Bytes of a side that are fetched beforehand, in so many requests at most.
-const AHEAD: u64 = 8 << 20;
+const AHEAD: u64 = 6 << 20;
 const REQUESTS_AHEAD: usize = 32;
 /// Shortest and longest request outside of a plan.
 const SHORTEST: u64 = 16 << 10;
@@ -198,6 +198,7 @@ impl Parts {
             Err(error) => (None, Some(error)),
         };
         let bytes = state.arrived((object.id, start), bytes);
+        state.holding(object.id, offset);
         state.read_planned(object.id, offset);
         shared.start_workers(&mut state, self);
         drop(state);
@@ -368,6 +369,14 @@ impl State {
     fn remove(&mut self, place: Place) {
         let Some(part) = self.parts.remove(&place) else { return };
         self.bytes -= part.len;
+        if part.read == 0 {
+            // It was fetched in vain, and is fetched again as a whole.
+            for plan in &mut self.plans {
+                if let Some(at) = plan.at.get(&place) {
+                    plan.fetched[*at] = false;
+                }
+            }
+        }
         // Who still reads from it drops it.
         let unused = part.bytes.and_then(|bytes| Arc::try_unwrap(bytes).ok());
         if let Some(buffer) = unused.filter(|it| it.capacity() as u64 >= LONGEST) {
