@@ -3,6 +3,7 @@
 usage: report_html.py CHROMIUM DIR [SCREENSHOT-DIR]
 """
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ chromium, work = sys.argv[1], Path(sys.argv[2])
 shots = Path(sys.argv[3]) if len(sys.argv) > 3 else None
 BAD = work / "target/qualm/report.html"
 GOOD = work / "good/report.html"
+DAMAGED = [work / suite / "target/qualm/report.html" for suite in ("many", "one", "deep")]
 
 
 def check(holds, what):
@@ -32,9 +34,58 @@ def opened(browser, path, **options):
     return page, said, asked
 
 
+def bottom(page, selector):
+    return page.locator(selector).first.evaluate("it => it.getBoundingClientRect().bottom")
+
+
+def shown_cells(page):
+    """How many cells of the first row of the first heat map are to be seen without scrolling it."""
+    return page.locator("table.heat tbody tr").first.evaluate("""row => {
+        const [left, right] = [row.cells[0].getBoundingClientRect().right, document.body.clientWidth];
+        const places = Array.from(row.querySelectorAll("td"), cell => cell.getBoundingClientRect());
+        return places.filter(it => it.left >= left - 2 && it.right <= right).length;
+    }""")
+
+
+def damaged(browser, path):
+    """What a suite of long names looks like, on a phone, on a desk and on paper."""
+    suite = path.parent.parent.parent.name
+    check(path.stat().st_size < 1_000_000, f"{suite}: {path.stat().st_size:,} bytes")
+    for scheme in ["light", "dark"]:
+        for width, height in [(400, 800), (1400, 900)]:
+            page, said, asked = opened(
+                browser, path, color_scheme=scheme, viewport={"width": width, "height": height}
+            )
+            name = f"{suite}-{scheme}-{width}"
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            check(wide <= width, f"{name}: the page does not scroll sideways: {wide}")
+            upper = ".decision h3" if width < 600 else ".decision"
+            check(bottom(page, upper) <= height, f"{name}: the decision is above the fold")
+            check(shown_cells(page) >= 1, f"{name}: the heat map is not blank")
+            if shots:
+                page.screenshot(path=shots / f"{name}.png")
+            page.context.close()
+    page, _, _ = opened(browser, path)
+    pages = len(re.findall(rb"/Type\s*/Page[^s]", page.pdf(format="A4")))
+    check(pages <= 8, f"{suite}: prints on {pages} pages")
+    rows = page.locator(".entry summary")
+    check(rows.count() == {"many": 100, "one": 2, "deep": 1}[suite], f"{suite}: {rows.count()} rows")
+    if suite == "many":
+        row = rows.first
+        check("expected" in row.locator(".says").inner_text(), "a closed row says what was expected")
+        check(len(row.locator(".why b").inner_text()) > 3, "and the cause")
+        check(page.locator(".decision .causes li", has_text="50 × ").count() == 4, "four causes")
+    page.context.close()
+
+
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
     check(BAD.stat().st_size < 1_000_000, f"1,000 tensors: {BAD.stat().st_size:,} bytes")
+
+    if shots:
+        shots.mkdir(parents=True, exist_ok=True)
+    for path in DAMAGED:
+        damaged(browser, path)
 
     for path, heading in [(BAD, "ERROR"), (GOOD, "passed")]:
         for scheme in ["light", "dark"]:
@@ -48,7 +99,6 @@ with sync_playwright() as playwright:
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 check(wide <= width, f"{name}: the page itself does not scroll sideways")
                 if shots:
-                    shots.mkdir(parents=True, exist_ok=True)
                     page.screenshot(path=shots / f"{name}.png")
                     page.locator("#bits").scroll_into_view_if_needed()
                     page.evaluate("document.querySelector('#bits').scrollIntoView()")

@@ -30,4 +30,9 @@ code=0
 [ "$code" = 6 ] || { echo "the odd suite ended with $code, expected 6"; exit 1; }
 cp -r specs snapshots "$work/" 2>/dev/null
 (cd "$work" && rm specs/hostile.toml specs/thousand.toml && "$qualm" run --format terse --out-dir good) >/dev/null
+for suite in many:101 one:101 deep:8; do
+    code=0
+    (cd "$work/${suite%:*}" && "$qualm" run --format terse) >/dev/null 2>&1 || code=$?
+    [ "$code" = "${suite#*:}" ] || { echo "the suite ${suite%:*} ended with $code"; exit 1; }
+done
 $tools/bin/python tests/report_html.py "$chromium" "$work" ${shots:+"$shots"}

@@ -16,6 +16,8 @@ use crate::suite::record::{
 
 /// Rows of a pair's table of tensors; the rest is in `report.tsv`.
 const TENSOR_ROWS: usize = 40;
+/// Bytes that the obligations may take.
+const OBLIGATIONS_LIMIT: usize = 64 * 1024;
 /// Rows of every other table, and items of a list.
 const ROWS: usize = 200;
 
@@ -37,17 +39,21 @@ impl Report for ContractMd {
     }
 
     fn render(&self, contract: &Contract, options: &Options) -> Result<Rendered, ReportError> {
-        let mut page = Page::new(options.markdown_limit);
+        // The obligations come last, and have room whatever is left out of the pairs.
+        let mut end = Page::new(options.markdown_limit.min(OBLIGATIONS_LIMIT));
+        obligations(&mut end, contract);
+        let end = end.finish();
+        let mut page = Page::new(options.markdown_limit.saturating_sub(end.len()));
         markdown::verdict(&mut page, contract);
         provenance(&mut page, contract);
+        markdown::decide(&mut page, contract);
         markdown::pair_table(&mut page, contract, ROWS);
         markdown::failures(&mut page, contract, ROWS);
         markdown::warnings_and_waivers(&mut page, contract, ROWS);
-        obligations(&mut page, contract);
         for (spec, pair) in pairs(contract) {
             details(&mut page, spec, pair);
         }
-        Ok(Rendered::from(page.finish().into_bytes()))
+        Ok(Rendered::from((page.finish() + &end).into_bytes()))
     }
 }
 
@@ -64,6 +70,8 @@ fn provenance(page: &mut Page, contract: &Contract) {
 
 fn obligations(page: &mut Page, contract: &Contract) {
     page.heading(2, "Obligations of the contract CRUX-B-20");
+    page.line(markdown::OBLIGATIONS);
+    page.line("");
     let rows: Vec<Vec<String>> = contract
         .obligations
         .iter()
@@ -276,6 +284,11 @@ mod tests {
             "# 💥 qualm: ERROR\n",
             "failed, 1 could not be judged, 1 ignored, 1 warned, 3 filtered out, gates: ",
             " not judged; exit code 6.",
+            "\n## Decision\n",
+            "💥 **Could not judge** `minilm::gone`: models/gone.gguf: no such file",
+            "❌ **Do not ship** `minilm::q4_0`: 4 of 7 tests fail; 1 not run.",
+            "- 1 × nan-scale (blk.0.attn\\_nan)",
+            "| baseline | changed; SQNR was 27.50 dB, now 14.20 dB: worse; 1 change beyond the tolerance |",
             "\n## Pairs\n",
             "| ❌ | `minilm::q4_0` |",
             "\n## Failures, the worst first\n",
@@ -284,13 +297,14 @@ mod tests {
             "    - bound: specs/minilm.toml:12:10 (small GQA projections)",
             "    - baseline: was 0.995120, now 0.981200: worse",
             "\n## Waived\n",
-            "\n## Obligations of the contract CRUX-B-20\n",
-            "| ❌ | `FALSIFY-CRUX-B-20-002` | violated |",
             "\n## ❌ `minilm::q4_0`\n",
             "| 🔴 | `blk.0.attn_nan.weight` | `Q4_0` | 2 | 4.50 | – | NaN | NaN |",
             "### What does not fit",
             "### Baseline: changed",
             "### Not run",
+            "\n## Obligations of the contract CRUX-B-20\n",
+            "CRUX-B-20 is the contract",
+            "| ❌ | `FALSIFY-CRUX-B-20-002` | violated |",
         ];
         let mut from = 0;
         for part in order {

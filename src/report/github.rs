@@ -68,6 +68,7 @@ fn data(text: &str) -> String {
 pub fn summary(contract: &Contract, limit: usize) -> String {
     let mut page = Page::new(limit);
     markdown::verdict(&mut page, contract);
+    markdown::decide(&mut page, contract);
     markdown::failures(&mut page, contract, ROWS);
     markdown::pair_table(&mut page, contract, ROWS);
     markdown::warnings_and_waivers(&mut page, contract, ROWS);

@@ -100,6 +100,11 @@ impl fmt::Display for Group<'_> {
         };
         let probably = if self.tests.iter().all(sure) { "" } else { "probably " };
         let places = places(names);
+        // `(global)` needs no parentheses of its own, and of a baseline there is but one.
+        if let Some(part) = places.strip_prefix('(').and_then(|it| it.strip_suffix(')')) {
+            let part = if part == self.what { String::new() } else { format!(" ({part})") };
+            return write!(f, "{} × {probably}{}{part}", self.tests.len(), self.what);
+        }
         write!(f, "{} × {probably}{} ({}", self.tests.len(), self.what, one_line(&places))?;
         if let Some(detail) = &self.detail {
             write!(f, ", {detail}")?;

@@ -5,9 +5,9 @@ comparison share.
 
 use std::fmt::Write as _;
 
+use super::decision::decisions;
 use super::failure::{failure_lines, waiver_lines};
 use super::gravity::worst_first;
-use super::groups::group_lines;
 use super::located::{Located, is_bad, pairs, tests};
 use super::numbers;
 use super::text::{code, one_line, prose};
@@ -15,8 +15,12 @@ use crate::suite::record::{
     BaselineStatus, CheckOutcome, Contract, PairRecord, TestOutcome, TestRecord, Verdict,
 };
 
-/// Causes that are listed before failures.
-const GROUPS: usize = 20;
+/// What the obligations are.
+pub const OBLIGATIONS: &str = "CRUX-B-20 is the contract that qualm keeps: what a comparison of quantized weights \
+     must report, and when it must fail. Each row is one of its rules, and what in this run shows that it held.";
+
+/// Pairs that the decision tells all about; the table of pairs has them all.
+const DECISIONS: usize = 8;
 
 /// Bytes that are kept free for the lines that say what was left out.
 const RESERVE: usize = 2048;
@@ -188,6 +192,38 @@ pub fn summary(contract: &Contract) -> String {
     parts.join(", ")
 }
 
+/// What a person decides by: per pair one sentence, its causes, and the facts.
+pub fn decide(page: &mut Page, contract: &Contract) {
+    let all = decisions(contract);
+    if all.is_empty() {
+        return;
+    }
+    page.heading(2, "Decision");
+    for (at, decision) in all.iter().take(DECISIONS).enumerate() {
+        if at > 0 {
+            page.line("");
+        }
+        page.line(&format!(
+            "{} **{}** {}: {}.\n",
+            decision.advice.mark(),
+            decision.advice.words(),
+            code(&decision.pair.id),
+            prose(&decision.sentence)
+        ));
+        for cause in &decision.causes {
+            page.line(&format!("- {}", prose(cause)));
+        }
+        page.left_out(decision.more_causes, "cause");
+        if !decision.causes.is_empty() {
+            page.line("");
+        }
+        let facts = decision.facts.iter();
+        let rows: Vec<_> = facts.map(|(name, words)| vec![prose(name), prose(words)]).collect();
+        page.table(&["", ""], rows.into_iter(), DECISIONS);
+    }
+    page.left_out(all.len().saturating_sub(DECISIONS), "pair");
+}
+
 /// One row a pair.
 pub fn pair_table(page: &mut Page, contract: &Contract, most: usize) {
     page.heading(2, "Pairs");
@@ -252,14 +288,6 @@ pub fn failures(page: &mut Page, contract: &Contract, most: usize) {
         return;
     }
     page.heading(2, if bad.len() == 1 { "Failure" } else { "Failures, the worst first" });
-    if bad.len() > 1 {
-        let groups = group_lines(contract);
-        groups.iter().take(GROUPS).for_each(|line| {
-            page.line(&format!("- {}", prose(line)));
-        });
-        page.left_out(groups.len().saturating_sub(GROUPS), "cause");
-        page.line("");
-    }
     let mut shown = 0;
     for located in bad.iter().take(most) {
         if !page.line(&entry(located.test, &failure_lines(located.test))) {

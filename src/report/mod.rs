@@ -5,6 +5,7 @@ Renderings of the record, one file a format.
 pub mod compare;
 pub mod contract_json;
 mod contract_md;
+mod decision;
 pub mod draft;
 mod failure;
 mod format;

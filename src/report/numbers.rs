@@ -58,7 +58,10 @@ pub fn db(value: f64) -> String {
 
 fn decibel(value: f64, extra: usize) -> String {
     let digits = 2 + extra;
-    finite(value, || format!("{value:.digits$} dB"))
+    let shown = format!("{value:.digits$}");
+    // Nothing below zero is left of a loss that is rounded away.
+    let shown = if shown.parse() == Ok(0.0) { shown.trim_start_matches('-') } else { &shown };
+    finite(value, || format!("{shown} dB"))
 }
 
 /// An error in units of the weights, or relative to them: four significant digits.
@@ -122,6 +125,20 @@ pub fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", count(n))
 }
 
+/// Shares of a whole, each with its name: `Q4_K 82 %`; no more than `named` of them, and how many more there are.
+pub fn shares(parts: &[(&str, u64)], named: usize) -> Vec<String> {
+    let all: u64 = parts.iter().map(|part| part.1).sum();
+    let share = |(name, part): &(&str, u64)| {
+        let percent = (*part as f64 / all.max(1) as f64 * 100.0).round();
+        if percent < 1.0 { format!("{name} < 1 %") } else { format!("{name} {percent} %") }
+    };
+    let mut words: Vec<String> = parts.iter().take(named).map(share).collect();
+    if parts.len() > named {
+        words.push(format!("{} more", parts.len() - named));
+    }
+    words
+}
+
 /// A size in binary units.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -173,6 +190,7 @@ mod tests {
             ("cosine", f64::NAN, "NaN", "as in the contract's TSV"),
             ("sqnr_db", 31.4159, "31.42 dB", "with its unit"),
             ("sqnr_db", f64::INFINITY, "∞", "no error at all"),
+            ("sqnr_db", -0.004, "0.00 dB", "zero has no sign"),
             ("rmse", 0.000123456, "1.235e-4", "four significant digits"),
             ("rmse", 0.0, "0", "nothing"),
             ("baseline.rmse", 0.000123456, "1.235e-4", "the last part is the metric"),
@@ -198,6 +216,13 @@ mod tests {
         let next = f64::from_bits(0.95f64.to_bits() + 1);
         let (value, bound) = compared("cosine", next, 0.95);
         assert_ne!(value, bound, "one unit in the last place");
+    }
+
+    #[test]
+    fn shares_of_a_whole() {
+        let parts = [("Q4_K", 820), ("Q6_K", 177), ("F32", 3), ("BF16", 0)];
+        assert_eq!(shares(&parts, 3), ["Q4_K 82 %", "Q6_K 18 %", "F32 < 1 %", "1 more"]);
+        assert_eq!(shares(&[], 3), [""; 0]);
     }
 
     #[test]

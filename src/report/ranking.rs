@@ -102,21 +102,9 @@ fn band(level: &Level) -> String {
 /// `Q4_K 82 %, Q6_K 17 %, F32 1 %`.
 fn types(model: &Ranked) -> String {
     const NAMED: usize = 3;
-    let all: u64 = model.types.iter().map(|it| it.bytes).sum();
-    let share = |bytes: u64| (bytes as f64 / all.max(1) as f64 * 100.0).round();
-    let named = model.types.iter().take(NAMED).map(|it| {
-        let percent = share(it.bytes);
-        if percent < 1.0 {
-            format!("{} < 1 %", it.qtype)
-        } else {
-            format!("{} {percent} %", it.qtype)
-        }
-    });
-    let mut words: Vec<String> = named.collect();
-    match model.types.len().saturating_sub(NAMED) {
-        0 => {}
-        more => words.push(format!("{more} more")),
-    }
+    let parts: Vec<(&str, u64)> =
+        model.types.iter().map(|it| (it.qtype.as_str(), it.bytes)).collect();
+    let mut words = numbers::shares(&parts, NAMED);
     if model.calibrated {
         words.push("imatrix".to_owned());
     }

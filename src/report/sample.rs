@@ -197,6 +197,7 @@ fn model(path: &str, format: &str, rows: &[TensorRow], bits: f64) -> ModelRecord
     let parameters: u64 = rows.iter().map(|row| row.numel).sum();
     ModelRecord {
         path: path.to_owned(),
+        name: None,
         format: format.to_owned(),
         files: vec![FileRecord {
             name: path.rsplit('/').next().unwrap_or(path).to_owned(),
@@ -374,6 +375,7 @@ fn quantized() -> PairRecord {
         status: BaselineStatus::Changed,
         path: Some("snapshots/minilm__q4_0.snap".to_owned()),
         pending: Some("snapshots/minilm__q4_0.snap.new".to_owned()),
+        sqnr_db: Some(movement(27.5, 14.2, MovementKind::Worse)),
         changes: vec!["blk.0.ffn_down.weight: cosine 0.99512 -> 0.9812".to_owned()],
     };
     pair

@@ -154,6 +154,10 @@ fn baseline_record(decision: &Decision) -> BaselineRecord {
         },
         path: Some(decision.path.to_string_lossy().into_owned()),
         pending: decision.pending.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        sqnr_db: decision
+            .comparison
+            .as_ref()
+            .and_then(|it| movement(it.global.as_ref()?.movement(Metric::SqnrDb)?)),
         changes: decision.comparison.as_ref().map(Comparison::changes).unwrap_or_default(),
     }
 }

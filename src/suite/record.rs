@@ -233,6 +233,9 @@ pub struct Examined {
 pub struct ModelRecord {
     /// As the spec names it, made relative to the working directory.
     pub path: String,
+    /// What the model calls itself, where its metadata say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// `safetensors` or `gguf`.
     pub format: String,
     /// Its files.
@@ -492,6 +495,9 @@ pub struct BaselineRecord {
     pub path: Option<String>,
     /// Path of the pending file, if one was written.
     pub pending: Option<String>,
+    /// How the SQNR of all tensors as one vector moved, where both sides have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqnr_db: Option<Movement>,
     /// What changed, one line each.
     pub changes: Vec<String>,
 }

@@ -130,8 +130,11 @@ pub fn model_record(model: &Model, path: &str) -> ModelRecord {
     let (elements, bytes) = weights.fold((0u64, 0u64), |(elements, bytes), tensor| {
         (elements.saturating_add(tensor.numel()), bytes.saturating_add(tensor.stored_bytes()))
     });
+    let name = model.metadata.iter().find(|(key, _)| key == "general.name");
+    let name = name.and_then(|(_, name)| name.as_str()).filter(|name| !name.trim().is_empty());
     ModelRecord {
         path: path.to_owned(),
+        name: name.map(str::to_owned),
         format: model.format.name().to_owned(),
         files: model
             .files

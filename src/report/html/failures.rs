@@ -7,19 +7,18 @@ use std::fmt::Write as _;
 use super::markup::{State, code, esc, left_out};
 use crate::diagnose::Certainty;
 use crate::report::failure::{movement_text, place};
-use crate::report::gravity::{excess, worst_first};
-use crate::report::groups::group_lines;
-use crate::report::located::{Located, is_bad, is_violated, last_part, tests};
+use crate::report::gravity::{excess, worst_check, worst_first};
+use crate::report::located::{Located, is_bad, is_violated, last_part, pairs, tests};
 use crate::report::numbers;
 use crate::suite::record::{CheckOutcome, CheckRecord, Contract, Level, TestOutcome};
 
-/// Causes that are listed before failures.
-const GROUPS: usize = 20;
+/// Failures up to which all of them are open: a row says the most important when it is closed.
+const OPEN: usize = 2;
 
 /// Failures that are told in full, and items of every other list.
 const MOST: usize = 100;
 
-/// The failures, the worst first; the first few are open.
+/// The failures, the worst first.
 pub fn failures(page: &mut String, contract: &Contract) {
     let bad = worst_first(contract);
     if bad.is_empty() {
@@ -28,17 +27,8 @@ pub fn failures(page: &mut String, contract: &Contract) {
     let title = if bad.len() == 1 { "The failure" } else { "Failures, the worst first" };
     let _ =
         writeln!(page, "<section aria-labelledby=\"failures\"><h2 id=\"failures\">{title}</h2>");
-    if bad.len() > 1 {
-        let groups = group_lines(contract);
-        page.push_str("<ul class=\"causes\">");
-        for line in groups.iter().take(GROUPS) {
-            let _ = writeln!(page, "<li>{}</li>", esc(line));
-        }
-        page.push_str("</ul>\n");
-        left_out(page, groups.len().saturating_sub(GROUPS), "cause", "contract.json");
-    }
-    for (at, located) in bad.iter().take(MOST).enumerate() {
-        entry(page, located, at < 5, is_violated);
+    for located in bad.iter().take(MOST) {
+        entry(page, contract, located, bad.len() <= OPEN, is_violated);
     }
     left_out(page, bad.len().saturating_sub(MOST), "failure", "contract.json");
     page.push_str("</section>\n");
@@ -59,7 +49,7 @@ pub fn warnings_and_waivers(page: &mut String, contract: &Contract) {
         }
         let _ = writeln!(page, "<section aria-labelledby=\"{id}\"><h2 id=\"{id}\">{title}</h2>");
         for located in found.iter().take(MOST) {
-            entry(page, located, false, shown);
+            entry(page, contract, located, false, shown);
         }
         left_out(page, found.len().saturating_sub(MOST), "test", "contract.json");
         page.push_str("</section>\n");
@@ -67,17 +57,25 @@ pub fn warnings_and_waivers(page: &mut String, contract: &Contract) {
 }
 
 /// One test, and those of its checks that `shown` picks.
-fn entry(page: &mut String, located: &Located, open: bool, shown: fn(&CheckRecord) -> bool) {
+fn entry(
+    page: &mut String,
+    contract: &Contract,
+    located: &Located,
+    open: bool,
+    shown: fn(&CheckRecord) -> bool,
+) {
     let (pair, test) = (located.pair, located.test);
+    let of_several = pairs(contract).nth(1).map(|_| esc(&pair.id)).unwrap_or_default();
     let state = State::of(test);
     let open = if open { " open=\"open\"" } else { "" };
     let _ = writeln!(
         page,
-        "<details class=\"entry {}\"{open}><summary>{} <b>{}</b> <span class=\"of\">{}</span></summary>",
+        "<details class=\"entry {}\"{open}><summary>{}<span class=\"who\"><b>{}</b> <span \
+         class=\"of\">{of_several}</span></span>{}</summary>",
         state.class(),
         state.badge(),
         code(last_part(pair, test)),
-        esc(&pair.id),
+        gist(located, shown),
     );
     // A warning says nothing more where the failing bound of the same metric is violated, too.
     let failed = |it: &CheckRecord| is_violated(it) && it.level == Level::Fail;
@@ -112,6 +110,32 @@ fn entry(page: &mut String, located: &Located, open: bool, shown: fn(&CheckRecor
         );
     }
     page.push_str("</details>\n");
+}
+
+/// What a closed row says: value and expectation of the worst check, and the cause.
+fn gist(located: &Located, shown: fn(&CheckRecord) -> bool) -> String {
+    let (pair, test) = (located.pair, located.test);
+    let worst = worst_check(test).or_else(|| test.checks.iter().find(|check| shown(check)));
+    let name = last_part(pair, test);
+    let row = pair.tensors.iter().find(|row| row.tensor == name);
+    let said = worst.map(|check| &check.message).or(test.reason.as_ref());
+    // The row's own name and type say nothing new.
+    let who = row.map(|row| format!(" ({name}, {})", row.qtype)).unwrap_or_default();
+    let said = said.map_or("", |said| said.strip_suffix(who.as_str()).unwrap_or(said));
+    let mut gist = format!("<span class=\"says\">{}", esc(said));
+    let told = worst.is_some_and(|check| check.check.ends_with("sqnr_expected"));
+    let expected = row.filter(|row| !told && row.expected_sqnr_db.0.is_finite());
+    if let Some((row, found)) = expected.and_then(|row| Some((row, row.metrics()?.sqnr_db))) {
+        let (found, expected) = (numbers::db(found), numbers::db(row.expected_sqnr_db.0));
+        let _ = write!(gist, " <span class=\"of\">SQNR {found}, {expected} expected</span>");
+    }
+    gist.push_str("</span>");
+    if let Some(diagnosis) = &test.diagnosis {
+        let sure = if diagnosis.certainty == Certainty::Certain { "" } else { "probably " };
+        let (cause, evidence) = (esc(&diagnosis.cause.to_string()), esc(&diagnosis.evidence));
+        let _ = write!(gist, "<span class=\"why\"><b>{sure}{cause}</b>: {evidence}</span>");
+    }
+    gist
 }
 
 /// A check: its words, then value, bound, place, reason and movement.

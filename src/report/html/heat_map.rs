@@ -14,6 +14,10 @@ use crate::suite::record::TensorRow;
 const ROLES: usize = 80;
 const LAYERS: usize = 200;
 
+/// Layers from which cells are too narrow for numbers; every tenth layer is named then.
+const DENSE: usize = 33;
+const NAMED: usize = 10;
+
 /// Least SQNR of the steps of the scale, in dB, the best first; below the last is the worst.
 const STEPS: [f64; 7] = [50.0, 40.0, 30.0, 25.0, 20.0, 15.0, 10.0];
 
@@ -35,8 +39,14 @@ pub fn sqnr(row: &TensorRow) -> f64 {
     }
 }
 
-/// The maps of a pair, one a stack of layers. `state` knows what a tensor's test came to.
-pub fn heat_maps(page: &mut String, rows: &[TensorRow], state: impl Fn(&str) -> State) {
+/// The maps of a pair, one a stack of layers, as far as there are bytes left. `state` knows what a tensor's test
+/// came to.
+pub fn heat_maps(
+    page: &mut String,
+    rows: &[TensorRow],
+    state: impl Fn(&str) -> State,
+    left: &mut usize,
+) {
     let mut stacks: BTreeMap<Option<String>, Vec<(Place, &TensorRow)>> = BTreeMap::new();
     for row in rows {
         let place = place(&row.tensor);
@@ -52,7 +62,9 @@ pub fn heat_maps(page: &mut String, rows: &[TensorRow], state: impl Fn(&str) -> 
         for (place, row) in tensors {
             add(roles.entry(place.role).or_default(), place.layer, row, state(&row.tensor));
         }
-        map(page, stack.as_deref(), &layers, &roles);
+        let before = page.len();
+        map(page, stack.as_deref(), &layers, &roles, before + *left);
+        *left = left.saturating_sub(page.len() - before);
     }
 }
 
@@ -72,24 +84,36 @@ fn map(
     stack: Option<&str>,
     layers: &[u64],
     roles: &BTreeMap<String, BTreeMap<u64, Cell>>,
+    end: usize,
 ) {
     let caption = match stack {
         Some(stack) => format!("SQNR in dB: tensors of <code>{}</code> by layer", esc(stack)),
         None => "SQNR in dB: tensors outside the layers".to_owned(),
     };
     let label = if stack.is_some() { "heat map by layer" } else { "heat map outside the layers" };
+    let shown_layers = layers.len().min(LAYERS);
+    let dense = if shown_layers >= DENSE { " dense" } else { "" };
     let _ = write!(
         page,
-        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{label}\">\
-         <table class=\"heat\"><caption>{caption}</caption><thead><tr><th scope=\"col\">role</th>"
+        "<p class=\"of\">{caption}</p><div class=\"scroll\" role=\"region\" tabindex=\"0\" \
+         aria-label=\"{label}\"><table class=\"heat{dense}\"><thead><tr><th scope=\"col\">role</th>"
     );
-    for layer in layers.iter().take(LAYERS) {
-        let heading = if stack.is_some() { layer.to_string() } else { "dB".to_owned() };
+    for (at, layer) in layers.iter().take(LAYERS).enumerate() {
+        let heading = match stack {
+            None => "dB".to_owned(),
+            Some(_) if !dense.is_empty() && at % NAMED > 0 => String::new(),
+            Some(_) => layer.to_string(),
+        };
         let _ = write!(page, "<th scope=\"col\">{heading}</th>");
     }
     page.push_str("</tr></thead><tbody>\n");
+    let mut shown_roles = 0;
     for (role, cells) in roles.iter().take(ROLES) {
-        let _ = write!(page, "<tr><th scope=\"row\">{}</th>", esc(role));
+        if page.len() > end {
+            break;
+        }
+        shown_roles += 1;
+        let _ = write!(page, "<tr><th scope=\"row\"><span>{}</span></th>", esc(role));
         for layer in layers.iter().take(LAYERS) {
             match cells.get(layer) {
                 Some(cell) => shown(page, cell),
@@ -99,8 +123,8 @@ fn map(
         page.push_str("</tr>\n");
     }
     page.push_str("</tbody></table></div>\n");
-    super::markup::left_out(page, roles.len().saturating_sub(ROLES), "role", "report.tsv");
-    super::markup::left_out(page, layers.len().saturating_sub(LAYERS), "layer", "report.tsv");
+    super::markup::left_out(page, roles.len() - shown_roles, "role", "report.tsv");
+    super::markup::left_out(page, layers.len() - shown_layers, "layer", "report.tsv");
 }
 
 fn shown(page: &mut String, cell: &Cell) {
@@ -109,7 +133,8 @@ fn shown(page: &mut String, cell: &Cell) {
     let (class, text) = match cell.sqnr {
         sqnr if sqnr.is_nan() => ("hx".to_owned(), "!".to_owned()),
         f64::INFINITY => ("he".to_owned(), "=".to_owned()),
-        sqnr => (format!("h{step}"), format!("{sqnr:.0}")),
+        // Plus zero, for a minus before a zero says nothing.
+        sqnr => (format!("h{step}"), (sqnr.round() + 0.0).to_string()),
     };
     let mark = match cell.state {
         State::Failed | State::Error => " bad",

@@ -30,6 +30,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// About what the row adds to the page.
+    pub fn bytes(&self) -> usize {
+        self.cells.iter().map(|cell| cell.len() + "<td></td>".len()).sum::<usize>() + 32
+    }
+
     /// A row that no filter knows.
     pub fn plain(cells: Vec<String>) -> Self {
         Self { class: "", cells }

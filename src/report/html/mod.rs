@@ -2,6 +2,7 @@
 `report.html`: the contract report for people, in one file that asks nothing of the network.
 */
 
+mod decision;
 mod failures;
 mod heat_map;
 mod markup;

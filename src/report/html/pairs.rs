@@ -16,8 +16,11 @@ use crate::suite::record::{
     BaselineStatus, Contract, PairRecord, SpecRecord, TensorRow, TestOutcome,
 };
 
-/// Rows of tensors on the whole page; the rest is in `report.tsv`.
-const TENSOR_ROWS: usize = 4000;
+/// Bytes that tables of tensors may take on the whole page, and heat maps; the rest is in `report.tsv`.
+const TENSOR_BYTES: usize = 1_300_000;
+const HEAT_BYTES: usize = 1_000_000;
+/// Pairs in the overview.
+const PAIR_ROWS: usize = 1000;
 /// Rows of every other table.
 const ROWS: usize = 200;
 /// Pairs up to which all of them are open.
@@ -64,7 +67,7 @@ pub fn overview(page: &mut String, contract: &Contract) {
         ">largest error",
         "baseline",
     ];
-    let shown = rows.len().min(TENSOR_ROWS / 4);
+    let shown = rows.len().min(PAIR_ROWS);
     table(page, "Pairs of models", &columns, &rows[..shown]);
     left_out(page, rows.len() - shown, "pair", "contract.json");
     page.push_str("</section>\n");
@@ -110,7 +113,7 @@ pub fn details(page: &mut String, contract: &Contract, states: &States) {
     page.push_str("<section aria-labelledby=\"each\"><h2 id=\"each\">Each pair</h2>\n");
     heat_map::legend(page);
     let few = pairs(contract).count() <= OPEN;
-    let mut left = TENSOR_ROWS;
+    let (mut rows_left, mut cells_left) = (TENSOR_BYTES, HEAT_BYTES);
     for (at, (spec, pair)) in pairs(contract).enumerate() {
         let state = state(pair);
         let open = if few || state >= State::Failed { " open=\"open\"" } else { "" };
@@ -123,8 +126,9 @@ pub fn details(page: &mut String, contract: &Contract, states: &States) {
         );
         about(page, spec, pair);
         models(page, pair);
-        heat_maps(page, &pair.tensors, |tensor| states.tensor(pair, tensor));
-        tensors(page, pair, states, &mut left);
+        let state_of = |tensor: &str| states.tensor(pair, tensor);
+        heat_maps(page, &pair.tensors, state_of, &mut cells_left);
+        tensors(page, pair, states, &mut rows_left);
         findings(page, pair);
         baseline(page, pair);
         ignored(page, pair);
@@ -190,7 +194,7 @@ fn models(page: &mut String, pair: &PairRecord) {
     table(page, "Models", &columns, &rows);
 }
 
-/// A pair's tensors, as many as are left to show: what failed comes first, then by RMSE.
+/// A pair's tensors, as many as fit into the bytes that are left: what failed comes first, then by RMSE.
 fn tensors(page: &mut String, pair: &PairRecord, states: &States, left: &mut usize) {
     if pair.tensors.is_empty() {
         return;
@@ -198,9 +202,13 @@ fn tensors(page: &mut String, pair: &PairRecord, states: &States, left: &mut usi
     let mut order: Vec<(State, &TensorRow)> =
         pair.tensors.iter().map(|row| (states.tensor(pair, &row.tensor), row)).collect();
     order.sort_by_key(|(state, _)| std::cmp::Reverse((*state).max(State::Passed)));
-    let shown = order.len().min(*left);
-    *left -= shown;
-    let rows: Vec<Row> = order[..shown].iter().map(|(state, row)| tensor(*state, row)).collect();
+    let fits = |row: &Row| {
+        let room = left.checked_sub(row.bytes());
+        *left = room.unwrap_or(0);
+        room.is_some()
+    };
+    let rows: Vec<Row> =
+        order.iter().map(|(state, row)| tensor(*state, row)).take_while(fits).collect();
     let columns = [
         "tensor",
         "outcome",
@@ -215,7 +223,7 @@ fn tensors(page: &mut String, pair: &PairRecord, states: &States, left: &mut usi
         ">gain",
     ];
     table(page, "Tensors", &columns, &rows);
-    left_out(page, order.len() - shown, "tensor", "report.tsv");
+    left_out(page, order.len() - rows.len(), "tensor", "report.tsv");
 }
 
 fn tensor(state: State, row: &TensorRow) -> Row {

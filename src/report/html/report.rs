@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use super::markup::{Row, State, code, digest_source, esc, table};
 use super::pairs::States;
-use super::{failures, pairs, plot};
+use super::{decision, failures, pairs, plot};
 use crate::metrics::DB_PER_BIT;
 use crate::report::format::{Options, Rendered, Report, ReportError};
 use crate::report::markdown;
@@ -41,13 +41,14 @@ impl Report for ReportHtml {
         let mut page = String::with_capacity(256 * 1024);
         head(&mut page, contract);
         verdict(&mut page, contract);
+        decision::decide(&mut page, contract);
         failures::failures(&mut page, contract);
         pairs::overview(&mut page, contract);
         plot::plot(&mut page, contract, |pair, tensor| states.tensor(pair, tensor));
         failures::warnings_and_waivers(&mut page, contract);
         pairs::details(&mut page, contract, &states);
-        obligations(&mut page, contract);
         specs(&mut page, contract);
+        obligations(&mut page, contract);
         foot(&mut page, contract);
         Ok(Rendered::from(page.into_bytes()))
     }
@@ -82,6 +83,7 @@ fn head(page: &mut String, contract: &Contract) {
     page.push_str("<header><span class=\"brand\">qualm</span><nav aria-label=\"Sections\">");
     let bad = contract.summary.failed + contract.summary.errors > 0;
     for (id, name) in [
+        ("decision", "Decision"),
         ("failures", "Failures"),
         ("pairs", "Pairs"),
         ("bits", "Error against bits"),
@@ -125,24 +127,7 @@ fn verdict(page: &mut String, contract: &Contract) {
             numbers::counted(partition.tests, "test")
         );
     }
-    page.push_str("</p>\n<ul class=\"counts\">");
-    let summary = &contract.summary;
-    for (class, count, word) in [
-        ("passed", summary.passed, "passed"),
-        ("failed", summary.failed, "failed"),
-        ("error", summary.errors, "not judged"),
-        ("warned", summary.warnings, "warnings"),
-        ("warned", summary.pending, "baselines pending"),
-        ("ignored", summary.ignored, "ignored"),
-    ] {
-        let quiet = if count == 0 { " none" } else { "" };
-        let _ = write!(
-            page,
-            "<li class=\"{class}{quiet}\"><b>{}</b> {word}</li>",
-            numbers::count(count)
-        );
-    }
-    page.push_str("</ul></section>\n");
+    page.push_str("</p>\n</section>\n");
 }
 
 fn obligations(page: &mut String, contract: &Contract) {
@@ -150,6 +135,7 @@ fn obligations(page: &mut String, contract: &Contract) {
         "<section aria-labelledby=\"obligations\"><h2 id=\"obligations\">Obligations of the contract \
          CRUX-B-20</h2>\n",
     );
+    let _ = writeln!(page, "<p>{}</p>", esc(markdown::OBLIGATIONS));
     let rows: Vec<Row> = contract
         .obligations
         .iter()
@@ -238,6 +224,15 @@ mod tests {
         let order = [
             "<h1 id=\"verdict\">ERROR</h1>",
             "Exit code 6.",
+            "id=\"decision\"",
+            "<b>Could not judge</b> <a href=\"#pair-2\"><code>minilm::gone</code></a>: models/gone.gguf: no such file",
+            "<b>Do not ship</b> <a href=\"#pair-1\"><code>minilm::q4_0</code></a>: 4 of 7 tests fail; 1 not run.",
+            "<li>1 × nan-scale (blk.0.attn_nan)</li>",
+            "<dt>quantized</dt><dd>models/minilm-q4_0.gguf, Q4_0 ",
+            "SHA-256 0f0f0f0f0f0f…",
+            "% of the reference, 4.50 bits per weight",
+            "changed; SQNR was 27.50 dB, now 14.20 dB: worse; 1 change beyond the tolerance",
+            "<b>Undecided:</b> <a href=\"#pair-3\"><code>minilm::q8_0</code></a>: all 4 tests hold that were selected",
             "id=\"failures\">Failures, the worst first",
             "models/gone.gguf: no such file",
             "blk.0.ffn_down.weight</code></b>",
@@ -314,6 +309,42 @@ mod tests {
         let page = render(&sample::run(vec![sample::spec("s", vec![pair])]));
         assert!(page.len() < 1_000_000, "{}", page.len());
         assert!(page.contains(&format!("{} failures more", failed - 100)), "the rest is counted");
+    }
+
+    #[test]
+    fn ten_thousand_tensors_of_long_names_stay_below_three_megabytes() {
+        let rows: Vec<_> = (0..10_000)
+            .map(|n| {
+                let role = "experts_of_a_mixture_whose_tensors_have_names_beyond_all_reason";
+                let name = format!("model.layers.{}.{}_{role}.weight", n / 100, n % 100);
+                sample::row(&name, "Q4_0", 8, 0.01 + n as f32 / 4000.0)
+            })
+            .collect();
+        let tests = rows
+            .iter()
+            .map(|row| {
+                let id = format!("s::p::{}", row.tensor);
+                sample::judged(&id, vec![sample::check("cosine", row.cosine.0, 0.999)])
+            })
+            .collect();
+        let pair = sample::pair("s", "p", rows, tests);
+        let page = render(&sample::run(vec![sample::spec("s", vec![pair])]));
+        assert!(page.len() < 3_000_000, "{}", page.len());
+        assert!(page.contains(" tensors more: see <code>report.tsv</code>"), "the rest is counted");
+        assert!(page.contains(" roles more: see <code>report.tsv</code>"), "the rest is counted");
+    }
+
+    #[test]
+    fn a_closed_row_of_a_failure_says_value_expectation_and_cause() {
+        let page = render(&sample::contract());
+        let rows: Vec<&str> = page.split("<details class=\"entry failed").skip(1).collect();
+        let row = |name: &str| {
+            let row = rows.iter().find(|row| row.contains(&format!("<code>{name}</code>")));
+            row.unwrap().split_once("</summary>").unwrap().0
+        };
+        assert!(row("blk.0.ffn_down.weight").contains("cosine 0.981200 &lt; 0.990000</span>"));
+        let cause = "<span class=\"why\"><b>nan-scale</b>: the scale of block 0 is NaN</span>";
+        assert!(row("blk.0.attn_nan.weight").contains(cause), "{}", row("blk.0.attn_nan.weight"));
     }
 
     #[test]
