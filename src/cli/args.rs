@@ -329,6 +329,12 @@ pub struct ReportArgs {
     /// Write HTML to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write SARIF to this file, for code scanning
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
+    /// Write GitLab's Code Quality JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub code_quality: Option<PathBuf>,
     /// Where all reports go if none is asked for
     #[arg(long, value_name = "DIR", default_value = "target/qualm")]
     pub out_dir: PathBuf,

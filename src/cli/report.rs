@@ -24,6 +24,8 @@ pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         ("contract.md", &args.markdown),
         ("report.tsv", &args.tsv),
         ("report.html", &args.html),
+        ("report.sarif", &args.sarif),
+        ("gl-code-quality-report.json", &args.code_quality),
     ] {
         let Some(path) = path else { continue };
         asked = true;

@@ -201,7 +201,7 @@ fn facts(pair: &PairRecord) -> Vec<(String, String)> {
         (.., Some(_)) => {
             facts.extend(bits.map(|bits| {
                 ("size".to_owned(), format!("{} bits per weight", numbers::bits(bits)))
-            }))
+            }));
         }
         _ => {}
     }

@@ -4,13 +4,11 @@ What GitHub Actions shows of a run: annotations on lines of the spec, and the jo
 
 use std::fmt::Write as _;
 
-use super::failure::failure_lines;
-use super::gravity::{worst_check, worst_first};
-use super::located::{Located, is_bad, is_violated, tests};
+use super::issue::{Issue, Severity, issues};
 use super::markdown::{self, Page};
 use super::numbers;
 use super::text::one_line;
-use crate::suite::record::{Contract, Source};
+use crate::suite::record::Contract;
 
 /// GitHub shows ten annotations of a kind and step and drops the rest unseen: so many are told, and
 /// one more says how many are left.
@@ -22,15 +20,10 @@ const ROWS: usize = 200;
 /// Workflow commands: failures, the worst first, then warnings, at most nine in all. `path` makes a
 /// spec's path relative to the root of the checkout.
 pub fn annotations(contract: &Contract, path: impl Fn(&str) -> String) -> Vec<String> {
-    let bad = worst_first(contract);
-    let warned =
-        tests(contract).filter(|it| !is_bad(it.test) && it.test.checks.iter().any(is_violated));
-    let mut all: Vec<(&str, Located)> = bad.into_iter().map(|it| ("error", it)).collect();
-    all.extend(warned.map(|it| ("warning", it)));
-    let mut lines: Vec<String> =
-        all.iter().take(MOST).map(|(kind, it)| annotation(kind, it, &path)).collect();
+    let all = issues(contract);
+    let mut lines: Vec<String> = all.iter().take(MOST).map(|it| annotation(it, &path)).collect();
     if all.len() > MOST {
-        let kind = all.get(MOST).map_or("error", |(kind, _)| kind);
+        let kind = all.get(MOST).map_or("error", kind);
         let more = numbers::count((all.len() - MOST) as u64);
         lines.push(format!(
             "::{kind} title=qualm::+{more} more: see the job summary or contract.json"
@@ -39,18 +32,20 @@ pub fn annotations(contract: &Contract, path: impl Fn(&str) -> String) -> Vec<St
     lines
 }
 
-fn annotation(kind: &str, located: &Located, path: impl Fn(&str) -> String) -> String {
-    let check = worst_check(located.test);
-    let source: &Source =
-        check.and_then(|check| check.source.as_ref()).unwrap_or(&located.pair.source);
-    let said: Vec<String> = failure_lines(located.test);
+fn kind(issue: &Issue) -> &'static str {
+    if issue.severity == Severity::Warning { "warning" } else { "error" }
+}
+
+fn annotation(issue: &Issue, path: impl Fn(&str) -> String) -> String {
+    let source = issue.source;
     format!(
-        "::{kind} file={},line={},col={},title={}::{}",
+        "::{} file={},line={},col={},title={}::{}",
+        kind(issue),
         property(&path(&source.file)),
         source.line,
         source.column,
-        property(&one_line(&located.test.id)),
-        data(&said.join("\n")),
+        property(&one_line(&issue.located.test.id)),
+        data(&issue.lines().join("\n")),
     )
 }
 

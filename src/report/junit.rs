@@ -145,6 +145,7 @@ fn document(
         counts.add(&suite);
         additions.suites.push(SuiteAdditions {
             timestamp: contract.time.as_ref().and_then(|time| timestamp(&time.started)),
+            time: format!("{:.3}", pair.seconds),
             skipped: suite.skipped(),
             properties,
             cases,
@@ -459,6 +460,8 @@ mod tests {
     fn quick_junit_reads_outcomes_and_counts() {
         let text = render(&sample::contract(), Dialect::Rich, Cases::All);
         let report = Parsed::deserialize_from_str(&text).unwrap();
+        let times: Vec<_> = report.test_suites.iter().map(|it| it.time).collect();
+        assert_eq!(times[0], Some(std::time::Duration::from_millis(1250)), "as the record says");
         let counts: Vec<_> = report
             .test_suites
             .iter()

@@ -36,6 +36,8 @@ pub struct Additions {
 pub struct SuiteAdditions {
     /// When it ran; none takes the attribute away.
     pub timestamp: Option<String>,
+    /// How long it took, in seconds.
+    pub time: String,
     /// Cases that were skipped.
     pub skipped: usize,
     /// Its properties.
@@ -112,9 +114,10 @@ impl Pass<'_> {
                 let added = self.suites.next();
                 properties = added.map_or(&[], |it| it.properties.as_slice());
                 self.cases = added.map_or(&[][..], |it| it.cases.as_slice()).iter();
-                copy(element, &mut start, |name, _| name != "timestamp")?;
+                copy(element, &mut start, |name, _| !matches!(name, "timestamp" | "time"))?;
                 if let Some(added) = added {
                     start.push_attribute(("skipped", added.skipped.to_string().as_str()));
+                    start.push_attribute(("time", added.time.as_str()));
                     if let Some(timestamp) = &added.timestamp {
                         start.push_attribute(("timestamp", timestamp.as_str()));
                     }

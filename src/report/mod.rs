@@ -2,6 +2,7 @@
 Renderings of the record, one file a format.
 */
 
+mod code_quality;
 pub mod compare;
 pub mod contract_json;
 mod contract_md;
@@ -13,6 +14,7 @@ pub mod github;
 mod gravity;
 mod groups;
 mod html;
+mod issue;
 mod junit;
 mod junit_repair;
 mod located;
@@ -22,6 +24,7 @@ mod place;
 mod ranking;
 #[cfg(test)]
 mod sample;
+mod sarif;
 mod table;
 pub mod text;
 pub mod tsv;

@@ -177,6 +177,7 @@ pub fn pair(spec: &str, name: &str, rows: Vec<TensorRow>, tests: Vec<TestRecord>
         source: source(8, 1),
         reference: Some(model("models/minilm-f32.safetensors", "safetensors", &tensors, 32.0)),
         quantized: Some(model(&format!("models/minilm-{name}.gguf"), "gguf", &tensors, bits)),
+        seconds: 1.25,
         roundtrip: None,
         error: None,
         error_tensors: Vec::new(),

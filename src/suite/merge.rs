@@ -322,6 +322,7 @@ fn join(planned: &PlannedPair, parts: Parts, baselines: &Baselines) -> PairRecor
     let mut pair: Option<PairRecord> = None;
     let mut examined: HashMap<String, Option<Diagnosis>> = HashMap::new();
     let mut notes = Vec::new();
+    let seconds = records.iter().map(|record| record.seconds).sum();
     for mut record in records {
         examined.extend(record.examined.drain(..).map(|it| (it.test, it.otherwise)));
         // A shard in which tensors failed adds to what all of them note.
@@ -346,6 +347,7 @@ fn join(planned: &PlannedPair, parts: Parts, baselines: &Baselines) -> PairRecor
     pair.tensors = rows.into_values().collect();
     pair.baseline = BaselineRecord::default();
     pair.notes = notes;
+    pair.seconds = seconds;
     let absent = planned
         .tests
         .iter()

@@ -31,8 +31,8 @@ pub struct Contract {
     pub schema: u32,
     /// Who wrote the report.
     pub harness: Harness,
-    /// When the run began and how long it took: the only fields that differ between two runs over
-    /// the same files.
+    /// When the run began and how long it took: with the seconds of each pair, the only fields that differ between
+    /// two runs over the same files.
     pub time: Option<Time>,
     /// Which part of the suite this run covered, if it was sharded.
     pub partition: Option<Partition>,
@@ -187,6 +187,9 @@ pub struct PairRecord {
     pub reference: Option<ModelRecord>,
     /// The quantized model; the reference again for a round trip; none if it could not be opened.
     pub quantized: Option<ModelRecord>,
+    /// Wall time in seconds, of all shards together; 0 where `SOURCE_DATE_EPOCH` stands in for the clock.
+    #[serde(default)]
+    pub seconds: f64,
     /// Type of an in-memory round trip.
     pub roundtrip: Option<String>,
     /// Why the pair could not be judged.

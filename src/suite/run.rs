@@ -107,8 +107,9 @@ pub fn run(
             continue;
         }
         listener.pair(planned);
+        let began = Instant::now();
         let stopped = options.max_fail.is_some_and(|most| failures >= most);
-        let pair = match stopped {
+        let mut pair = match stopped {
             // Merge is to see that the shard is not whole.
             true if partition.is_some() => break,
             true => not_run(planned, &format!("not run: stopped after {failures} failures")),
@@ -118,6 +119,7 @@ pub fn run(
             })
             .unwrap_or_else(|error| broken(planned, &error)),
         };
+        pair.seconds = verdict::time(began).map_or(0.0, |time| time.seconds);
         pair.tests.iter().for_each(|test| listener.test(test));
         listener.pair_done(&pair);
         failures += pair
@@ -328,6 +330,7 @@ pub(super) fn empty_record(planned: &PlannedPair) -> PairRecord {
         source: Source::from(&planned.pair.at),
         reference: None,
         quantized: None,
+        seconds: 0.0,
         roundtrip: match &planned.pair.quantized {
             Quantized::Roundtrip { ty, .. } => Some(ty.name().to_owned()),
             Quantized::File(_) => None,
