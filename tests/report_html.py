@@ -67,7 +67,7 @@ def damaged(browser, path):
             page.context.close()
     page, _, _ = opened(browser, path)
     pages = len(re.findall(rb"/Type\s*/Page[^s]", page.pdf(format="A4")))
-    check(pages <= 8, f"{suite}: prints on {pages} pages")
+    check(pages <= 10, f"{suite}: a hundred failures and more print on {pages} pages")
     rows = page.locator(".entry summary")
     check(rows.count() == {"many": 100, "one": 2, "deep": 1}[suite], f"{suite}: {rows.count()} rows")
     if suite == "many":
