@@ -24,7 +24,7 @@ pub(super) fn movements(comparison: &Comparison, old: &Snapshot, new: &Snapshot)
             if matches!(m.kind, Move::Same | Move::Within) {
                 continue;
             }
-            let show = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:?}"));
+            let [was, is] = readable(m.old, m.new);
             let difference = match (m.old, m.new) {
                 (Some(old), Some(new)) if (new - old).is_finite() => format!("{:+.1e}", new - old),
                 _ => String::new(),
@@ -32,8 +32,8 @@ pub(super) fn movements(comparison: &Comparison, old: &Snapshot, new: &Snapshot)
             rows.push([
                 plain(&tensor.name),
                 m.metric.name().to_owned(),
-                show(m.old),
-                show(m.new),
+                was,
+                is,
                 difference,
                 m.kind.name().to_owned(),
             ]);
@@ -44,6 +44,23 @@ pub(super) fn movements(comparison: &Comparison, old: &Snapshot, new: &Snapshot)
     let (same, within) = (count(Move::Same), count(Move::Within));
     let _ = writeln!(out, "  {same} values the same, {within} within the tolerance");
     out
+}
+
+/// Two numbers with as many digits as it takes to tell them apart, but no fewer than six.
+fn readable(old: Option<f64>, new: Option<f64>) -> [String; 2] {
+    const LEAST: usize = 6;
+    const ALL: usize = 17;
+    let rounded = |value: f64, digits: usize| {
+        let text = format!("{value:.*e}", digits - 1);
+        text.parse::<f64>().unwrap_or(value)
+    };
+    let apart = |digits: &usize| match (old, new) {
+        (Some(old), Some(new)) => old == new || rounded(old, *digits) != rounded(new, *digits),
+        _ => true,
+    };
+    let digits = (LEAST..ALL).find(apart).unwrap_or(ALL);
+    [old, new]
+        .map(|value| value.map_or("-".to_owned(), |value| format!("{:?}", rounded(value, digits))))
 }
 
 fn structure(tensor: &TensorComparison, old: &Measurement, new: &Measurement, rows: &mut Vec<Row>) {
@@ -76,7 +93,6 @@ fn structure(tensor: &TensorComparison, old: &Measurement, new: &Measurement, ro
 
 /// What a first baseline would hold.
 pub(super) fn contents(new: &Snapshot) -> String {
-    let show = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:?}"));
     let global = new.measurement.global.iter().map(|g| {
         let size = format!("{} tensors", g.tensors);
         ("(global)".to_owned(), String::new(), size, g.values)
@@ -89,8 +105,10 @@ pub(super) fn contents(new: &Snapshot) -> String {
     let rows: Vec<Row> = global
         .chain(tensors)
         .map(|(name, qtype, shape, values)| {
-            let [cosine, rmse, max] =
-                [Metric::Cosine, Metric::Rmse, Metric::MaxAbs].map(|m| show(values.get(m)));
+            let [cosine, rmse, max] = [Metric::Cosine, Metric::Rmse, Metric::MaxAbs].map(|m| {
+                let [shown, _] = readable(values.get(m), None);
+                shown
+            });
             [name, qtype, shape, cosine, rmse, max]
         })
         .collect();
@@ -128,4 +146,26 @@ fn align(head: [&str; 6], rows: &[Row]) -> String {
         let _ = writeln!(out, "  +{} more rows", rows.len() - shown.len());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_that_tell_them_apart() {
+        for (old, new, expected) in [
+            (Some(0.951_200_340_001_2), Some(0.981_200_121_2), ["0.9512", "0.9812"]),
+            (Some(1.234_567_891e-5), None, ["1.23457e-5", "-"]),
+            (Some(0.123_456_789), Some(0.123_456_999), ["0.1234568", "0.123457"]),
+            (Some(0.5), Some(0.5), ["0.5", "0.5"]),
+            (None, Some(f64::NAN), ["-", "NaN"]),
+            (Some(f64::INFINITY), Some(27.339_811_2), ["inf", "27.3398"]),
+        ] {
+            assert_eq!(readable(old, new), expected);
+        }
+        let next = f64::from_bits(0.95_f64.to_bits() + 1);
+        let [old, new] = readable(Some(0.95), Some(next));
+        assert_ne!(old, new, "one unit in the last place");
+    }
 }

@@ -346,7 +346,7 @@ pub fn tell_what_next(contract: &Contract) {
     };
     streams::tell(format_args!(
         "note: every bound holds; only {what}. `qualm review` shows what was measured, `qualm accept` makes it the \
-         baseline"
+         baseline; `*.snap.new` belongs into .gitignore"
     ));
 }
 

@@ -6,8 +6,9 @@ tensors moved most.
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::failure::failure_lines;
+use super::failure::cause_first;
 use super::gravity::gravity;
+use super::groups::group_lines_of;
 use super::located::{Located, is_bad, pairs, tests};
 use super::markdown::Page;
 use super::numbers;
@@ -17,8 +18,8 @@ use crate::suite::record::{Contract, PairRecord, TestKind, TestOutcome};
 
 /// Movements that are told, worse and better.
 const MOVEMENTS: usize = 10;
-/// Lines that are told of a failure.
-const LINES: usize = 4;
+/// Causes that are told of what fails anew.
+const CAUSES: usize = 20;
 
 /// What a size budget is worth at least.
 pub const LEAST_BYTES: usize = 4096;
@@ -138,18 +139,38 @@ impl<'a> Comparison<'a> {
                 page.line(&format!("# {mark} qualm: {}", self.headline()))
             }
         };
+        self.causes(&mut page, style);
+        // What is told in full takes a part of the bytes; beyond it a test has its first line, which says the cause.
+        let (full, first, name) =
+            (limit / 2, Told { bytes: 0, lines: 1 }, Told { bytes: 0, lines: 0 });
         for (title, list, told) in [
-            ("Newly failing", &self.newly_failing, LINES),
-            ("Still failing", &self.still_failing, 1),
-            ("Fixed", &self.fixed, 0),
-            ("No longer run", &self.no_longer_run, 1),
-            ("Removed", &self.removed, 0),
-            ("Added", &self.added, 0),
+            ("Newly failing", &self.newly_failing, Told { bytes: full, lines: 1 }),
+            ("Still failing", &self.still_failing, first),
+            ("Fixed", &self.fixed, name),
+            ("No longer run", &self.no_longer_run, first),
+            ("Removed", &self.removed, name),
+            ("Added", &self.added, name),
         ] {
             section(&mut page, style, title, list, told);
         }
         self.moved(&mut page, style);
         page.finish()
+    }
+
+    /// What is behind the new failures.
+    fn causes(&self, page: &mut Page, style: Style) {
+        if self.newly_failing.len() < 2 {
+            return;
+        }
+        let groups = group_lines_of(self.newly_failing.clone());
+        heading(page, style, "Causes of what fails anew", groups.len());
+        for line in groups.iter().take(CAUSES) {
+            page.line(&match style {
+                Style::Text => format!("  {line}"),
+                Style::Markdown => format!("- {}", prose(line)),
+            });
+        }
+        left_out(page, style, groups.len().saturating_sub(CAUSES), "cause");
     }
 
     fn moved(&self, page: &mut Page, style: Style) {
@@ -221,15 +242,27 @@ fn heading(page: &mut Page, style: Style, title: &str, count: usize) {
     };
 }
 
-/// One list, with so many lines for each test.
-fn section(page: &mut Page, style: Style, title: &str, list: &[Located], told: usize) {
+/// How much is told of the tests of a list.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Bytes for tests that are told in full.
+    bytes: usize,
+    /// Lines of each test after those.
+    lines: usize,
+}
+
+/// One list.
+fn section(page: &mut Page, style: Style, title: &str, list: &[Located], told: Told) {
     if list.is_empty() {
         return;
     }
     heading(page, style, title, list.len());
-    let mut shown = 0;
+    let (mut shown, mut room) = (0, told.bytes);
     for located in list {
-        if !page.line(&entry(located, style, told)) {
+        let full = entry(located, style, usize::MAX);
+        room = room.saturating_sub(full.len());
+        let shortened = || entry(located, style, told.lines);
+        if !page.line(&if room > 0 { full } else { shortened() }) {
             break;
         }
         shown += 1;
@@ -239,7 +272,7 @@ fn section(page: &mut Page, style: Style, title: &str, list: &[Located], told: u
 
 fn entry(located: &Located, style: Style, told: usize) -> String {
     let test = located.test;
-    let mut lines = failure_lines(test);
+    let mut lines = cause_first(test);
     if lines.is_empty() {
         lines.extend(test.reason.clone());
     }
@@ -290,7 +323,7 @@ fn left_out(page: &mut Page, style: Style, count: usize, noun: &str) {
 mod tests {
     use super::super::sample::{self, check, judged};
     use super::*;
-    use crate::suite::record::TestRecord;
+    use crate::suite::record::{Cause, Diagnosis, TestRecord};
 
     fn run(tests: Vec<TestRecord>, errors: &[(&str, f32)]) -> Contract {
         let rows =
@@ -376,6 +409,36 @@ mod tests {
             comparison.still_failing.len() as u64,
             contract.summary.failed + contract.summary.errors
         );
+    }
+
+    #[test]
+    fn causes_come_first_and_a_failure_is_told_in_full_while_there_is_room() {
+        let many = |n: usize, cosine: f64| {
+            let mut bad = test(&format!("blk.{n}.ffn_down.weight"), cosine);
+            if cosine < 0.9 {
+                let factor = "factor 2: divided by that, all is well".to_owned();
+                bad.diagnosis = Some(Diagnosis::certain(Cause::ScaleFactor, factor));
+                bad.checks.extend((1..6).map(|n| check("rmse", f64::from(n), 0.5)));
+            }
+            bad
+        };
+        let old = run((0..40).map(|n| many(n, 0.95)).collect(), &[]);
+        let new = run((0..40).map(|n| many(n, 0.5)).collect(), &[]);
+        let comparison = Comparison::new(&old, &new);
+        for style in [Style::Text, Style::Markdown] {
+            let text = comparison.render(style, 1 << 16);
+            let cause = text.find("40 × scale-factor (blk.0–39.ffn").expect("the group");
+            assert!(cause < text.find("Newly failing").unwrap(), "{text}");
+            assert_eq!(text.matches("rmse 5 against 0.5").count(), 40, "every line of all: {text}");
+            let text = comparison.render(style, 14_000);
+            assert!(text.len() <= 14_000);
+            assert!((1..40).contains(&text.matches("rmse 5 against 0.5").count()), "{text}");
+            assert_eq!(
+                text.matches("cause: scale-factor").count(),
+                40,
+                "the cause of each: {text}"
+            );
+        }
     }
 
     #[test]

@@ -35,7 +35,11 @@ pub struct Group<'a> {
 /// tells groups apart where a few beginnings cover all failures of a cause; else it says something about single
 /// tensors.
 pub fn groups(contract: &Contract) -> Vec<Group<'_>> {
-    let bad = worst_first(contract);
+    groups_of(worst_first(contract))
+}
+
+/// The same of some failures, the worst first.
+fn groups_of(bad: Vec<Located<'_>>) -> Vec<Group<'_>> {
     let mut clauses: BTreeMap<(&str, String), BTreeMap<Option<String>, usize>> = BTreeMap::new();
     for located in &bad {
         let of_cause = clauses.entry((&located.pair.id, what(located))).or_default();
@@ -77,7 +81,12 @@ fn clause(located: &Located) -> Option<String> {
 
 /// The groups as lines; where failures of several pairs are told, each names its pair.
 pub fn group_lines(contract: &Contract) -> Vec<String> {
-    let groups = groups(contract);
+    group_lines_of(worst_first(contract))
+}
+
+/// The same of some failures, the worst first.
+pub fn group_lines_of(bad: Vec<Located<'_>>) -> Vec<String> {
+    let groups = groups_of(bad);
     let pair = |group: &Group| group.tests.first().map(|first| first.pair.id.clone());
     let several = groups.windows(2).any(|two| pair(&two[0]) != pair(&two[1]));
     let line = |group: &Group| match pair(group).filter(|_| several) {

@@ -32,7 +32,7 @@ const SNAPSHOT: &str = "snapshots/s__p.snap";
 fn a_new_baseline_waits_until_it_is_accepted() {
     let suite = started();
     let new = suite.path().join("snapshots/s__p.snap.new");
-    let ran = suite.qualm(&["run"]).exits(8);
+    let ran = suite.qualm(&["run"]).exits(8).says("only 1 baseline is new").says(".gitignore");
     assert!(ran.out.contains("test s::p::a ... ok"), "the bounds hold: {ran}");
     assert!(new.exists());
     assert_eq!(suite.contract()["verdict"], "pending");
