@@ -8,7 +8,7 @@ the structure test fail.
 use std::collections::{HashMap, HashSet};
 
 use crate::codec::Class;
-use crate::model::{Model, Storage};
+use crate::model::{Model, Storage, Tensor};
 
 /// What the spec allows to differ, by reference name.
 pub struct Policy<'a> {
@@ -212,8 +212,14 @@ fn mismatch(
     let exact = |class: Class| class == Class::Exact;
     let differs =
         exact(r.class()) != exact(q.class()) || exact(r.class()) && r.qtype() != q.qtype();
-    differs.then(|| {
+    if differs {
         let message = format!("its type is {}, the reference's {}", q.qtype(), r.qtype());
-        (FindingKind::Type, message)
-    })
+        return Some((FindingKind::Type, message));
+    }
+    // One of the tensors that a stack is made of.
+    let odd = |source: &&Tensor| exact(source.class()) != exact(r.class());
+    let odd = q.view().and_then(|view| view.sources().find(odd))?;
+    let message =
+        format!("the type of {} is {}, the reference's {}", odd.name, odd.qtype(), r.qtype());
+    Some((FindingKind::Type, message))
 }

@@ -246,6 +246,8 @@ impl Checkpoints {
                 used.insert(single.clone());
                 if let Some(name) = &checkpoint.index {
                     notes.push(shadowed(listing, single, name, index.as_ref()));
+                } else if !checkpoint.shards.is_empty() {
+                    notes.push(format!("{single} comes before the numbered shards of its name"));
                 }
                 Source::Files(vec![listing.place(single)])
             }

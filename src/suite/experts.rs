@@ -9,8 +9,8 @@ use std::ops::Range;
 use crate::gate::{CheckOutcome, CheckRecord};
 use crate::measure::twin::{Expectation, twins};
 use crate::measure::{Matched, Measured, Progress, dead_columns, measure};
-use crate::model::view::View;
-use crate::model::{Model, Tensor};
+use crate::model::view::{Unit, View};
+use crate::model::{Model, Storage, Tensor};
 
 /// The matrices of such stacks, as tensors of their own.
 #[derive(Default)]
@@ -87,14 +87,31 @@ fn is_unlike(tensor: &Tensor) -> bool {
 
 /// Both sides' matrices, under the names that they are stored under.
 fn apart(r: &Tensor, q: &Tensor) -> Option<Vec<(Tensor, Tensor)>> {
+    let &[_, height, width] = &q.shape[..] else { return None };
     let (of_r, of_q) = (View::of(r), View::of(q));
-    let count = *q.shape.first()?;
-    let of_one = |index| {
-        let (r, q) = (of_r.select(0, index).ok()?, of_q.select(0, index).ok()?);
-        let name = q.sources().next().map_or_else(|| format!("{index}"), |it| it.name.clone());
-        Some((r.into_tensor(&name), q.into_tensor(&name)))
+    let computed = matches!(&q.storage, Storage::Joined(weight) if weight.computes());
+    let of_one = |unit: &Unit| {
+        let (expert, row, col) =
+            (unit.start / (height * width), unit.start / width % height, unit.start % width);
+        let cut = |view: &View| {
+            let rows = view.select(0, expert).ok()?.slice(0, row..row + unit.rows, 1).ok()?;
+            rows.slice(1, col..col + unit.cols, 1).ok()
+        };
+        let own = if computed { None } else { stored(unit) };
+        let (r, q) = (cut(&of_r)?, own.or_else(|| cut(&of_q))?);
+        let name = &unit.source.name;
+        Some((r.into_tensor(name), q.into_tensor(name)))
     };
-    (0..count).map(of_one).collect()
+    q.units().iter().map(of_one).collect()
+}
+
+/// A unit as it is stored, which tells more of its grid than a cut of the stack does; none if it is a part of
+/// what is stored.
+fn stored(unit: &Unit) -> Option<View> {
+    let own = View::of(&unit.source);
+    let own = if own.shape().len() == 3 { own.select(0, unit.matrix).ok()? } else { own };
+    let own = if unit.transposed { own.transpose(&[1, 0]).ok()? } else { own };
+    (*own.shape() == [unit.rows, unit.cols]).then_some(own)
 }
 
 /// What is said of the stack: of each gate, what it found in the matrix that fares worst. A gate that has

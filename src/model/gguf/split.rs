@@ -114,9 +114,11 @@ pub fn is_one_model(names: &[&str]) -> bool {
 pub fn is_raw_piece(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase());
     name.is_some_and(|name| {
-        [".gguf.part", ".gguf-part", ".gguf-split-", ".gguf.split-"]
-            .iter()
-            .any(|infix| name.contains(infix))
+        let numbered = name.rsplit_once(".gguf.").is_some_and(|(_, rest)| {
+            rest.len() >= 2 && rest.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        let infixes = [".gguf.part", ".gguf-part", ".gguf-split-", ".gguf.split-"];
+        numbered || infixes.iter().any(|infix| name.contains(infix))
     })
 }
 

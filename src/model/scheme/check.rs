@@ -4,6 +4,7 @@ finite, indices that were never filled in.
 */
 
 use super::grid::{is_number, numbers};
+use super::loose;
 use super::planes::{Planes, Role};
 use crate::codec::TensorType;
 use crate::codec::float::E8M0;
@@ -95,7 +96,6 @@ const WORDS: u64 = 64 * 1024;
 #[derive(Default)]
 struct Count {
     zero: u64,
-    /// Below zero, but for -1, which nothing was calibrated into.
     negative: u64,
     non_finite: u64,
     first_non_finite: Option<u64>,
@@ -110,6 +110,8 @@ fn count(
     let mut count = Count::default();
     // The exponent of all-zero bytes.
     let nothing = if ty == TensorType::F8_E8M0 { E8M0[0] } else { 0.0 };
+    // Nothing was calibrated into scales of the cache that are -1, from which serving engines start.
+    let starts = loose::row_of(&plane.name).is_some_and(|(row, _)| row.everywhere);
     let mut values = scratch.take_floats();
     let numel = plane.numel();
     let mut start = 0;
@@ -123,7 +125,7 @@ fn count(
                 count.first_non_finite.get_or_insert(start + i as u64);
             } else if *value == nothing {
                 count.zero += 1;
-            } else if *value < 0.0 && *value != -1.0 {
+            } else if *value < 0.0 && !(starts && *value == -1.0) {
                 count.negative += 1;
             }
         }

@@ -137,7 +137,8 @@ pub static LOOSE: &[Row] = &[
     },
 ];
 
-/// Whole names of tensors without values that only say what a file is (`ComfyUI`).
+/// Last parts of the names of tensors without values that only say what a file is (`ComfyUI`, which puts the
+/// prefix of the diffusion model before it).
 const MARKERS: &[&str] = &["scaled_fp8"];
 
 /// Row and suffix of a plane's name.
@@ -187,7 +188,8 @@ pub fn find(tensors: &[Tensor], context: &Context, attached: &dyn Fn(&str) -> bo
     for tensor in tensors {
         let Storage::Plain { ty, at } = tensor.storage else { continue };
         let empty = tensor.numel() == 0 || tensor.numel() == 2 && tensor.shape.len() == 1;
-        if MARKERS.contains(&tensor.name.as_str()) && empty {
+        let last = tensor.name.rsplit('.').next().unwrap_or_default();
+        if MARKERS.contains(&last) && empty {
             found.names.insert(tensor.name.clone());
             continue;
         }
