@@ -77,8 +77,8 @@ impl Map {
                 continue;
             }
             let plain = names::plain(&tensor.name);
-            let copy = rules.copies().find(|(copy, _)| *copy == plain);
-            let original = copy.and_then(|(_, of)| index.get(of));
+            let mut copies = rules.copies().filter(|(copy, _)| *copy == plain);
+            let original = copies.find_map(|(_, of)| index.get(of));
             if let Some(original) = original {
                 self.copies.push((at, *original));
             } else if let Some((why, _)) =

@@ -61,7 +61,7 @@ pub struct Group {
     left_out: BTreeMap<String, Vec<Parsed<OneSided>>>,
     /// Tensors of the checkpoint that may be left out where they repeat another.
     #[serde(default)]
-    copies: BTreeMap<String, String>,
+    copies: BTreeMap<String, Vec<String>>,
     /// Other names that a checkpoint's tensors go by.
     #[serde(default)]
     other_names: BTreeMap<Parsed<Pattern>, Parsed<Name>>,
@@ -122,7 +122,7 @@ impl<'a> Rules<'a> {
     /// Tensors of the checkpoint that may be left out where they repeat another, and that other.
     pub fn copies(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let copies = self.groups.iter().flat_map(|group| &group.copies);
-        copies.map(|(copy, of)| (copy.as_str(), of.as_str()))
+        copies.flat_map(|(copy, of)| of.iter().map(move |of| (copy.as_str(), of.as_str())))
     }
 
     /// Patterns of names, and what such a name is called as well.
@@ -225,7 +225,7 @@ impl Table {
     pub fn copies(&self) -> impl Iterator<Item = (&str, &str)> {
         let group = self.groups.get("one-sided");
         let copies = group.into_iter().flat_map(|group| &group.copies);
-        copies.map(|(copy, of)| (copy.as_str(), of.as_str()))
+        copies.flat_map(|(copy, of)| of.iter().map(move |of| (copy.as_str(), of.as_str())))
     }
 
     /// The rules for a pair: those of the first class that its configuration names and the table knows;

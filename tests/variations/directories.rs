@@ -35,9 +35,12 @@ fn directories_of_gguf() {
         })
         .collect();
     let head = |architecture: &str| Gguf::new().text("general.architecture", architecture);
-    let add = |file: Gguf, it: &Matrix, quantize: bool| match quantize {
-        true => file.tensor(&it.name, &it.shape, id::TENSOR_Q8_0, q8_0(&it.values)),
-        false => file.tensor(&it.name, &it.shape, id::TENSOR_F32, stored_f32s(&it.values)),
+    let add = |file: Gguf, it: &Matrix, quantize: bool| {
+        if quantize {
+            file.tensor(&it.name, &it.shape, id::TENSOR_Q8_0, q8_0(&it.values))
+        } else {
+            file.tensor(&it.name, &it.shape, id::TENSOR_F32, stored_f32s(&it.values))
+        }
     };
     let all = |architecture: &str, quantize: bool| {
         matrices.iter().fold(head(architecture), |file, it| add(file, it, quantize)).bytes()

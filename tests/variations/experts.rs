@@ -233,9 +233,9 @@ fn poor(matrix: &Matrix, levels: f32, group: usize) -> Matrix {
 fn one_poor_expert() {
     let mut table = Table::of("23-one-poor-expert-in-a-stack");
     for (family, count, scheme, group, (expert, part), levels) in [
-        (QWEN, 12, Scheme::Packed(4, 32), 32, (5, 0), 3.0),
-        (GEMMA, 16, Scheme::Packed(4, 32), 32, (15, 2), 3.0),
-        (GEMMA, 10, Scheme::Gptq(32), 32, (3, 2), 3.0),
+        (QWEN, 12, Scheme::Packed(4, 32), 32, (5, 0), 1.5),
+        (GEMMA, 16, Scheme::Packed(4, 32), 32, (15, 2), 1.5),
+        (GEMMA, 10, Scheme::Gptq(32), 32, (3, 2), 1.5),
         (QWEN, 8, Scheme::Int8Rows, 64, (4, 1), 31.0),
         (QWEN, 8, Scheme::Fp8Rows, 64, (7, 0), 7.0),
         (QWEN, 6, Scheme::Packed(8, 32), 32, (0, 1), 15.0),

@@ -16,9 +16,9 @@ fn factors(len: usize, spread: f32, seed: u64) -> Vec<f32> {
 /// The columns times the factors, or divided by them.
 fn columns(matrix: &Matrix, factors: &[f32], divide: bool) -> Matrix {
     let cols = matrix.cols();
-    let value = |(at, value): (usize, &f32)| match divide {
-        true => value / factors[at % cols],
-        false => value * factors[at % cols],
+    let value = |(at, value): (usize, &f32)| {
+        let factor = factors[at % cols];
+        if divide { value / factor } else { value * factor }
     };
     Matrix { values: matrix.values.iter().enumerate().map(value).collect(), ..matrix.clone() }
 }

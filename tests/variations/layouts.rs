@@ -1,4 +1,4 @@
-/*! Kinds 03, 05, 06, 07: native shapes, files of ComfyUI, tables in pieces, experts that are turned. */
+/*! Kinds 03, 05, 06, 07: native shapes, files of `ComfyUI`, tables in pieces, experts that are turned. */
 
 use serde_json::{Value, json};
 

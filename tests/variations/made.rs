@@ -141,7 +141,7 @@ pub enum Scheme {
     Mxfp4,
     /// Group; symmetric.
     Gptq(usize),
-    /// Group; the planes of AutoAWQ.
+    /// Group; the planes of `AutoAWQ`.
     Awq(usize),
     /// Bits and group.
     Mlx(u32, usize),
@@ -366,13 +366,11 @@ fn four_bits(matrix: &Matrix, size: usize, awq: bool) -> Vec<Plane> {
     let (rows, cols) = (matrix.rows(), matrix.cols());
     let of = |group: &[f32]| {
         let (least, greatest) = range(group);
-        match awq {
-            true => {
-                let scale = f16::from_f32((greatest - least) / 15.0).to_f32();
-                (scale, (-least / scale).round().clamp(0.0, 15.0))
-            }
-            false => (f16::from_f32(most(group) / 7.5).to_f32(), 8.0),
+        if !awq {
+            return (f16::from_f32(most(group) / 7.5).to_f32(), 8.0);
         }
+        let scale = f16::from_f32((greatest - least) / 15.0).to_f32();
+        (scale, (-least / scale).round().clamp(0.0, 15.0))
     };
     let groups: Vec<(f32, f32)> = matrix.values.chunks(size).map(of).collect();
     let code = |(at, value): (usize, &f32)| {
@@ -384,7 +382,7 @@ fn four_bits(matrix: &Matrix, size: usize, awq: bool) -> Vec<Plane> {
     let (scales, zeros): (Vec<f32>, Vec<f32>) = groups.into_iter().unzip();
     let across = cols / size;
     let scales = f16s(&turned(&scales, rows, across));
-    let minus = if awq { 0 } else { 1 };
+    let minus = u32::from(!awq);
     let zeros: Vec<u32> =
         turned(&zeros, rows, across).iter().map(|it| *it as u32 - minus).collect();
     let [r, c, g] = [rows, cols, across].map(|it| it as u64);

@@ -3,6 +3,8 @@ Variations of the kinds of published checkpoints in `tests/data/field-reports`, 
 names, shapes, types and spellings. Each kind has one table of runs that are right and of damaged
 counterparts that fail, and says its number in its first line.
 */
+// Tables are long, and their rows are of many parts.
+#![allow(clippy::type_complexity, clippy::too_many_lines)]
 
 mod directories;
 mod experts;

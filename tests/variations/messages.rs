@@ -264,11 +264,11 @@ fn widths_of_mlx() {
             [own].into_iter().chain(more).collect::<Files>()
         };
         table.healthy(&what, &reference, &make(&all, Some("")));
-        table.healthy(
-            &format!("{what}, another prefix"),
-            &reference,
-            &make(&all, Some("language_model.")),
-        );
+        // Where the planes leave it open, the width is said to be a guess, or to contradict the configuration.
+        let elsewhere = make(&all, Some("language_model."));
+        let what_else = format!("{what}, another prefix");
+        let open = if own_size == size { 5 } else { 0 };
+        table.check(&what_else, &reference, &elsewhere, &[open], &["bits"], &[]);
         table.healthy(&format!("{what}, no configuration"), &reference, &make(&all, None));
         let mut bad = all.clone();
         let name = format!("{tower}.1.fc1");
@@ -351,10 +351,10 @@ fn channels() {
         Matrix { values: turned(&matrix.values, channels as usize, inner), shape, ..matrix.clone() }
     };
     for (shapes, scheme) in [
-        ([&[16u64, 3, 14, 14][..], &[32, 16, 3], &[8, 3, 3, 3]], Scheme::Mlx(4, 64)),
+        ([&[16u64, 3, 14, 14][..], &[32, 16, 3], &[8, 3, 3, 3]], Scheme::Mlx(4, 32)),
         ([&[24, 4, 2, 8, 8], &[48, 1, 7], &[16, 5, 5, 5]], Scheme::Mlx(8, 32)),
         ([&[40, 8, 3, 3], &[16, 3, 3], &[12, 6, 1, 1]], Scheme::Mlx(4, 32)),
-        ([&[32, 2, 16, 16], &[64, 32, 5], &[7, 7, 7, 7]], Scheme::Mlx(6, 64)),
+        ([&[32, 2, 16, 16], &[64, 32, 5], &[7, 7, 7, 7]], Scheme::Mlx(6, 32)),
     ] {
         let names = [
             "vision_tower.patch_embed.proj.weight",
