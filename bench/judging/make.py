@@ -203,7 +203,7 @@ def as_int8(q, base):
     return {base + ".weight": signed, base + ".weight_scale": q.scale.astype(np.float32)}, {
         "quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
         "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
-            "num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}}}}
+            "num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel" if len(q.scale) > 1 else "tensor"}}}}
 
 
 def as_packed(q, base):
@@ -289,8 +289,21 @@ def faults(q, rng):
         yield "rows-swapped", make(lambda x: [assign(a, two, a[two[::-1]]) for a in (x.codes, x.scale, x.zero)])
         yield "zero-off-row", make(lambda x: assign(x.zero, two, x.zero[two] + 1))
         yield "zero-off-all", make(lambda x: assign(x.zero, slice(None), x.zero + 1))
+        yield "scale-lost-row", make(lambda x: assign(x.scale, two, 1))
         if q.scale.shape[1] > 1:
             yield "zero-off-group", make(lambda x: assign(x.zero, (two, g), x.zero[two, g] + 1))
+            yield "scale-lost-group", make(lambda x: assign(x.scale, (two, g), 1))
+            here, there = (np.flatnonzero(q.group == n % q.scale.shape[1]) for n in (g, g + 1))
+            if len(here) == len(there):
+                both, back = np.concatenate([here, there]), np.concatenate([there, here])
+                yield "groups-swapped", make(lambda x: assign(x.codes, np.ix_(two, both), x.codes[np.ix_(two, back)]))
+    yield "scale-lost", make(lambda x: assign(x.scale, slice(None), 1))
+    yield "row-negated", make(lambda x: assign(x.codes, two, top - x.codes[two]))
+    pair = rng.choice(cols, 2, replace=False)
+    zero = np.clip(np.round(q.zero[:, q.group[pair]]), 0, top)
+    yield "columns-zero", make(lambda x: assign(x.codes, (slice(None), pair), zero))
+    yield "columns-negated", make(lambda x: assign(x.codes, (slice(None), pair), top - x.codes[:, pair]))
+    yield "columns-swapped", make(lambda x: assign(x.codes, (slice(None), pair), x.codes[:, pair[::-1]]))
     yield "codes-swapped", make(lambda x: assign(x.codes, two, x.codes[two[::-1]]))
     yield "row-shifted", make(lambda x: assign(x.codes, two, np.roll(x.codes[two], 1, 1)))
     yield "nibbles-swapped", make(lambda x: assign(x.codes, slice(None), x.codes.reshape(rows, -1, 2)[:, :, ::-1].reshape(rows, cols)))
