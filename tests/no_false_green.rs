@@ -297,6 +297,41 @@ fn dead_columns_and_ends_of_long_rows_are_found_in_quantized_tensors() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Two bits in MLX's layout, groups of 32, with one scale for all and zero between the two middle levels; the codes are
+/// those of a scale of 0.02.
+fn two_bits(path: &Path, values: &[f32], scale: f32) {
+    let code = |value: &f32| (value / 0.02 + 1.5).round().clamp(0.0, 3.0) as u32;
+    let words = values.chunks(16).flat_map(|codes| {
+        codes.iter().rev().fold(0u32, |word, value| word << 2 | code(value)).to_le_bytes()
+    });
+    let (rows, groups) = (values.len() / 256, values.len() / 32);
+    write(
+        path,
+        &[
+            ("a.weight", Dtype::U32, vec![rows, 16], words.collect()),
+            ("a.scales", Dtype::F32, vec![rows, 8], f32s(&vec![scale; groups])),
+            ("a.biases", Dtype::F32, vec![rows, 8], f32s(&vec![-1.5 * scale; groups])),
+        ],
+    );
+}
+
+#[test]
+fn what_is_worse_than_zeros_fails_however_poor_its_scales() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let x = normals(22, 64 * 256, 0.0, 0.02);
+    write(&path("r"), &[("a.weight", Dtype::F32, vec![64, 256], f32s(&x))]);
+    fs::write(path("config.json"), r#"{"quantization": {"group_size": 32, "bits": 2}}"#).unwrap();
+    let mut wrong = Vec::new();
+    for (why, scale, verdict) in
+        [("sound", 0.02, Sound), ("the scales are lost", 1.0, Damaged("a.weight"))]
+    {
+        two_bits(&path("q"), &x, scale);
+        judge(&mut wrong, why, &verdict, check(directory.path(), "r", "q"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 struct Silent;
 
 impl Listener for Silent {}

@@ -516,7 +516,9 @@ impl Ladder {
             let range = start..(start + PIECE).min(len);
             let mut piece = Piece::default();
             for i in range {
-                let (r, q, p) = (f64::from(run.r[i]), f64::from(run.q[i]), placed[i].nearest);
+                let (r, q) = (f64::from(run.r[i]), f64::from(run.q[i]));
+                // Half way between two levels, the file's own choice is a nearest one.
+                let p = if placed[i].d == 0.0 { q } else { placed[i].nearest };
                 piece.actual.take(r, q);
                 piece.nearest.take(r, p);
                 piece.ss += placed[i].step * placed[i].step;
@@ -645,6 +647,20 @@ mod tests {
             let mut span = Span::default();
             heights.into_iter().zip(values).for_each(|(height, value)| span.take(height, value));
             assert!((span.part(grid.0, grid.1) - expected).abs() < 1e-12, "{why}: {span:?}");
+        }
+    }
+
+    #[test]
+    fn half_way_between_two_levels_either_is_the_nearest() {
+        let ladder = Ladder::of(&[0.0, 1.0, 2.0, 3.0]).unwrap();
+        for q in [-1.0, 0.0] {
+            let run =
+                Run { r: &[-0.5; 32], q: &[q; 32], low: &[-2.0; 32], high: &[1.0; 32], column: 0 };
+            let mut row = Row::default();
+            ladder.measure(&run, &mut row);
+            let whole = row.whole();
+            assert_eq!(whole.nearest, whole.actual, "the file's own choice");
+            assert_eq!(row.shift.dd, 0.0);
         }
     }
 

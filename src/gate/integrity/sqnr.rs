@@ -13,7 +13,8 @@ pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
         return Err(NotJudged::because("the reference is all zero"));
     }
     let whole = 10.0 * functions::log10(suspect.sums.rr / suspect.sums.ee);
-    let (sampled, expected) = (actual.sqnr_db(), expected.sqnr_db());
+    // Zeros give 0 dB: whatever the scales allow, no quantization is expected to be worse.
+    let (sampled, expected) = (actual.sqnr_db(), expected.sqnr_db().max(0.0));
     let least = least_sqnr(twin, expected, bound);
     // The sample is compared with its own twin; the whole may differ from the sample by a little.
     let holds = suspect.sums.ee == 0.0
