@@ -129,7 +129,7 @@ fn levels_go_through_every_report() {
                 ("contract.md", "12 warned"),
                 ("contract.md", "## Warnings"),
                 ("report.html", "<h2 id=\"warnings\">Warnings</h2>"),
-                ("report.html", "<b>12</b> warnings"),
+                ("report.html", "with 12 warnings"),
                 ("junit.xml", "failures=\"0\""),
                 ("junit.xml", "warning: cosine 0.99"),
                 ("report.tsv", "s::p::a.weight\tQ4_0\t256\t"),

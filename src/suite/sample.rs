@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use super::record::{Number, SampleRecord, TensorRow};
 use crate::codec::Class;
 use crate::measure::{self, Matched};
+use crate::metrics::functions;
 use crate::model::view::View;
 use crate::model::{Model, Storage, Tensor};
 
@@ -49,7 +50,7 @@ impl Sample {
             let Some([few_r, few_q]) = rows(r, q, axis, &spans) else { continue };
             whole.insert(r.name.clone(), (r.shape.clone(), q.stored_bytes()));
             // Damage to a share of the rows escapes each span with what is left.
-            let found = 1.0 - MISSED.powf(1.0 / (spans.len() - 1) as f64);
+            let found = 1.0 - functions::pow(MISSED, 1.0 / (spans.len() - 1) as f64);
             if found > finds {
                 (finds, weakest) = (found, r.name.clone());
             }

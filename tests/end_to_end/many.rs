@@ -300,7 +300,8 @@ fn a_first_run_says_what_to_do_and_no_error_is_said_twice() {
     let spec = "schema = 1\n[[pair]]\nname = \"p\"\nreference = \"../f32.gguf\"\nquantized = \"../q8.gguf\"\n";
     suite.write("specs/s.toml", spec);
     let first = suite.qualm(&["run"]).exits(8);
-    assert!(first.err.trim_end().ends_with("`qualm accept` makes it the baseline"), "{first}");
+    let ends = "`qualm accept` makes it the baseline; `*.snap.new` belongs into .gitignore";
+    assert!(first.err.trim_end().ends_with(ends), "{first}");
     assert!(first.err.contains("only 1 baseline is new"), "{first}");
     suite.qualm(&["accept"]).exits(0);
     let second = suite.qualm(&["run"]).exits(0);
