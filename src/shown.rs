@@ -23,6 +23,21 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
+/// Percent-encoded as a part of a URI, but for letters, digits, `-._~` and the characters of `keep`.
+pub fn percent_encoded(text: &str, keep: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric()
+            || b"-._~".contains(&byte)
+            || keep.as_bytes().contains(&byte)
+        {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
 /// Columns beyond which a cell is no longer padded: a table is for cells that fit on a screen.
 const WIDEST: usize = 200;
 
@@ -201,6 +216,12 @@ mod tests {
         }
         stream.flush().unwrap();
         String::from_utf8(stream.itself().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_a_uri_is_a_segment_or_several() {
+        assert_eq!(percent_encoded("refs/pr/1", ""), "refs%2Fpr%2F1");
+        assert_eq!(percent_encoded("a b/ü", "/"), "a%20b/%C3%BC");
     }
 
     #[test]

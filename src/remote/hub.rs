@@ -4,13 +4,13 @@ it does not give one.
 */
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
 
 use serde::Deserialize;
 
 use super::address::{HubPath, origin, resolve};
 use super::client::{Again, Answer, Ask, Client, Fault, host, persist};
+use crate::shown::percent_encoded;
 
 /// Most bytes of an answer of the hub's API.
 const MOST: u64 = 64 << 20;
@@ -75,7 +75,7 @@ impl Repo {
         let commit = if is_commit(revision) {
             revision.to_owned()
         } else {
-            let url = format!("{api}/revision/{}", escaped(revision, ""));
+            let url = format!("{api}/revision/{}", percent_encoded(revision, ""));
             let (body, _) = get(client, &url, &place.repo)?;
             let Info { sha } = json(&body)?;
             if !is_commit(&sha) {
@@ -135,7 +135,7 @@ impl HubFile {
     /// Where the hub gives it.
     pub fn url(&self, endpoint: &str) -> String {
         let Self { repo, commit, path, .. } = self;
-        format!("{endpoint}/{repo}/resolve/{commit}/{}", escaped(path, "/"))
+        format!("{endpoint}/{repo}/resolve/{commit}/{}", percent_encoded(path, "/"))
     }
 
     /// Holds what the hub says on the way to a file against what it listed; whether it vouched for the
@@ -238,21 +238,6 @@ fn odd(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the hub's answer is not understood: {what}"))
 }
 
-/// Percent-encoded, but for letters, digits, what is safe, and `keep`.
-fn escaped(text: &str, keep: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric()
-            || b"-._~".contains(&byte)
-            || keep.as_bytes().contains(&byte)
-        {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,11 +252,5 @@ mod tests {
         assert_eq!(names(""), ["a.gguf", "a", "b"]);
         assert_eq!(names("a"), ["x", "y.gguf", "y"]);
         assert!(names("c").is_empty());
-    }
-
-    #[test]
-    fn revisions_are_one_segment_and_paths_are_several() {
-        assert_eq!(escaped("refs/pr/1", ""), "refs%2Fpr%2F1");
-        assert_eq!(escaped("a b/c", "/"), "a%20b/c");
     }
 }

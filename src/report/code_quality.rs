@@ -28,6 +28,10 @@ impl Report for CodeQuality {
         "failures and warnings as GitLab's Code Quality shows them"
     }
 
+    fn system(&self) -> Option<&'static str> {
+        Some("GITLAB_CI")
+    }
+
     fn render(&self, contract: &Contract, _: &Options) -> Result<Rendered, ReportError> {
         let issues = issues(contract);
         let entries: Vec<Value> = issues.iter().take(MOST).map(entry).collect();

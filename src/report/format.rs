@@ -15,6 +15,11 @@ pub trait Report: Sync {
     fn file_name(&self) -> &'static str;
     /// What it is, in one line.
     fn about(&self) -> &'static str;
+    /// The variable that the one CI system sets which reads it; none if people and any system do. A run writes
+    /// it in that system alone, `qualm report` anywhere.
+    fn system(&self) -> Option<&'static str> {
+        None
+    }
     /// Renders the record. The same record and options give the same bytes.
     fn render(&self, contract: &Contract, options: &Options) -> Result<Rendered, ReportError>;
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::format::{Options, Rendered, Report, ReportError};
 use super::issue::{Issue, MOST, Severity, issues, left_out};
 use super::text::one_line;
+use crate::shown::percent_encoded;
 use crate::suite::record::{Contract, Verdict};
 
 const SCHEMA: &str =
@@ -31,6 +32,10 @@ impl Report for Sarif {
 
     fn about(&self) -> &'static str {
         "failures and warnings in SARIF 2.1.0, for code scanning and editors"
+    }
+
+    fn system(&self) -> Option<&'static str> {
+        Some("GITHUB_ACTIONS")
     }
 
     fn render(&self, contract: &Contract, _: &Options) -> Result<Rendered, ReportError> {
@@ -124,15 +129,8 @@ fn message(issue: &Issue) -> String {
 fn uri(path: &str) -> String {
     let path = path.replace('\\', "/");
     let path = path.strip_prefix("./").unwrap_or(&path);
-    let mut uri = if path.starts_with('/') { "file://".to_owned() } else { String::new() };
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            let _ = write!(uri, "%{byte:02X}");
-        }
-    }
-    uri
+    let scheme = if path.starts_with('/') { "file://" } else { "" };
+    format!("{scheme}{}", percent_encoded(path, "/"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,14 @@ use super::table::REPORTS;
 use crate::suite::record::Contract;
 use crate::{disk, internal};
 
-/// Renders every report of [`REPORTS`] and writes them into a directory, which is made if need be.
+/// Whether a run writes a report where it runs.
+fn is_wanted(report: &dyn Report) -> bool {
+    let is_set = |variable| std::env::var_os(variable).is_some_and(|value| value == "true");
+    report.system().is_none_or(is_set)
+}
+
+/// Renders every report of [`REPORTS`] that somebody reads here, and writes them into a directory, which is made if
+/// need be. One of an earlier run that is not wanted any more is removed.
 ///
 /// `contract.json` is the truth: the others are rendered from what it says when it is read back, so
 /// that they can be made again from it to the byte; that is what `contract` holds afterwards. Returns
@@ -34,8 +41,9 @@ pub fn write_all(
     })??;
     let mut warnings = Vec::new();
     let mut unrendered = None;
-    for report in REPORTS.iter().filter(|report| report.name() != ContractJson.name()) {
-        match render(*report, contract, options) {
+    let (wanted, idle): (Vec<&dyn Report>, _) = REPORTS.into_iter().partition(|it| is_wanted(*it));
+    for report in wanted.into_iter().filter(|report| report.name() != ContractJson.name()) {
+        match render(report, contract, options) {
             Ok(mut rendered) => {
                 let write = |out: &mut dyn Write| out.write_all(&rendered.bytes);
                 files.add(report.file_name(), write).map_err(ReportError::write)?;
@@ -45,6 +53,9 @@ pub fn write_all(
         }
     }
     files.persist().map_err(ReportError::write)?;
+    for report in idle {
+        disk::remove_if_present(&directory.join(report.file_name())).map_err(ReportError::write)?;
+    }
     unrendered.map_or(Ok(warnings), Err)
 }
 
@@ -86,12 +97,16 @@ mod tests {
     }
 
     #[test]
-    fn every_report_of_the_table_is_written_and_nothing_else() {
+    fn every_report_that_is_wanted_is_written_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("a/b");
         for _ in 0..2 {
+            // Of an earlier run, in another system.
+            fs::create_dir_all(&out).unwrap();
+            REPORTS.iter().for_each(|it| fs::write(out.join(it.file_name()), "old").unwrap());
             write_all(&out, &mut sample::contract(), &Options::default()).unwrap();
-            let mut expected: Vec<&str> = REPORTS.iter().map(|it| it.file_name()).collect();
+            let wanted = REPORTS.into_iter().filter(|it| is_wanted(*it));
+            let mut expected: Vec<&str> = wanted.map(Report::file_name).collect();
             expected.sort_unstable();
             assert_eq!(names(&out), expected);
         }
@@ -116,7 +131,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         write_all(directory.path(), &mut sample::contract(), &Options::default()).unwrap();
         let contract = Contract::read(&directory.path().join("contract.json")).unwrap();
-        for report in REPORTS {
+        for report in REPORTS.into_iter().filter(|it| is_wanted(*it)) {
             let again = report.render(&contract, &Options::default()).unwrap().bytes;
             let written = fs::read(directory.path().join(report.file_name())).unwrap();
             assert_eq!(again, written, "{}", report.name());
