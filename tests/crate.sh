@@ -9,7 +9,8 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export CARGO_TARGET_DIR
 
-cargo publish --dry-run --no-verify --locked --allow-dirty
+cargo publish --dry-run --no-verify --locked --allow-dirty --quiet
+cargo package --no-verify --locked --allow-dirty --quiet
 rm -rf "$CARGO_TARGET_DIR/package/qualm-$version"
 tar -xzf "$CARGO_TARGET_DIR/package/qualm-$version.crate" -C "$CARGO_TARGET_DIR/package"
 cargo check --locked --tests --manifest-path "$CARGO_TARGET_DIR/package/qualm-$version/Cargo.toml"
