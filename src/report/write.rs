@@ -54,7 +54,8 @@ pub fn write_all(
     }
     files.persist().map_err(ReportError::write)?;
     for report in idle {
-        disk::remove_if_present(&directory.join(report.file_name())).map_err(ReportError::write)?;
+        let path = directory.join(report.file_name());
+        disk::remove_if_present(&path).map_err(|error| ReportError::write((path, error)))?;
     }
     unrendered.map_or(Ok(warnings), Err)
 }
