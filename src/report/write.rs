@@ -104,7 +104,9 @@ mod tests {
         for _ in 0..2 {
             // Of an earlier run, in another system.
             fs::create_dir_all(&out).unwrap();
-            REPORTS.iter().for_each(|it| fs::write(out.join(it.file_name()), "old").unwrap());
+            for report in REPORTS {
+                fs::write(out.join(report.file_name()), "old").unwrap();
+            }
             write_all(&out, &mut sample::contract(), &Options::default()).unwrap();
             let wanted = REPORTS.into_iter().filter(|it| is_wanted(*it));
             let mut expected: Vec<&str> = wanted.map(Report::file_name).collect();
