@@ -96,7 +96,8 @@ for file in man/qualm-check.1 completions/qualm.bash completions/_qualm completi
     test -s "$work/qualm-$target/$file" || fail "the archive holds no $file"
 done
 bash -n "$work/qualm-$target/completions/qualm.bash"
-unzip -l "$release/qualm-x86_64-pc-windows-msvc.zip" | grep -q 'qualm-x86_64-pc-windows-msvc/qualm\.exe$'
+unzip -l "$release/qualm-x86_64-pc-windows-msvc.zip" >"$work/listed"
+grep -q 'qualm-x86_64-pc-windows-msvc/qualm\.exe$' "$work/listed"
 # What `cargo binstall` looks for is what is released.
 grep -qF 'pkg-url = "{ repo }/releases/download/v{ version }/qualm-{ target }.{ archive-format }"' Cargo.toml
 grep -qF 'bin-dir = "qualm-{ target }/{ bin }{ binary-ext }"' Cargo.toml
