@@ -247,7 +247,6 @@ def large(folder):
     judged = [json.dumps(json.loads(ran.stdout), sort_keys=True) for ran in [at_home, far]]
     for path, address in zip(local, remote):
         judged = [text.replace(path, "X").replace(address, "X") for text in judged]
-    judged = [text for text in judged]
     check(f"{size >> 20} MiB, a tenth of the requests fails", without_revisions(judged[0]) == without_revisions(judged[1]),
           difference(*judged) + far.stderr)
     print(f"        {SERVERS.turn} requests, {SERVERS.bytes / size:.3f} of the files' bytes")
@@ -255,8 +254,7 @@ def large(folder):
     far = qualm("check", *remote)
     check("without faults", far.returncode == at_home.returncode, far.stderr)
     print(f"        {SERVERS.bytes / size:.3f} of the files' bytes, {len(SERVERS.log)} requests")
-    # Of a model as small as this, gates look at all rows a second time; the embedding is not in memory any more.
-    check("little is read twice", SERVERS.bytes < 1.4 * size)
+    check("little is read twice", SERVERS.bytes < 1.2 * size)
     SERVERS.calm()
     few = qualm("check", "--json", "--sample", "1%", *remote)
     said = json.loads(few.stdout or "{}")
