@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::streams;
 use crate::disk;
-use crate::report::github;
+use crate::report::{github, runs_in};
 use crate::suite::record::Contract;
 
 /// Bytes that a step's summary may have: beyond 1 MiB GitHub shows none of it.
@@ -19,7 +19,7 @@ const LEAST: u64 = 4096;
 /// Prints annotations and adds to the job summary, if GitHub Actions is there. `out` gets the
 /// annotations.
 pub fn tell(contract: &Contract, out: &mut impl Write) -> io::Result<()> {
-    if std::env::var_os("GITHUB_ACTIONS").is_none_or(|value| value != "true") {
+    if !runs_in("GITHUB_ACTIONS") {
         return Ok(());
     }
     for line in github::annotations(contract, in_checkout) {

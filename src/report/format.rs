@@ -24,6 +24,11 @@ pub trait Report: Sync {
     fn render(&self, contract: &Contract, options: &Options) -> Result<Rendered, ReportError>;
 }
 
+/// Whether the program runs in a CI system, by the variable that this system sets.
+pub fn runs_in(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "true")
+}
+
 /// What a document may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {

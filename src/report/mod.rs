@@ -36,7 +36,7 @@ pub use failure::{
     cause_first, failure_kind, failure_lines, movement_text, note_lines, place, sample_line,
     waiver_lines,
 };
-pub use format::{Cases, Dialect, Options, Rendered, Report, ReportError};
+pub use format::{Cases, Dialect, Options, Rendered, Report, ReportError, runs_in};
 pub use gravity::{Gravity, excess, gravity, natural, worst_first};
 pub use groups::group_lines;
 pub use html::{ReportHtml, ranking_page};

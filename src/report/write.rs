@@ -6,15 +6,14 @@ use std::io::Write;
 use std::path::Path;
 
 use super::contract_json::ContractJson;
-use super::format::{Options, Rendered, Report, ReportError};
+use super::format::{Options, Rendered, Report, ReportError, runs_in};
 use super::table::REPORTS;
 use crate::suite::record::Contract;
 use crate::{disk, internal};
 
 /// Whether a run writes a report where it runs.
 fn is_wanted(report: &dyn Report) -> bool {
-    let is_set = |variable| std::env::var_os(variable).is_some_and(|value| value == "true");
-    report.system().is_none_or(is_set)
+    report.system().is_none_or(runs_in)
 }
 
 /// Renders every report of [`REPORTS`] that somebody reads here, and writes them into a directory, which is made if
