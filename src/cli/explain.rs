@@ -353,6 +353,9 @@ fn structure(out: &mut impl Write, pair: &Pair) -> io::Result<()> {
 fn baseline(out: &mut impl Write, pair: &Pair) -> io::Result<()> {
     let tolerance = &pair.baseline;
     let place = tolerance.at.as_ref().map_or_else(|| "default".to_owned(), Location::to_string);
+    if tolerance.off {
+        return writeln!(out, "  there is no baseline ({place})");
+    }
     writeln!(
         out,
         "  a metric may move by {} + {} * |old| ({place})",

@@ -46,13 +46,15 @@ pub struct Tolerance {
     pub rel: f64,
     /// Baselines may only improve.
     pub ratchet: bool,
+    /// There is no baseline.
+    pub off: bool,
     /// Where it is written, if it is.
     pub at: Option<Location>,
 }
 
 impl Default for Tolerance {
     fn default() -> Self {
-        Self { abs: 1e-9, rel: 1e-6, ratchet: false, at: None }
+        Self { abs: 1e-9, rel: 1e-6, ratchet: false, off: false, at: None }
     }
 }
 

@@ -61,6 +61,8 @@ pub(super) enum Kind {
     Date,
     /// A table.
     Table(&'static Shape),
+    /// A table, or `"off"`.
+    TableOrOff(&'static Shape),
     /// An array of tables.
     Tables(&'static Shape),
     /// A table or an array of tables.
@@ -104,6 +106,7 @@ impl Kind {
     pub fn shape(&self) -> Option<&'static Shape> {
         match self {
             Self::Table(shape)
+            | Self::TableOrOff(shape)
             | Self::Tables(shape)
             | Self::OneOrMoreTables(shape)
             | Self::Named(shape) => Some(shape),
@@ -135,6 +138,7 @@ impl Kind {
             Self::Range { .. } => "a number or { min = …, max = … }".to_owned(),
             Self::Date => "a date like 2027-01-31, without quotes".to_owned(),
             Self::Table(_) => "a table".to_owned(),
+            Self::TableOrOff(_) => r#"a table or "off""#.to_owned(),
             Self::Tables(_) => "an array of tables".to_owned(),
             Self::OneOrMoreTables(_) => "a table or an array of tables".to_owned(),
             Self::Named(_) => "a table of tables".to_owned(),
@@ -394,7 +398,11 @@ static PROFILE: Shape = Shape {
         key("description", Kind::Text, "For people."),
         key("inherits", Kind::Text, "Another profile, whose overrides apply first."),
         key("thresholds", Kind::Table(&THRESHOLDS), "Bounds in place of those of every pair."),
-        key("baseline", Kind::Table(&BASELINE), "Tolerances in place of those of every pair."),
+        key(
+            "baseline",
+            Kind::TableOrOff(&BASELINE),
+            "Tolerances in place of those of every pair, or \"off\".",
+        ),
     ]],
 };
 
@@ -409,8 +417,8 @@ const SHARED: &[Key] = &[
     ),
     key(
         "baseline",
-        Kind::Table(&BASELINE),
-        "Tolerances against the baseline; a pair's stand in place of the file's.",
+        Kind::TableOrOff(&BASELINE),
+        "Tolerances against the baseline; a pair's stand in place of the file's. \"off\": there is none.",
     ),
     key(
         "integrity",

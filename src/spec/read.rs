@@ -23,6 +23,7 @@ pub(super) struct PartialTolerance {
     pub abs: Option<f64>,
     pub rel: Option<f64>,
     pub ratchet: Option<bool>,
+    pub off: Option<bool>,
     pub at: Option<Location>,
 }
 
@@ -33,6 +34,7 @@ impl PartialTolerance {
             abs: self.abs.unwrap_or(outer.abs),
             rel: self.rel.unwrap_or(outer.rel),
             ratchet: self.ratchet.unwrap_or(outer.ratchet),
+            off: self.off.unwrap_or(outer.off),
             at: self.at.clone().or_else(|| outer.at.clone()),
         }
     }

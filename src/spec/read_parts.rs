@@ -74,10 +74,18 @@ pub(super) fn thresholds(findings: &mut Findings, table: &Table) -> Thresholds {
 }
 
 pub(super) fn tolerance(findings: &mut Findings, table: &Table) -> PartialTolerance {
+    if let Some((_, value)) = table.get("baseline")
+        && matches!(value.get_ref(), DeValue::String(text) if text == "off")
+    {
+        let at = Some(findings.at(value.span()));
+        return PartialTolerance { off: Some(true), at, ..PartialTolerance::default() };
+    }
     let Some(table) = findings.table(table, "baseline") else {
         return PartialTolerance::default();
     };
     PartialTolerance {
+        // Who states a tolerance wants a baseline, whatever stands further out.
+        off: Some(false),
         abs: findings.number(&table, "abs").map(|it| it.value),
         rel: findings.number(&table, "rel").map(|it| it.value),
         ratchet: findings.flag(&table, "ratchet"),

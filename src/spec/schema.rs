@@ -72,6 +72,9 @@ fn property(key: &'static Key, definitions: &mut Map<String, Value>) -> Value {
         Kind::Range { least } => json!({ "anyOf": bound(["min", "max"], *least, f64::MAX) }),
         Kind::Date => json!({ "type": "string", "format": "date" }),
         Kind::Table(shape) => reference(shape, definitions),
+        Kind::TableOrOff(shape) => {
+            json!({ "anyOf": [{ "const": "off" }, reference(shape, definitions)] })
+        }
         Kind::Tables(shape) => json!({ "type": "array", "items": reference(shape, definitions) }),
         Kind::OneOrMoreTables(shape) => {
             let one = reference(shape, definitions);

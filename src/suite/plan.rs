@@ -180,6 +180,7 @@ pub fn plan<'a>(specs: &'a [Spec], choice: &Choice) -> Result<Plan<'a>, Duplicat
             }
             // Where a file system does not tell `p` from `P`, two snapshots would be one.
             if !choice.no_baseline
+                && !pair.baseline.off
                 && let Some(first) = folded.insert(id.to_ascii_lowercase(), &pair.at)
             {
                 let how = "once more in letters of another case, and some file systems would keep \
@@ -222,7 +223,8 @@ fn add<'a>(plan: &mut Plan<'a>, spec: &'a Spec, pair: &'a Pair, id: String, choi
     }
     let listing = plan.listings.of(pair);
     let resolver = if pair.skip.is_empty() { None } else { spec.resolver(pair).ok() };
-    planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, choice.no_baseline);
+    let no_baseline = choice.no_baseline || pair.baseline.off;
+    planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
     planned.listing = Some(plan.listings.stored(pair));
     let before = planned.tests.len();
     planned.tests.retain_mut(|test| keep(test, pair.ignore.is_some(), &choice.selection));
@@ -238,6 +240,7 @@ pub fn expand(plan: &mut Plan, no_baseline: bool) {
     for planned in plan.pairs.iter_mut().filter(|it| it.granularity == Granularity::Pair) {
         let resolver = planned.spec.resolver(planned.pair).ok();
         let listing = plan.listings.of(planned.pair);
+        let no_baseline = no_baseline || planned.pair.baseline.off;
         planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
         planned.listing = Some(plan.listings.stored(planned.pair));
         for test in &mut planned.tests {

@@ -26,6 +26,22 @@ fn started() -> Suite {
     suite
 }
 
+#[test]
+fn a_spec_may_do_without_a_baseline() {
+    let suite = Suite::new();
+    set(&suite, 0.3);
+    let lines = format!("baseline = \"off\"\n{OFF}thresholds.tensor.cosine = 0.9");
+    suite.spec(&lines);
+    let ran = suite.qualm(&["run"]).exits(0);
+    assert!(!ran.out.contains("(baseline)"), "{ran}");
+    assert!(!suite.path().join("snapshots").exists(), "nothing waits to be accepted");
+    suite.qualm(&["explain", "s::p::a"]).exits(0).says("there is no baseline (specs/s.toml:6");
+    suite.spec(&lines.replace("\"off\"", "\"of\""));
+    suite.qualm(&["run"]).exits(3).says("a table or \"off\"");
+    suite.spec(&lines.replace("baseline = \"off\"", "baseline.rel = 0.5"));
+    suite.qualm(&["run"]).exits(8);
+}
+
 const SNAPSHOT: &str = "snapshots/s__p.snap";
 
 #[test]
