@@ -456,7 +456,7 @@ fn every_command_has_a_manual_page_and_every_shell_a_completion() {
         pages += 1;
     }
     assert!(pages > 15, "{help}");
-    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish", "nushell"] {
         let (code, script, _) = qualm(dir, &["completions", shell]);
         assert!(code == 0 && script.contains("compare") && script.contains("init"), "{shell}");
     }

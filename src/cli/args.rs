@@ -42,9 +42,10 @@ fn examples(lines: &[&str]) -> String {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the suite: specs/**/*.toml (the default command)
-    #[command(after_help = examples(&["qualm run", "qualm run q4_k_m --tag release", "qualm run -q --out-dir target/qualm"]))]
+    #[command(after_help = examples(&["qualm run", "qualm run q4_k_m --tag release", "qualm run -q --partition size:1/4"]))]
     Run(Box<RunArgs>),
     /// Run again what failed in the last run
+    #[command(after_help = examples(&["qualm rerun", "qualm rerun q4_k_m --from artefact/contract.json"]))]
     Rerun(Box<RerunArgs>),
     /// Compare two models tensor by tensor (the contract CRUX-B-20's surface)
     #[command(after_help = examples(&["qualm diff f16.gguf q8_0.gguf", "qualm diff checkpoint/ q4_k_m.gguf --json"]))]
@@ -53,13 +54,13 @@ pub enum Command {
     #[command(after_help = examples(&["qualm check f16.gguf q4_k_m.gguf", "qualm check f16.gguf q*.gguf --json", "qualm check bf16/ nvfp4/ --qtype '*.experts.*.weight=NVFP4'"]))]
     Check(CheckArgs),
     /// Rank many quantized models of one reference by size, quality and expected damage
-    #[command(after_help = examples(&["qualm rank f16.gguf q*.gguf > card.md", "qualm rank f16.gguf q*.gguf --html ranking.html", "qualm rank f16.gguf q*.gguf --anchor q4_k_m=0.021 --json"]))]
+    #[command(after_help = examples(&["qualm rank f16.gguf q*.gguf > card.md", "qualm rank f16.gguf q*.gguf --html ranking.html", "qualm rank f16.gguf q4_k_m.gguf q2_k.gguf --anchor q4_k_m=0.021 --json"]))]
     Rank(RankArgs),
     /// Judge models without a reference: readable, finite, nothing zero, planes whole, metadata sane
-    #[command(after_help = examples(&["qualm verify q4_k_m.gguf", "qualm verify checkpoint/ --json"]))]
+    #[command(after_help = examples(&["qualm verify q4_k_m.gguf", "qualm verify checkpoint/ q*.gguf --json"]))]
     Verify(VerifyArgs),
     /// Prove that the suite can fail: inject faults in memory, and see which ones its gates notice
-    #[command(after_help = examples(&["qualm falsify", "qualm falsify specs/release.toml --no-baseline"]))]
+    #[command(after_help = examples(&["qualm falsify", "qualm falsify specs/release.toml --no-baseline", "qualm falsify --list"]))]
     Falsify(FalsifyArgs),
     /// Write a spec for a pair, with bounds drawn from what it measures
     #[command(after_help = examples(&["qualm init f16.gguf q4_k_m.gguf", "qualm init checkpoint/ q4_k_m.gguf --out specs/release.toml"]))]
@@ -68,39 +69,46 @@ pub enum Command {
     #[command(after_help = examples(&["qualm stats f16.gguf --type q4_0,q4_k", "qualm stats f16.gguf --include ffn_down --histogram"]))]
     Stats(StatsArgs),
     /// Show which tensors of a checkpoint each converted tensor is made of, and how
-    #[command(after_help = examples(&["qualm map checkpoint/ f16.gguf"]))]
+    #[command(after_help = examples(&["qualm map checkpoint/ f16.gguf", "qualm map checkpoint/ f16.gguf --map rules.toml --json"]))]
     Map(MapArgs),
     /// List the tensors of a model: type, shape, size, non-finite values
-    #[command(after_help = examples(&["qualm inspect q4_k_m.gguf", "qualm inspect checkpoint/ --json --digest"]))]
+    #[command(after_help = examples(&["qualm inspect q4_k_m.gguf", "qualm inspect checkpoint/ --headers", "qualm inspect q4_k_m.gguf --json --digest"]))]
     Inspect(InspectArgs),
     /// Show every bound and gate that applies to a test, where it is written, and its value in the last run
     #[command(after_help = examples(&["qualm explain release::q4_k_m::blk.0.ffn_down.weight", "qualm explain \"release::q4_k_m::(structure)\""]))]
     Explain(ExplainArgs),
     /// List baselines that are new or changed
+    #[command(after_help = examples(&["qualm pending", "qualm pending --json"]))]
     Pending(PendingArgs),
     /// Look at baselines that are new or changed, and accept or reject them
+    #[command(after_help = examples(&["qualm review", "qualm review q4_k_m"]))]
     Review(ReviewArgs),
     /// Accept baselines that are new or changed
-    #[command(after_help = examples(&["qualm accept q4_k_m --reason \"new encoder\""]))]
+    #[command(after_help = examples(&["qualm accept q4_k_m --reason \"new encoder\"", "qualm accept --dry-run", "qualm accept --from artefact.zip"]))]
     Accept(AcceptArgs),
     /// Reject baselines that are new or changed
+    #[command(after_help = examples(&["qualm reject q4_k_m", "qualm reject --dry-run"]))]
     Reject(RejectArgs),
     /// Remove snapshots that no pair refers to any more
+    #[command(after_help = examples(&["qualm prune --dry-run", "qualm prune --spec specs/release.toml"]))]
     Prune(PruneArgs),
     /// Put the shards of a run together, and report as one run would have
-    #[command(after_help = examples(&["qualm merge target/shards"]))]
+    #[command(after_help = examples(&["qualm merge target/shards", "qualm merge blob-1-of-2.json blob-2-of-2.json --out-dir target/qualm"]))]
     Merge(MergeArgs),
     /// Make reports again from a contract.json
-    #[command(after_help = examples(&["qualm report contract.json --junit junit.xml"]))]
+    #[command(after_help = examples(&["qualm report contract.json --junit junit.xml", "qualm report contract.json --html report.html --sarif report.sarif"]))]
     Report(ReportArgs),
     /// Tell what has changed between two runs: 0 nothing fails anew, 101 something does
-    #[command(after_help = examples(&["qualm compare old/contract.json target/qualm/contract.json --markdown"]))]
+    #[command(after_help = examples(&["qualm compare old/contract.json target/qualm/contract.json", "qualm compare old/contract.json new/contract.json --markdown > comment.md"]))]
     Compare(CompareArgs),
     /// Print the JSON schema of specs, or of contract.json
+    #[command(after_help = examples(&["qualm schema > spec.schema.json", "qualm schema contract"]))]
     Schema(SchemaArgs),
     /// Print a completion script for a shell
+    #[command(after_help = examples(&["qualm completions bash > ~/.local/share/bash-completion/completions/qualm", "qualm completions nushell > qualm-completions.nu"]))]
     Completions(CompletionsArgs),
     /// Print the manual page
+    #[command(after_help = examples(&["qualm man > qualm.1", "qualm man --dir share/man/man1"]))]
     Man(ManArgs),
 }
 
@@ -362,7 +370,25 @@ pub struct SchemaArgs {
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
+    pub shell: Shell,
+}
+
+/// A shell that there are completions for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// Bourne Again Shell.
+    Bash,
+    /// Elvish.
+    Elvish,
+    /// Friendly interactive shell.
+    Fish,
+    /// Nushell.
+    Nushell,
+    /// PowerShell.
+    #[value(name = "powershell")]
+    PowerShell,
+    /// Z shell.
+    Zsh,
 }
 
 /// Arguments of `qualm man`.
@@ -371,4 +397,54 @@ pub struct ManArgs {
     /// Write one page a command into this directory instead of printing
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The words of a line as a shell takes them, without where the output goes.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quote = None;
+        for c in line.split_once(" > ").map_or(line, |(command, _)| command).chars() {
+            match (c, quote) {
+                ('\'' | '"', None) => quote = Some(c),
+                (c, Some(open)) if c == open => quote = None,
+                (' ', None) => words.push(String::new()),
+                (c, _) => words.last_mut().unwrap().push(c),
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_command_has_examples_that_it_takes_and_its_manual_page_shows_them() {
+        let command = Cli::command();
+        let mut commands = 0;
+        for sub in command.get_subcommands() {
+            commands += 1;
+            let name = sub.get_name();
+            let help = sub.get_after_help().unwrap_or_else(|| panic!("{name}")).to_string();
+            let lines =
+                help.strip_prefix("Examples:\n").unwrap_or_else(|| panic!("{name}: {help}"));
+            let mut page = Vec::new();
+            clap_mangen::Man::new(sub.clone()).render(&mut page).unwrap();
+            let page = String::from_utf8(page).unwrap().replace('\\', "");
+            let mut examples = 0;
+            for line in lines.lines() {
+                let line = line.trim();
+                examples += 1;
+                let words = words(line);
+                assert_eq!(words[..2], ["qualm", name], "{line}");
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                let first = line.split(['\'', '"', '~']).next().unwrap_or_default();
+                assert!(page.contains(first), "{line} in\n{page}");
+            }
+            assert!((2..=3).contains(&examples), "{name} has {examples}");
+        }
+        assert!(commands > 20);
+    }
 }

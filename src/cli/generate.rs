@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use super::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs, SchemaKind};
+use super::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs, SchemaKind, Shell};
 use super::{Failure, streams};
 use crate::suite::exit::Exit;
 
@@ -22,10 +22,22 @@ pub fn schema(args: &SchemaArgs) -> Result<Exit, Failure> {
 
 /// Prints a completion script.
 pub fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "qualm", &mut script);
+    let script = match args.shell {
+        Shell::Bash => script(clap_complete::Shell::Bash),
+        Shell::Elvish => script(clap_complete::Shell::Elvish),
+        Shell::Fish => script(clap_complete::Shell::Fish),
+        Shell::Nushell => script(clap_complete_nushell::Nushell),
+        Shell::PowerShell => script(clap_complete::Shell::PowerShell),
+        Shell::Zsh => script(clap_complete::Shell::Zsh),
+    };
     streams::raw_out().write_all(&script)?;
     Ok(Exit::Ok)
+}
+
+fn script(generator: impl clap_complete::Generator) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(generator, &mut Cli::command(), "qualm", &mut script);
+    script
 }
 
 /// Prints the manual page, or writes one page a command into a directory.
