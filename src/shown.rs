@@ -38,6 +38,30 @@ pub fn percent_encoded(text: &str, keep: &str) -> String {
     })
 }
 
+/// A text in which no zero has a sign: what was rounded away has none, whoever formatted it. `-0.00 dB` is
+/// `0.00 dB`; `-0.01` and `x-0` stay.
+pub fn unsigned_zeros(text: String) -> String {
+    if !text.contains("-0") {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once("-0") {
+        let number = &rest[before.len() + 1..];
+        let end = number.find(|c: char| c != '0' && c != '.').unwrap_or(number.len());
+        let follows = number[end..].trim_start_matches("e0").chars().next();
+        let joined = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':');
+        shown += before;
+        let led = shown.chars().next_back().is_some_and(joined);
+        if led || follows.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            shown.push('-');
+        }
+        shown.push('0');
+        rest = after;
+    }
+    shown + rest
+}
+
 /// Columns beyond which a cell is no longer padded: a table is for cells that fit on a screen.
 const WIDEST: usize = 200;
 
@@ -205,6 +229,20 @@ impl Notation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_have_no_sign() {
+        for (text, shown) in [
+            ("SQNR -0.00 dB (-0.00 in the sample)", "SQNR 0.00 dB (0.00 in the sample)"),
+            ("-0.0000 and -0", "0.0000 and 0"),
+            ("an error of -0.000e0", "an error of 0.000e0"),
+            ("-0.01, -0.001 and -0.000e-7", "-0.01, -0.001 and -0.000e-7"),
+            ("a.-0.w, x-0, 1-0.0 and -0x", "a.-0.w, x-0, 1-0.0 and -0x"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(unsigned_zeros(text.to_owned()), shown);
+        }
+    }
 
     const PLAIN: Notation = Notation::Text { color: false };
     const COLORED: Notation = Notation::Text { color: true };

@@ -17,6 +17,7 @@ use super::one_pair::{self, Request};
 use super::run::knows_qtype;
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::report::note_lines;
+use crate::shown::unsigned_zeros;
 use crate::suite::SPEC_CHECK;
 use crate::suite::exit::Exit;
 use crate::suite::id;
@@ -349,7 +350,10 @@ fn below_contract(row: &TensorRow) -> Option<Finding> {
         gate: "cosine".to_owned(),
         value: Some(row.cosine),
         bound: Some(row.least_cosine),
-        message: format!("cosine {cosine:.6} < {least:.6} ({tensor}, {})", row.qtype),
+        message: unsigned_zeros(format!(
+            "cosine {cosine:.6} < {least:.6} ({tensor}, {})",
+            row.qtype
+        )),
         diagnosis: None,
     })
 }

@@ -7,6 +7,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::shown::unsigned_zeros;
+
 /// What has probably happened to a tensor or a file, and what shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,12 +36,17 @@ pub enum Certainty {
 impl Diagnosis {
     /// A fault that was seen itself, or undone.
     pub fn certain(cause: Cause, evidence: impl Into<String>) -> Self {
-        Self { cause, certainty: Certainty::Certain, evidence: evidence.into() }
+        Self::of(cause, Certainty::Certain, evidence.into())
     }
 
     /// A fault that left its traces.
     pub fn likely(cause: Cause, evidence: impl Into<String>) -> Self {
-        Self { cause, certainty: Certainty::Likely, evidence: evidence.into() }
+        Self::of(cause, Certainty::Likely, evidence.into())
+    }
+
+    /// So sure a diagnosis.
+    pub fn of(cause: Cause, certainty: Certainty, evidence: String) -> Self {
+        Self { cause, certainty, evidence: unsigned_zeros(evidence) }
     }
 }
 

@@ -54,7 +54,7 @@ pub fn undone(bench: &Bench) -> Option<Diagnosis> {
     let why = format!("{}: {}", candidate.how, bench.score(*best));
     let alone = sound.iter().all(|(_, other)| other.cause == candidate.cause);
     let certainty = if alone { Certainty::Certain } else { Certainty::Likely };
-    Some(Diagnosis { cause: candidate.cause, certainty, evidence: why })
+    Some(Diagnosis::of(candidate.cause, certainty, why))
 }
 
 /// SQNR of the sample against a candidate.

@@ -5,6 +5,7 @@ Reports for machines (`contract.json`, `report.tsv`) print full numbers themselv
 */
 
 use crate::metrics::Metric;
+use crate::shown::unsigned_zeros;
 use crate::suite::record::GateCounts;
 
 /// Digits after the point that a cosine, a gain or a correlation gets if nothing asks for more.
@@ -27,6 +28,18 @@ pub fn compared(name: &str, value: f64, bound: f64) -> (String, String) {
         extra += 1;
     }
 }
+
+/// What a check found, and its bound. How far a gate's value is beyond what is expected has no bound where no
+/// error at all is: infinity, which JSON does not keep.
+pub fn checked(check: &str, value: f64, bound: f64) -> (String, String) {
+    let is_gate = check.starts_with("integrity.");
+    let (shown, of_bound) = compared(check, value, bound);
+    let shown = if is_gate && !value.is_finite() { WITHOUT_BOUND.to_owned() } else { shown };
+    (shown, of_bound)
+}
+
+/// What stands for such a value.
+const WITHOUT_BOUND: &str = "without bound: no error at all is expected";
 
 fn with_digits(name: &str, value: f64, extra: usize) -> String {
     match Metric::from_name(name.rsplit('.').next().unwrap_or(name)) {
@@ -58,10 +71,7 @@ pub fn db(value: f64) -> String {
 
 fn decibel(value: f64, extra: usize) -> String {
     let digits = 2 + extra;
-    let shown = format!("{value:.digits$}");
-    // Nothing below zero is left of a loss that is rounded away.
-    let shown = if shown.parse() == Ok(0.0) { shown.trim_start_matches('-') } else { &shown };
-    finite(value, || format!("{shown} dB"))
+    finite(value, || format!("{value:.digits$} dB"))
 }
 
 /// An error in units of the weights, or relative to them: four significant digits.
@@ -92,7 +102,7 @@ fn finite(value: f64, shown: impl FnOnce() -> String) -> String {
     } else if value.is_infinite() {
         if value > 0.0 { "∞" } else { "-∞" }.to_owned()
     } else {
-        shown()
+        unsigned_zeros(shown())
     }
 }
 
@@ -103,7 +113,7 @@ pub fn bits(value: f64) -> String {
 
 /// Bits per weight that buy no accuracy; a dash where there is no error to compare with.
 pub fn wasted_bits(value: f64) -> String {
-    if value.is_finite() { format!("{value:.2}") } else { "–".to_owned() }
+    if value.is_finite() { bits(value) } else { "–".to_owned() }
 }
 
 /// A count, its thousands set apart.
@@ -191,6 +201,7 @@ mod tests {
             ("sqnr_db", 31.4159, "31.42 dB", "with its unit"),
             ("sqnr_db", f64::INFINITY, "∞", "no error at all"),
             ("sqnr_db", -0.004, "0.00 dB", "zero has no sign"),
+            ("cosine", -1e-9, "0.000000", "nor here"),
             ("rmse", 0.000123456, "1.235e-4", "four significant digits"),
             ("rmse", 0.0, "0", "nothing"),
             ("baseline.rmse", 0.000123456, "1.235e-4", "the last part is the metric"),
@@ -216,6 +227,17 @@ mod tests {
         let next = f64::from_bits(0.95f64.to_bits() + 1);
         let (value, bound) = compared("cosine", next, 0.95);
         assert_ne!(value, bound, "one unit in the last place");
+    }
+
+    #[test]
+    fn what_has_no_bound_is_no_number() {
+        let of = |check: &str, value: f64| checked(check, value, 1.5).0;
+        for value in [f64::INFINITY, f64::NAN] {
+            // A record that was read back has lost the infinity.
+            assert_eq!(of("integrity.sqnr_expected", value), WITHOUT_BOUND);
+        }
+        assert_eq!(of("integrity.sqnr_expected", 2.0), "2");
+        assert_eq!(of("cosine", f64::NAN), "NaN", "a metric that NaN leaves without a value");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::measure::twin::Expectation;
 use crate::measure::{Finding, FindingKind, Matched, Measured, Pairing};
 use crate::metrics::{Locals, Metric, Metrics, Moments};
 use crate::model::{Format, Model, Storage, Tensor};
+use crate::shown::unsigned_zeros;
 use crate::spec::{Diagnostic, Effective, Gate, Judgement, Resolver, Setting, Severity};
 
 /// Check name of what is wrong with the spec itself, as the models show.
@@ -535,7 +536,7 @@ fn finite_metrics(row: &TensorRow) -> Option<Metrics> {
 }
 
 /// What is wrong with the spec, as the models show.
-fn spec_check(diagnostic: &Diagnostic) -> CheckRecord {
+pub fn spec_check(diagnostic: &Diagnostic) -> CheckRecord {
     let level = match diagnostic.severity {
         Severity::Error => Level::Fail,
         Severity::Warning => Level::Warn,
@@ -578,7 +579,10 @@ fn is_violated(check: &CheckRecord) -> bool {
 }
 
 /// A test passes if no failing check is violated; its reason is the first that is.
-pub fn conclude(test: &PlannedTest, checks: Vec<CheckRecord>) -> TestRecord {
+pub fn conclude(test: &PlannedTest, mut checks: Vec<CheckRecord>) -> TestRecord {
+    for check in &mut checks {
+        check.message = unsigned_zeros(std::mem::take(&mut check.message));
+    }
     let failing = |check: &&CheckRecord| {
         check.outcome == CheckOutcome::Violated && check.level == Level::Fail
     };

@@ -19,10 +19,14 @@ pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     // The sample is compared with its own twin; the whole may differ from the sample by a little.
     let holds = suspect.sums.ee == 0.0
         || sampled >= least && (whole >= least - 1.5 || is_explained(twin, whole, sampled));
+    let least = match expected {
+        f64::INFINITY => "no error at all".to_owned(),
+        expected => format!("{expected:.2}"),
+    };
     Ok(Finding {
         holds,
         value: Some((expected - sampled.min(whole)).max(0.0)),
-        message: format!("SQNR {whole:.2} dB ({sampled:.2} in the sample), {expected:.2} expected"),
+        message: format!("SQNR {whole:.2} dB ({sampled:.2} in the sample), {least} expected"),
     })
 }
 

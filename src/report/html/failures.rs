@@ -147,7 +147,7 @@ fn described(page: &mut String, check: &CheckRecord) {
     };
     match (check.value, check.bound) {
         (Some(value), Some(bound)) => {
-            let (value, bound) = numbers::compared(&check.check, value.0, bound.0);
+            let (value, bound) = numbers::checked(&check.check, value.0, bound.0);
             fact(&esc(&check.check), &format!("<b>{value}</b>"));
             fact("bound", &bound);
         }
