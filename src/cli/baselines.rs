@@ -119,7 +119,7 @@ pub fn prune(args: &PruneArgs) -> Result<Exit, Failure> {
     let mut references = References::new(selected);
     for spec in &specs {
         references.spec(&spec.path);
-        for pair in &spec.pairs {
+        for pair in spec.pairs.iter().filter(|pair| !pair.is_alone()) {
             references.pair(&spec.path, &store.path(&spec.name, &pair.name));
         }
     }

@@ -8,11 +8,12 @@ side has, on shapes that differ, and when there is nothing to compare.
 use std::io::{self, Write};
 
 use super::args::DiffArgs;
+use super::progress::Bar;
 use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::counterpart::{self, Choice};
 use crate::gate;
-use crate::measure::{self, FindingKind, Measured, Pairing, Policy, Progress};
+use crate::measure::{self, FindingKind, Measured, Pairing, Policy};
 use crate::model::view::Recipe;
 use crate::model::{self, Model, scheme};
 use crate::report;
@@ -40,10 +41,13 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
         ..Policy::STRICT
     };
     let pairing = measure::pair_up(&reference, &quantized, &policy);
-    let progress = Progress::default();
     let threads = thread_count(args.reading.threads);
     measure::announce(&reference, &quantized, &pairing.matched);
-    let measured = measure::measure(&reference, &quantized, &pairing.matched, threads, &progress);
+    let measured = Bar::single(&args.quantized, |progress| {
+        let bytes = measure::bytes_of(&reference, &quantized, &pairing.matched);
+        progress.expect([bytes].into_iter());
+        measure::measure(&reference, &quantized, &pairing.matched, threads, progress)
+    });
     let mut rows = rows(&reference, &quantized, &pairing, measured);
     for row in &mut rows {
         row.made_of = mapped.recipes.get(&row.tensor).map(Recipe::json);

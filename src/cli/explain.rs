@@ -58,7 +58,8 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
         Some(TestKind::Global) => global(&mut out, &resolver)?,
         Some(TestKind::Structure) => {
             structure(&mut out, pair)?;
-            for gate in OF_MODELS {
+            let of_models = OF_MODELS.into_iter();
+            for gate in of_models.filter(|gate| !(pair.is_alone() && gate.compares())) {
                 gate_line(&mut out, gate, pair.integrity.get(gate))?;
             }
         }
@@ -67,7 +68,9 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
             let name = id::tensor_of_part(part);
             origin(&mut out, pair, name)?;
             tensor(&mut out, &resolver, name)?;
-            baseline(&mut out, pair)?;
+            if !pair.is_alone() {
+                baseline(&mut out, pair)?;
+            }
         }
     }
     let tests = last.iter().flat_map(|last| &last.specs).flat_map(|spec| &spec.pairs);
@@ -160,7 +163,8 @@ fn outcome(out: &mut impl Write, test: &TestRecord) -> io::Result<()> {
         let number = |value: f64| numbers::metric(&check.check, value);
         let numbers = match (check.value, check.bound) {
             (Some(value), Some(bound)) => {
-                format!(" {} (bound {})", number(value.0), number(bound.0))
+                let (value, bound) = numbers::checked(&check.check, value.0, bound.0);
+                format!(" {value} (bound {bound})")
             }
             (Some(value), None) => format!(" {}", number(value.0)),
             _ => String::new(),
@@ -209,7 +213,9 @@ fn tensor(out: &mut impl Write, resolver: &Resolver, name: &str) -> io::Result<(
         bounded = true;
         bound(out, &effective, resolver.pair())?;
     }
-    if !bounded {
+    if resolver.pair().is_alone() {
+        writeln!(out, "  there is no reference, and no metric")?;
+    } else if !bounded {
         writeln!(out, "  no metric is bounded")?;
     }
     for (_, rule) in tensor.qtypes() {
@@ -237,7 +243,9 @@ fn tensor(out: &mut impl Write, resolver: &Resolver, name: &str) -> io::Result<(
     if let Some(file) = &resolver.pair().quantize_stats {
         writeln!(out, "  rmse agrees with {} to 1e-5 ({})", file.written, file.at)?;
     }
-    for gate in Gate::ALL.into_iter().filter(|gate| !OF_MODELS.contains(gate)) {
+    let alone = resolver.pair().is_alone();
+    let applies = |gate: &Gate| !OF_MODELS.contains(gate) && !(alone && gate.compares());
+    for gate in Gate::ALL.into_iter().filter(applies) {
         gate_line(out, gate, tensor.integrity(gate))?;
     }
     Ok(())
@@ -333,6 +341,16 @@ fn global(out: &mut impl Write, resolver: &Resolver) -> io::Result<()> {
 }
 
 fn structure(out: &mut impl Write, pair: &Pair) -> io::Result<()> {
+    if pair.is_alone() {
+        writeln!(
+            out,
+            "  every plane is there, and metadata and configuration agree with the tensors"
+        )?;
+        if let Some(bits) = &pair.bits_per_weight {
+            writeln!(out, "  bits per weight are bounded ({})", bits.at)?;
+        }
+        return Ok(());
+    }
     writeln!(out, "  every tensor of each model is in the other, with the same shape")?;
     let mut allowed = |what: &str, globs: &[crate::spec::Pattern]| -> io::Result<()> {
         for glob in globs {

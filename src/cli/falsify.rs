@@ -40,8 +40,10 @@ pub fn run(args: &FalsifyArgs) -> Result<Exit, Failure> {
         benchmarks: false,
     };
     let mut plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
+    // A fault is one against a reference.
+    plan.pairs.retain(|planned| !planned.pair.is_alone());
     if plan.pairs.is_empty() {
-        let message = "no pairs selected: no filter, tag or spec matches one";
+        let message = "no pairs selected: no filter, tag or spec matches one of two models";
         return Err(Failure::new(Exit::NoTests, message));
     }
     // What does not run cannot notice a fault.

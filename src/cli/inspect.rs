@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::args::InspectArgs;
+use super::progress::Bar;
 use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::measure::{self, Depth, Scan};
@@ -20,7 +21,10 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         (false, true) => Depth::Digests,
         (false, false) => Depth::Values,
     };
-    let scans = measure::scan(&model, depth, thread_count(args.threads));
+    let tensors: Vec<&Tensor> = model.tensors.iter().collect();
+    let scans = Bar::single(&args.model, |progress| {
+        measure::scan(&model, &tensors, depth, thread_count(args.threads), progress)
+    });
     let mut out = streams::text_or_json(args.json);
     if args.json {
         serde_json::to_writer_pretty(&mut out, &to_json(&model, &scans))

@@ -96,7 +96,7 @@ pub fn measure(request: &Request) -> Result<Vec<PairRecord>, Failure> {
         nothing_passes: false,
         settle: request.settle,
     };
-    let contract = suite::run(&plan, &options, None, &mut Watching(Bar::new(&plan)));
+    let contract = suite::run(&plan, &options, None, &mut Watching(Bar::of_plan(&plan)));
     let pairs: Vec<PairRecord> = contract.specs.into_iter().flat_map(|spec| spec.pairs).collect();
     if pairs.len() != request.quantized.len() {
         return Err(Failure::new(Exit::Internal, "not every pair ran"));

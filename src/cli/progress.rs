@@ -1,11 +1,12 @@
 /*!
 A line on the terminal that says how far a run is, how fast, and how long it will take.
 
-It is drawn on standard error while a pair is measured, and gone before anything else is printed. Where
+It is drawn on standard error while a pair or a model is read, and gone before anything else is printed. Where
 no terminal is, nothing is drawn.
 */
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -55,23 +56,29 @@ struct State {
 }
 
 impl Bar {
-    /// A line for a plan, if standard error is a terminal that can be drawn on.
-    pub fn new(plan: &Plan) -> Option<Self> {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let ci = in_ci(std::env::var_os::<&'static str>);
-        (io::stderr().is_terminal() && !dumb && !ci).then(|| Self::start(plan))
+    /// A line for the pairs of a plan.
+    pub fn of_plan(plan: &Plan) -> Option<Self> {
+        Self::new(plan.pairs.len(), plan.pairs.iter().map(weight).sum())
     }
 
-    fn start(plan: &Plan) -> Self {
+    /// A line for so many pairs or models, and their weight together, if standard error is a terminal that can
+    /// be drawn on.
+    pub fn new(pairs: usize, all: u64) -> Option<Self> {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let ci = in_ci(std::env::var_os::<&'static str>);
+        (io::stderr().is_terminal() && !dumb && !ci).then(|| Self::start(pairs, all))
+    }
+
+    fn start(pairs: usize, all: u64) -> Self {
         let state = State {
             started: Instant::now(),
             over: false,
             pair: None,
             number: 0,
-            pairs: plan.pairs.len(),
+            pairs,
             weight: 0,
             before: 0,
-            all: plan.pairs.iter().map(weight).sum(),
+            all,
             read: 0,
             drawn: false,
         };
@@ -94,10 +101,28 @@ impl Bar {
 
     /// A pair's turn has come.
     pub fn begin(&self, pair: &PlannedPair) {
+        self.turn(&pair.id, weight(pair));
+    }
+
+    fn turn(&self, name: &str, weight: u64) {
         let mut state = self.shared.lock();
         state.number += 1;
-        state.pair = Some(one_line(&pair.id).into_owned());
-        state.weight = weight(pair);
+        state.pair = Some(one_line(name).into_owned());
+        state.weight = weight;
+    }
+
+    /// Does work on a model of weight 1 under a line, if there is one.
+    pub fn over<T>(bar: Option<&Self>, path: &Path, work: impl FnOnce(&Progress) -> T) -> T {
+        let Some(bar) = bar else { return work(&Progress::default()) };
+        bar.turn(&path.to_string_lossy(), 1);
+        let done = work(&bar.shared.progress);
+        bar.end();
+        done
+    }
+
+    /// Does work on one model under a line of its own.
+    pub fn single<T>(path: &Path, work: impl FnOnce(&Progress) -> T) -> T {
+        Self::over(Self::new(1, 1).as_ref(), path, work)
     }
 
     /// The pair is measured: the line goes, so that its results can be printed.
@@ -206,7 +231,7 @@ fn columns() -> usize {
     said.unwrap_or(COLUMNS).max(20)
 }
 
-/// `3/14  21%  1.2 GiB/s  12 s left  s::p`; nothing while no pair is measured.
+/// `3/14  21%  1.2 GiB/s  12 s left  s::p`; nothing while no pair is measured. Of one, there is nothing to count.
 fn line(state: &State, bytes: u64, total: u64, elapsed: f64) -> Option<String> {
     let pair = state.pair.as_ref()?;
     let share = if total > 0 { (bytes as f64 / total as f64).min(1.0) } else { 0.0 };
@@ -217,13 +242,13 @@ fn line(state: &State, bytes: u64, total: u64, elapsed: f64) -> Option<String> {
     } else {
         "? left".to_owned()
     };
-    Some(format!(
-        "{}/{}  {:.0}%  {}/s  {left}  {pair}",
-        state.number,
-        state.pairs,
-        done * 100.0,
-        numbers::bytes(rate as u64),
-    ))
+    let number = match state.pairs {
+        1 => String::new(),
+        pairs => format!("{}/{pairs}  ", state.number),
+    };
+    Some(
+        format!("{number}{:.0}%  {}/s  {left}  {pair}", done * 100.0, numbers::bytes(rate as u64),),
+    )
 }
 
 /// Whole seconds or minutes: the estimate is no better.

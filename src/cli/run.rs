@@ -287,7 +287,7 @@ fn execute(
     let partition = part.as_ref().map(|(shard, record)| Blob::partition(record, shard.index));
     let mut console = console(args);
     console.begin(plan.count());
-    let bar = Bar::new(plan);
+    let bar = Bar::of_plan(plan);
     let mut watched = Watched::new(&mut console, bar.as_ref());
     let mut contract = suite::run(plan, &options, partition, &mut watched);
     drop(bar);

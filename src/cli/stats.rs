@@ -6,6 +6,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::args::StatsArgs;
+use super::progress::Bar;
 use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::codec::{TYPES, TensorType};
@@ -26,7 +27,9 @@ pub fn run(args: &StatsArgs) -> Result<Exit, Failure> {
             "no float tensor to quantize: stats needs a float model, and filters that match";
         return Err(Failure::new(Exit::NoTests, problem));
     }
-    let stats = quantize_stats(&model, &tensors, &types, thread_count(args.threads));
+    let stats = Bar::single(&args.model, |progress| {
+        quantize_stats(&model, &tensors, &types, thread_count(args.threads), progress)
+    });
     let mut out = streams::text_or_json(args.json);
     if args.json {
         let types: Vec<Value> = stats.iter().map(type_json).collect();

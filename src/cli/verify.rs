@@ -1,26 +1,25 @@
 /*! `qualm verify MODEL…`: what is wrong with a model, whatever it was made from. */
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::judged::Finding;
+use super::progress::Bar;
 use super::streams;
 use super::threads::thread_count;
 use crate::codec::Class;
 use crate::diagnose::{self, Diagnosis};
 use crate::gate::{self, Alone, CheckOutcome, GateCounts, Level, gate_counts};
-use crate::measure::{self, Depth, Scan};
-use crate::model::{self, Model, ModelError, ReadError};
+use crate::measure::{self, Depth, Progress, Scan};
+use crate::model::{self, Model, ModelError, ReadError, Tensor};
 use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::model_record;
-use crate::suite::record::{ModelRecord, Number};
+use crate::suite::record::{ModelRecord, Number, TypeRecord};
 
 /// What `--json` prints of a model.
 #[derive(Serialize)]
@@ -36,17 +35,10 @@ struct Object {
     /// What is odd and may be meant.
     warnings: Vec<Finding>,
     bits_per_weight: Option<Number>,
-    types: Vec<TypeEntry>,
+    types: Vec<TypeRecord>,
     tensors: Vec<TensorEntry>,
     gates: GateCounts,
     notes: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct TypeEntry {
-    qtype: String,
-    tensors: u64,
-    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -69,16 +61,21 @@ struct Report<'a> {
 /// Judges models without a reference: 0 healthy, 5 damaged, 6 unreadable; of several, 6 before 5 before 0.
 pub fn run(args: &VerifyArgs) -> Exit {
     let threads = thread_count(args.threads);
-    let objects: Vec<Object> = args.models.iter().map(|path| verify(path, threads)).collect();
+    let bar = Bar::new(args.models.len(), args.models.len() as u64);
+    let verify =
+        |path: &PathBuf| Bar::over(bar.as_ref(), path, |progress| verify(path, threads, progress));
+    let objects: Vec<Object> = args.models.iter().map(verify).collect();
+    drop(bar);
     let has = |exit: &Exit| objects.iter().any(|object| object.exit_code == exit.code());
     let worst = [Exit::InputError, Exit::ValidationFailed].into_iter().find(has);
     streams::printed(print(args.json, &objects), worst.unwrap_or(Exit::Ok))
 }
 
-fn verify(path: &Path, threads: usize) -> Object {
+fn verify(path: &Path, threads: usize, progress: &Progress) -> Object {
     match model::open(path) {
         Ok(model) => {
-            let scans = measure::scan(&model, Depth::Values, threads);
+            let tensors: Vec<&Tensor> = model.tensors.iter().collect();
+            let scans = measure::scan(&model, &tensors, Depth::Values, threads, progress);
             judged(path, &model, &scans)
         }
         Err(error) => unreadable(path, &error),
@@ -163,10 +160,7 @@ fn judged(path: &Path, model: &Model, scans: &[Result<Scan, ReadError>]) -> Obje
     }
     verdicts.findings.sort_by_key(|finding| finding.tensor.is_none());
     let mut object = object(path, Some(model_record(model, "")), verdicts);
-    let mut types: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for (tensor, scan) in model.tensors.iter().zip(scans) {
-        let entry = types.entry(tensor.qtype()).or_default();
-        *entry = (entry.0 + 1, entry.1.saturating_add(tensor.stored_bytes()));
         let scan = scan.as_ref().ok();
         object.tensors.push(TensorEntry {
             tensor: tensor.name.clone(),
@@ -177,13 +171,6 @@ fn judged(path: &Path, model: &Model, scans: &[Result<Scan, ReadError>]) -> Obje
             zero_rows: scan.map(|scan| scan.zero_rows.0),
         });
     }
-    let entry = |(qtype, (tensors, bytes)): (&str, (u64, u64))| TypeEntry {
-        qtype: qtype.to_owned(),
-        tensors,
-        bytes,
-    };
-    object.types = types.into_iter().map(entry).collect();
-    object.types.sort_by_key(|entry| Reverse(entry.bytes));
     object.notes.clone_from(&model.notes);
     object
 }
@@ -194,6 +181,10 @@ fn object(path: &Path, model: Option<ModelRecord>, verdicts: Verdicts) -> Object
         (true, _) => ("unreadable", Exit::InputError),
         (false, false) => ("damaged", Exit::ValidationFailed),
         (false, true) => ("healthy", Exit::Ok),
+    };
+    let (bits_per_weight, types) = match model {
+        Some(model) => (Some(model.bits_per_weight), model.types),
+        None => (None, Vec::new()),
     };
     let mut at_fault: Vec<String> = findings.iter().filter_map(|it| it.tensor.clone()).collect();
     at_fault.sort();
@@ -206,8 +197,8 @@ fn object(path: &Path, model: Option<ModelRecord>, verdicts: Verdicts) -> Object
         tensors_at_fault: at_fault,
         findings,
         warnings,
-        bits_per_weight: model.map(|model| model.bits_per_weight),
-        types: Vec::new(),
+        bits_per_weight,
+        types,
         tensors: Vec::new(),
         gates,
         notes: Vec::new(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sha2::{Digest, Sha256};
 
 use super::plan::CHUNK;
+use super::stream::Progress;
 use crate::codec::Class;
 use crate::model::{Model, ReadError, Scratch, Storage, Tensor};
 
@@ -37,20 +38,28 @@ pub enum Depth {
     Digests,
 }
 
-/// Scans every tensor of `model`, in its order, on `threads` threads.
-pub fn scan(model: &Model, depth: Depth, threads: usize) -> Vec<Result<Scan, ReadError>> {
+/// Scans `tensors` of `model`, in their order, on `threads` threads.
+pub fn scan(
+    model: &Model,
+    tensors: &[&Tensor],
+    depth: Depth,
+    threads: usize,
+    progress: &Progress,
+) -> Vec<Result<Scan, ReadError>> {
     if depth != Depth::Headers {
-        model.announce(0, model.tensors.iter());
+        model.announce(0, tensors.iter().copied());
+        progress.expect(tensors.iter().map(|tensor| tensor.stored_bytes()));
     }
     let next = AtomicUsize::new(0);
-    let results = Mutex::new(vec![Ok(Scan::default()); model.tensors.len()]);
+    let results = Mutex::new(vec![Ok(Scan::default()); tensors.len()]);
     let work = || {
         let (mut scratch, mut values) = (Scratch::default(), Vec::new());
         while let Some((index, tensor)) = {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            model.tensors.get(index).map(|tensor| (index, tensor))
+            tensors.get(index).map(|tensor| (index, *tensor))
         } {
-            let result = scan_tensor(model, tensor, depth, &mut scratch, &mut values);
+            let buffers = (&mut scratch, &mut values);
+            let result = scan_tensor(model, tensor, depth, buffers, progress);
             let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             results[index] = result;
         }
@@ -68,8 +77,8 @@ fn scan_tensor(
     model: &Model,
     tensor: &Tensor,
     depth: Depth,
-    scratch: &mut Scratch,
-    values: &mut Vec<f32>,
+    (scratch, values): (&mut Scratch, &mut Vec<f32>),
+    progress: &Progress,
 ) -> Result<Scan, ReadError> {
     let decodable = !matches!(tensor.storage, Storage::Undecodable { .. });
     if depth == Depth::Headers && decodable {
@@ -96,6 +105,7 @@ fn scan_tensor(
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             hasher.update(&bytes);
         }
+        progress.decoded(tensor, end - start);
         start = end;
     }
     let decoded_sha256 = digest.then(|| crate::model::hex(&hasher.finalize()));

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sha2::{Digest, Sha256};
 
 use super::plan::CHUNK;
+use super::stream::Progress;
 use crate::codec::{Class, RowCodec, TensorType};
 use crate::model::{Model, ReadError, Scratch, Tensor, hex};
 
@@ -141,13 +142,15 @@ pub fn quantize_stats(
     tensors: &[&Tensor],
     types: &[TensorType],
     threads: usize,
+    progress: &Progress,
 ) -> Vec<TypeStats> {
     let jobs: Vec<(TensorType, &Tensor)> =
         types.iter().flat_map(|&ty| tensors.iter().map(move |&tensor| (ty, tensor))).collect();
+    progress.expect(jobs.iter().map(|(_, tensor)| tensor.stored_bytes()));
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Through>>> = Mutex::new(vec![None; jobs.len()]);
     let work = || {
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(progress);
         while let Some((index, &(ty, tensor))) = {
             let index = next.fetch_add(1, Ordering::Relaxed);
             jobs.get(index).map(|job| (index, job))
@@ -174,12 +177,20 @@ pub fn quantize_stats(
         .collect()
 }
 
-#[derive(Default)]
-struct Buffers {
+/// What a thread works with.
+struct Buffers<'a> {
+    progress: &'a Progress,
     scratch: Scratch,
     input: Vec<f32>,
     output: Vec<f32>,
     blocks: Vec<u8>,
+}
+
+impl<'a> Buffers<'a> {
+    fn new(progress: &'a Progress) -> Self {
+        let (input, output, blocks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { progress, scratch: Scratch::default(), input, output, blocks }
+    }
 }
 
 fn send_through(model: &Model, tensor: &Tensor, ty: TensorType, buffers: &mut Buffers) -> Through {
@@ -215,6 +226,7 @@ fn send_through(model: &Model, tensor: &Tensor, ty: TensorType, buffers: &mut Bu
         decode(&buffers.blocks, &mut buffers.output);
         digest.update(&buffers.blocks);
         errors.update(&buffers.input, &buffers.output);
+        buffers.progress.decoded(tensor, end - start);
         start = end;
     }
     Through::Done { errors, encoded_sha256: hex(&digest.finalize()) }
@@ -260,6 +272,7 @@ fn send_rows(
         (codec.decode)(meta, blocks, 0..rows, &mut buffers.output);
         digest.update(&buffers.blocks);
         errors.update(&buffers.input, &buffers.output);
+        buffers.progress.decoded(tensor, unit);
         start += unit;
     }
     Through::Done { errors, encoded_sha256: hex(&digest.finalize()) }

@@ -50,6 +50,20 @@ pub struct Progress {
     pub total: AtomicU64,
 }
 
+impl Progress {
+    /// The stored bytes of all that a pass will read.
+    pub fn expect(&self, bytes: impl Iterator<Item = u64>) {
+        self.total.store(bytes.fold(0, u64::saturating_add), Ordering::Relaxed);
+    }
+
+    /// So many elements of a tensor were decoded.
+    pub fn decoded(&self, tensor: &Tensor, elements: u64) {
+        let share = elements as f64 / tensor.numel().max(1) as f64;
+        let bytes = share * tensor.stored_bytes() as f64;
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 /// Stored bytes of matched tensors, both sides: what a pass over them reads.
 pub fn bytes_of(reference: &Model, quantized: &Model, matched: &[Matched]) -> u64 {
     let stored = |matched: &Matched| {
@@ -158,12 +172,9 @@ impl Pass<'_> {
         } else {
             sides.sum(&chunk.range, self.extents[chunk.job].layout, self.level, buffers)
         };
-        let share = |tensor: &Tensor| {
-            (chunk.range.end - chunk.range.start) as f64 / tensor.numel().max(1) as f64
-                * tensor.stored_bytes() as f64
-        };
-        let bytes = share(sides.reference.0) + share(sides.quantized.0);
-        self.progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        for (tensor, _) in [sides.reference, sides.quantized] {
+            self.progress.decoded(tensor, chunk.range.end - chunk.range.start);
+        }
         outcome.unwrap_or_else(|reason| Outcome::Unreadable { reason })
     }
 }

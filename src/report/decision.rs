@@ -3,7 +3,7 @@ What a person decides by: per pair one sentence, its causes, and the facts that 
 model. The page, the Markdown report and the job summary begin with it.
 */
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::failure::{known_models, movement_text};
 use super::groups::groups;
@@ -180,11 +180,8 @@ fn sentence(contract: &Contract, pair: &PairRecord, advice: Advice) -> String {
 
 fn facts(pair: &PairRecord) -> Vec<(String, String)> {
     let known = known_models(pair);
-    let mut facts: Vec<(String, String)> = known
-        .iter()
-        .zip([reference_types as fn(&[TensorRow]) -> _, quantized_types])
-        .map(|((role, model), types)| (role.clone(), described(model, &types(&pair.tensors))))
-        .collect();
+    let mut facts: Vec<(String, String)> =
+        known.iter().map(|(role, model)| (role.clone(), described(model))).collect();
     let bits = pair.global.as_ref().map(|global| global.bits_per_weight.0);
     match (&pair.reference, &pair.quantized, &pair.roundtrip) {
         (Some(reference), Some(quantized), None) => {
@@ -203,7 +200,18 @@ fn facts(pair: &PairRecord) -> Vec<(String, String)> {
                 ("size".to_owned(), format!("{} bits per weight", numbers::bits(bits)))
             }));
         }
+        (None, Some(model), None) => facts.push((
+            "size".to_owned(),
+            format!(
+                "{}, {} bits per weight",
+                numbers::bytes(model.bytes),
+                numbers::bits(model.bits_per_weight.0)
+            ),
+        )),
         _ => {}
+    }
+    if pair.alone {
+        return facts;
     }
     facts.extend(quality(pair).map(|words| ("SQNR".to_owned(), words)));
     facts.push(("baseline".to_owned(), against_baseline(&pair.baseline)));
@@ -211,7 +219,7 @@ fn facts(pair: &PairRecord) -> Vec<(String, String)> {
 }
 
 /// `TinyLlama: models/tiny.gguf, Q4_K 82 %, F32 18 %, 1.2 GiB, header SHA-256 0f0f0f0f0f0f…`.
-fn described(model: &ModelRecord, types: &str) -> String {
+fn described(model: &ModelRecord) -> String {
     let name = model.name.as_ref().map(|name| format!("{}: ", one_line(name)));
     let size: u64 = model.files.iter().map(|file| file.size).sum();
     let (files, digest) = match model.files.as_slice() {
@@ -221,28 +229,13 @@ fn described(model: &ModelRecord, types: &str) -> String {
         }
         files => (format!("{} in {} files", numbers::bytes(size), files.len()), String::new()),
     };
-    let types = if types.is_empty() { model.format.clone() } else { types.to_owned() };
+    let types: Vec<(&str, u64)> =
+        model.types.iter().map(|it| (it.qtype.as_str(), it.bytes)).collect();
+    let types = match types.as_slice() {
+        [] => model.format.clone(),
+        types => numbers::shares(types, TYPES).join(", "),
+    };
     format!("{}{}, {types}, {files}{digest}", name.unwrap_or_default(), one_line(&model.path))
-}
-
-fn reference_types(rows: &[TensorRow]) -> String {
-    mix(rows.iter().map(|row| (row.reference_qtype.as_str(), row.numel)))
-}
-
-fn quantized_types(rows: &[TensorRow]) -> String {
-    mix(rows.iter().map(|row| (row.qtype.as_str(), row.stored_bytes)))
-}
-
-/// The types and their shares, the largest first.
-fn mix<'a>(parts: impl Iterator<Item = (&'a str, u64)>) -> String {
-    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    for (name, weight) in parts {
-        let sum = sums.entry(name).or_default();
-        *sum = sum.saturating_add(weight);
-    }
-    let mut shares: Vec<_> = sums.into_iter().collect();
-    shares.sort_by_key(|share| std::cmp::Reverse(share.1));
-    numbers::shares(&shares, TYPES).join(", ")
 }
 
 /// `22.31 dB, 44.10 dB expected of these types on this reference`.

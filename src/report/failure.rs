@@ -205,6 +205,7 @@ pub fn failure_kind(test: &TestRecord) -> String {
 pub fn known_models(pair: &PairRecord) -> Vec<(String, &ModelRecord)> {
     let quantized = match &pair.roundtrip {
         Some(ty) => format!("round trip through {ty}"),
+        None if pair.alone => "model".to_owned(),
         None => "quantized".to_owned(),
     };
     [("reference".to_owned(), &pair.reference), (quantized, &pair.quantized)]

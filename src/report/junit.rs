@@ -382,7 +382,8 @@ fn suite_properties(
         ("spec.sha256".to_owned(), xml(&spec.sha256)),
         ("baseline".to_owned(), baseline_word(pair.baseline.status).to_owned()),
     ];
-    for (role, model) in [("reference", &pair.reference), ("quantized", &pair.quantized)] {
+    let quantized = if pair.alone { "model" } else { "quantized" };
+    for (role, model) in [("reference", &pair.reference), (quantized, &pair.quantized)] {
         if let Some(model) = model {
             properties.push((role.to_owned(), xml(&model.path)));
             let bits = model.bits_per_weight.0.to_string();

@@ -178,6 +178,7 @@ pub fn pair(spec: &str, name: &str, rows: Vec<TensorRow>, tests: Vec<TestRecord>
         reference: Some(model("models/minilm-f32.safetensors", "safetensors", &tensors, 32.0)),
         quantized: Some(model(&format!("models/minilm-{name}.gguf"), "gguf", &tensors, bits)),
         seconds: 1.25,
+        alone: false,
         roundtrip: None,
         error: None,
         error_tensors: Vec::new(),
@@ -210,7 +211,32 @@ fn model(path: &str, format: &str, rows: &[TensorRow], bits: f64) -> ModelRecord
         parameters,
         bytes: (parameters as f64 * bits / 8.0) as u64,
         bits_per_weight: Number(bits),
+        types: types(format, rows),
     }
+}
+
+/// The types of the quantized side; the reference is of one type.
+fn types(format: &str, rows: &[TensorRow]) -> Vec<TypeRecord> {
+    let mut types: Vec<TypeRecord> = Vec::new();
+    for row in rows {
+        let (qtype, bytes) = if format == "gguf" {
+            (row.qtype.as_str(), row.stored_bytes)
+        } else {
+            ("F32", row.numel * 4)
+        };
+        match types.iter_mut().find(|it| it.qtype == qtype) {
+            Some(known) => {
+                *known = TypeRecord {
+                    tensors: known.tensors + 1,
+                    bytes: known.bytes + bytes,
+                    ..known.clone()
+                }
+            }
+            None => types.push(TypeRecord { qtype: qtype.to_owned(), tensors: 1, bytes }),
+        }
+    }
+    types.sort_by_key(|it| std::cmp::Reverse(it.bytes));
+    types
 }
 
 /// A spec with these pairs.

@@ -2,6 +2,7 @@
 A spec: one validated TOML file.
 */
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct Spec {
     pub description: Option<String>,
     /// Tags of every pair.
     pub tags: Vec<String>,
+    /// The environment variables that names and tags took, with their values.
+    pub variables: BTreeMap<String, String>,
     /// The file's baseline tolerances, the profile's included; a pair may have its own.
     pub baseline: Tolerance,
     /// One test per tensor or one per pair, where a runner asks.
@@ -79,6 +82,14 @@ pub struct LoadOptions<'a> {
     pub encodes: fn(ty: TensorType, weighted: bool) -> bool,
     /// Is this the name of a type or scheme that a tensor can be stored in?
     pub knows_qtype: fn(name: &str) -> bool,
+}
+
+impl LoadOptions<'_> {
+    /// The value of an environment variable; an empty one would turn a relative path into an absolute one, and
+    /// counts as not set.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
 }
 
 impl Default for LoadOptions<'_> {

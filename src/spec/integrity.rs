@@ -225,6 +225,11 @@ impl Gate {
         }
     }
 
+    /// Whether the gate compares with a reference; the others judge one model, too.
+    pub const fn compares(self) -> bool {
+        !matches!(self, Self::Finite | Self::Zero | Self::Companion | Self::Config)
+    }
+
     /// What the gate demands, and what its bound means. The smaller a bound, the stricter.
     pub const fn doc(self) -> &'static str {
         self.row().demands
@@ -264,6 +269,16 @@ pub enum Setting {
         /// Where it is written.
         at: Location,
     },
+}
+
+impl Setting {
+    /// Where it is written.
+    pub fn at(&self) -> &Location {
+        match self {
+            Self::On { at } | Self::Off { at, .. } => at,
+            Self::Bound(bound) => &bound.at,
+        }
+    }
 }
 
 /// What a spec says about the gates; a gate that it does not name has its defaults.

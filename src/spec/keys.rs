@@ -477,7 +477,7 @@ static PAIR: Shape = Shape {
                 "Name of the pair, unique in the file; part of every test id. {axis} stands for a \
                  value of the matrix.",
             ),
-            required(
+            key(
                 "reference",
                 Kind::Text,
                 "Path of the float model, relative to the spec: a file, a directory, or a \
@@ -487,13 +487,18 @@ static PAIR: Shape = Shape {
             key(
                 "quantized",
                 Kind::Text,
-                "Path of the quantized model, like reference. Either this or roundtrip.",
+                "Path of the quantized model, like reference. Either this, roundtrip or verify.",
             ),
             key(
                 "roundtrip",
                 Kind::Text,
                 "Quantize the reference to this type (q4_0) and back in memory, instead of \
                  reading a quantized model.",
+            ),
+            key(
+                "verify",
+                Kind::Text,
+                "Path of a model that is judged without a reference, as `qualm verify` does.",
             ),
             key("imatrix", Kind::Text, "Path of an importance matrix for roundtrip."),
             key(
@@ -562,8 +567,22 @@ static PAIR: Shape = Shape {
     ],
 };
 
-/// Keys of which a table that has them has exactly one.
-pub(super) const EITHER: [&str; 2] = ["quantized", "roundtrip"];
+/// What a pair is made of: the keys of exactly one of these.
+pub(super) const MADE_OF: [&[&str]; 3] =
+    [&["reference", "quantized"], &["reference", "roundtrip"], &["verify"]];
+
+/// Keys of a pair that compare nothing, and may stand beside `verify`.
+pub(super) const ALONE: [&str; 9] = [
+    "name",
+    "verify",
+    "ignore",
+    "description",
+    "tags",
+    "skip",
+    "integrity",
+    "qtype",
+    "bits_per_weight",
+];
 
 /// A spec file.
 pub(super) static SPEC: Shape = Shape {

@@ -25,7 +25,7 @@ pub struct Pair {
     pub tags: Vec<String>,
     /// Why the pair runs only if it is asked for, as libtest's `#[ignore = "…"]`.
     pub ignore: Option<String>,
-    /// The float model.
+    /// The float model; of a pair that is one model, that model.
     pub reference: ModelPath,
     /// The quantized model.
     pub quantized: Quantized,
@@ -114,6 +114,15 @@ pub enum Quantized {
         /// Where the type is written.
         at: Location,
     },
+    /// Nowhere: the reference is judged alone.
+    Alone,
+}
+
+impl Pair {
+    /// Whether the pair is one model without a reference.
+    pub fn is_alone(&self) -> bool {
+        self.quantized == Quantized::Alone
+    }
 }
 
 /// Bounds for some tensors, in place of the thresholds.

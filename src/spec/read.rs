@@ -70,7 +70,7 @@ pub(super) fn read_spec(
         "tensor" => Granularity::Tensor,
         _ => Granularity::Pair,
     });
-    let shared = read_shared(findings, &table, true);
+    let shared = read_shared(findings, &table, options, true);
     let axes = read_axes(findings, &table);
     let (profiles, overrides) = read_profiles(findings, &table, options);
     let directory = findings.source.path.parent().unwrap_or(Path::new("")).to_path_buf();
@@ -102,6 +102,7 @@ pub(super) fn read_spec(
         source: Arc::clone(&findings.source),
         description: file.shared.description,
         tags: file.shared.tags,
+        variables: std::mem::take(&mut findings.variables),
         baseline,
         granularity,
         profiles,

@@ -4,6 +4,7 @@ One `[[pair]]` table: read once, then filled in for every combination of the mat
 
 use std::path::PathBuf;
 
+use super::keys::ALONE;
 use super::read::File;
 use super::read_parts::{Shared, read_shared};
 use super::read_rules::{Demands, read_demands};
@@ -11,7 +12,7 @@ use super::table::{Findings, Table, nearest, quoted};
 use super::template::{Assignment, Axis, MAX_ASSIGNMENTS, Part};
 use super::template::{assignments, fill, fill_loosely, parse, used_axes};
 use super::values::Text;
-use super::{MapChoice, ModelPath, Pair, QtypeRule, Quantized};
+use super::{MapChoice, ModelPath, Pair, QtypeRule, Quantized, Thresholds, Tolerance};
 use crate::codec::{TYPES, TensorType};
 use crate::remote;
 
@@ -30,6 +31,7 @@ struct Templates<'t> {
     reference: Option<Template<'t>>,
     quantized: Option<Template<'t>>,
     roundtrip: Option<Template<'t>>,
+    verify: Option<Template<'t>>,
     imatrix: Option<Template<'t>>,
     quantize_stats: Option<Template<'t>>,
     map: Option<Template<'t>>,
@@ -51,7 +53,10 @@ pub(super) fn read_pair(
         }
     }
     check_names_differ(findings, &templates, &used, &file.axes);
-    let own = read_shared(findings, table, !used.is_empty());
+    let own = read_shared(findings, table, file.options, !used.is_empty());
+    if table.has("verify") {
+        check_compares_nothing(findings, table, &own);
+    }
     let demands = read_demands(findings, table, file.options, !used.is_empty());
     let Some(assignments) = assignments(&file.axes, &used) else {
         let message = format!("the matrix makes more than {MAX_ASSIGNMENTS} pairs of this one");
@@ -60,6 +65,7 @@ pub(super) fn read_pair(
         return;
     };
     let merged = merge(own, &file.shared);
+    let merged = if table.has("verify") { alone(&merged) } else { merged };
     check_waivers(findings, &merged, &demands, file);
     pairs.reserve(assignments.len());
     for assignment in &assignments {
@@ -87,11 +93,14 @@ fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis])
         reference: template("reference"),
         quantized: template("quantized"),
         roundtrip: template("roundtrip"),
+        verify: template("verify"),
         imatrix: template("imatrix"),
         quantize_stats: template("quantize_stats"),
         map: template("map"),
     };
     match (table.has("quantized"), table.has("roundtrip")) {
+        // What may stand beside it is checked elsewhere.
+        _ if table.has("verify") => {}
         (true, true) => {
             let quantized = findings.at(table.key_span("quantized"));
             let finding = findings
@@ -104,13 +113,20 @@ fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis])
             findings.push(finding);
         }
         (false, false) => {
-            let message = "a pair needs `quantized` or `roundtrip`";
+            let message = "a pair needs `quantized`, `roundtrip` or `verify`";
             let finding = findings.error(table.span(), message);
             findings.push(finding.help(
-                "name the quantized model, or the type to quantize the reference to in memory",
+                "name the quantized model, the type to quantize the reference to in memory, or a \
+                 model to judge alone",
             ));
         }
         _ => {}
+    }
+    if let Some(key) = table.shape.key("reference")
+        && !table.has("reference")
+        && !table.has("verify")
+    {
+        findings.missing(table.shape, key, table.span());
     }
     if table.has("imatrix") && !table.has("roundtrip") {
         let message = "`imatrix` without `roundtrip`";
@@ -131,13 +147,30 @@ fn read_templates<'t>(findings: &mut Findings, table: &Table<'t>, axes: &[Axis])
 
 impl Templates<'_> {
     fn all(&self) -> impl Iterator<Item = &Template<'_>> {
-        let Self { reference, quantized, imatrix, quantize_stats, map, .. } = self;
-        let models = [reference, quantized, imatrix, quantize_stats, map];
+        let Self { reference, quantized, verify, imatrix, quantize_stats, map, .. } = self;
+        let models = [reference, quantized, verify, imatrix, quantize_stats, map];
         [&self.name, &self.roundtrip].into_iter().chain(models).flatten()
     }
 
     fn used_axes(&self) -> Vec<usize> {
         used_axes(self.all().flat_map(|template| &template.parts))
+    }
+}
+
+/// A pair without a reference demands nothing that is about two models.
+fn check_compares_nothing(findings: &mut Findings, table: &Table, own: &Shared) {
+    for (key, span, _) in table.entries() {
+        // An unknown key is reported already.
+        if table.shape.key(key).is_some() && !ALONE.contains(&key) {
+            let finding = findings.error(span, format!("`{key}` in a pair with `verify`"));
+            let help = format!("`verify` judges one model; beside it go {}", ALONE.join(", "));
+            findings.push(finding.help(help));
+        }
+    }
+    for (gate, setting) in own.integrity.iter().filter(|(gate, _)| gate.compares()) {
+        let message = format!("`{gate}` compares with a reference, and `verify` has none");
+        let finding = findings.error(setting.at().span(), message);
+        findings.push(finding.help("remove it"));
     }
 }
 
@@ -183,6 +216,17 @@ fn merge(mut own: Shared, file: &Shared) -> Shared {
     Shared { tags, thresholds, integrity, rename, ..own }
 }
 
+/// What of it a pair without a reference has.
+fn alone(shared: &Shared) -> Shared {
+    Shared {
+        description: shared.description.clone(),
+        tags: shared.tags.clone(),
+        integrity: shared.integrity.clone(),
+        skip: shared.skip.clone(),
+        ..Shared::default()
+    }
+}
+
 /// Warns of waivers for metrics that nothing bounds.
 fn check_waivers(findings: &mut Findings, shared: &Shared, demands: &Demands, file: &File) {
     for (metric, floor) in demands.waivers.iter().flat_map(|waiver| waiver.bounds.iter()) {
@@ -213,8 +257,12 @@ impl Filling<'_> {
         demands: &Demands,
     ) -> Option<Pair> {
         let name = self.name(findings);
-        let reference = self.path(findings, self.templates.reference.as_ref());
-        let quantized = self.quantized(findings);
+        let verify = self.templates.verify.as_ref();
+        let reference = self.path(findings, verify.or(self.templates.reference.as_ref()));
+        let quantized = match verify {
+            Some(_) => Some(Quantized::Alone),
+            None => self.quantized(findings),
+        };
         let quantize_stats = self.path(findings, self.templates.quantize_stats.as_ref());
         let map = self.map(findings, table, !shared.rename.is_empty());
         let name_template = self.templates.name.as_ref()?;
@@ -225,11 +273,16 @@ impl Filling<'_> {
             findings.push(finding);
         }
         let mut thresholds = shared.thresholds.clone();
-        let tolerance = super::Tolerance::default();
+        let tolerance = Tolerance::default();
         let mut baseline = shared.baseline.over(&self.file.shared.baseline.over(&tolerance));
         for (over, tolerance) in &self.file.overrides {
             thresholds.override_with(over);
             baseline = tolerance.over(&baseline);
+        }
+        if verify.is_some() {
+            // There are no metrics that could be bounded, or move.
+            thresholds = Thresholds::default();
+            baseline = Tolerance { off: true, ..tolerance };
         }
         let loosely = |text: &String| fill_loosely(text, &self.file.axes, self.assignment);
         Some(Pair {
@@ -275,14 +328,15 @@ impl Filling<'_> {
         }
     }
 
-    /// Fills in a text that takes no environment variables.
-    fn text(&self, findings: &mut Findings, template: &Template) -> Option<String> {
+    /// Fills in a type, which takes no environment variables.
+    fn type_name(&self, findings: &mut Findings, template: &Template) -> Option<String> {
         match fill(&template.parts, &self.file.axes, self.assignment, |_| None) {
             Ok(text) => Some(text),
             Err(variable) => {
                 let message = format!("${{{variable}}} stands where no variable is filled in");
                 let finding = findings.error(template.text.span.clone(), message);
-                findings.push(finding.help("environment variables belong in paths"));
+                findings
+                    .push(finding.help("environment variables belong in paths, names and tags"));
                 None
             }
         }
@@ -290,7 +344,15 @@ impl Filling<'_> {
 
     fn name(&self, findings: &mut Findings) -> Option<String> {
         let template = self.templates.name.as_ref()?;
-        let name = self.text(findings, template)?;
+        let (axes, options) = (&self.file.axes, self.file.options);
+        let take = |name: &str| findings.take(name, options);
+        let name = match fill(&template.parts, axes, self.assignment, take) {
+            Ok(name) => name,
+            Err(variable) => {
+                findings.unset(template.text.span.clone(), variable);
+                return None;
+            }
+        };
         let problem = if name.contains("::") {
             "must not hold `::`, which separates the parts of a test id"
         } else if name.starts_with(':') || name.ends_with(':') {
@@ -310,17 +372,12 @@ impl Filling<'_> {
     fn path(&self, findings: &mut Findings, template: Option<&Template>) -> Option<ModelPath> {
         let Template { text, parts } = template?;
         let axes = &self.file.axes;
-        let env = self.file.options.env;
-        // An empty variable would turn a relative path into an absolute one.
-        let variable = |name: &str| env(name).filter(|value| !value.is_empty());
-        let filled = fill(parts, axes, self.assignment, variable);
+        let filled = fill(parts, axes, self.assignment, |name| self.file.options.variable(name));
         let written = fill(parts, axes, self.assignment, |name| Some(format!("${{{name}}}")));
         let (filled, written) = match (filled, written) {
             (Ok(filled), Ok(written)) => (filled, written),
             (Err(name), _) | (_, Err(name)) => {
-                let message = format!("the environment variable {} is not set", quoted(name));
-                let finding = findings.error(text.span.clone(), message);
-                findings.push(finding.help(format!("set it: {name}=… qualm")));
+                findings.unset(text.span.clone(), name);
                 return None;
             }
         };
@@ -361,7 +418,7 @@ impl Filling<'_> {
         let Some(template) = &self.templates.roundtrip else {
             return self.path(findings, self.templates.quantized.as_ref()).map(Quantized::File);
         };
-        let name = self.text(findings, template)?;
+        let name = self.type_name(findings, template)?;
         let has_imatrix = self.templates.imatrix.is_some();
         let imatrix = self.path(findings, self.templates.imatrix.as_ref());
         let span = template.text.span.clone();

@@ -7,10 +7,11 @@ use toml::de::DeValue;
 
 use super::read::PartialTolerance;
 use super::table::{Findings, Table, nearest, quoted};
+use super::template::fill_variables;
 use super::values::Text;
 use super::{
-    Bounds, Diagnostic, Gate, Globs, Integrity, Pattern, Rename, Setting, Skip, Survivor,
-    Thresholds,
+    Bounds, Diagnostic, Gate, Globs, Integrity, LoadOptions, Pattern, Rename, Setting, Skip,
+    Survivor, Thresholds,
 };
 use crate::fault::{Fault, NAMES};
 use crate::metrics::Metric;
@@ -33,10 +34,15 @@ pub(super) struct Shared {
 }
 
 /// Reads them; `shared` says whether several pairs have them.
-pub(super) fn read_shared(findings: &mut Findings, table: &Table, shared: bool) -> Shared {
+pub(super) fn read_shared(
+    findings: &mut Findings,
+    table: &Table,
+    options: &LoadOptions,
+    shared: bool,
+) -> Shared {
     Shared {
         description: findings.text(table, "description").map(|it| it.text.to_owned()),
-        tags: findings.texts(table, "tags").iter().map(|it| it.text.to_owned()).collect(),
+        tags: tags(findings, table, options),
         thresholds: thresholds(findings, table),
         baseline: tolerance(findings, table),
         integrity: integrity(findings, table, None),
@@ -48,6 +54,20 @@ pub(super) fn read_shared(findings: &mut Findings, table: &Table, shared: bool) 
         nonzero: findings.globs(table, "nonzero", shared),
         allow_survivor: survivors(findings, table, shared),
     }
+}
+
+/// Tags, their environment variables filled in; other braces are the matrix's.
+fn tags(findings: &mut Findings, table: &Table, options: &LoadOptions) -> Vec<String> {
+    let texts = findings.texts(table, "tags");
+    let tag = |text: Text| match fill_variables(text.text, |name| findings.take(name, options)) {
+        Ok(tag) => Some(tag),
+        Err(name) => {
+            let name = name.to_owned();
+            findings.unset(text.span, &name);
+            None
+        }
+    };
+    texts.into_iter().filter_map(tag).collect()
 }
 
 /// The bounds that stand in a table.

@@ -4,7 +4,7 @@ The JSON schema of spec files, made of the table of keys, for editors and valida
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{EITHER, Key, Kind, SPEC, Shape};
+use super::keys::{ALONE, Key, Kind, MADE_OF, SPEC, Shape};
 
 /// The schema as it is committed.
 pub const SCHEMA: &str = include_str!("../../schema/spec.schema.json");
@@ -35,9 +35,19 @@ fn table(shape: &'static Shape, definitions: &mut Map<String, Value>) -> Value {
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
-    if EITHER.iter().all(|name| shape.key(name).is_some()) {
-        let either: Vec<_> = EITHER.iter().map(|name| json!({ "required": [name] })).collect();
-        schema["oneOf"] = json!(either);
+    if MADE_OF.iter().all(|names| names.iter().all(|name| shape.key(name).is_some())) {
+        schema["oneOf"] = MADE_OF.iter().map(|names| made_of(shape, names)).collect();
+    }
+    schema
+}
+
+/// A table with these keys; if they compare nothing, without those that do.
+fn made_of(shape: &'static Shape, names: &[&str]) -> Value {
+    let mut schema = json!({ "required": names });
+    if names.iter().all(|name| ALONE.contains(name)) {
+        let others = shape.all().filter(|key| !ALONE.contains(&key.name));
+        let others: Vec<_> = others.map(|key| json!({ "required": [key.name] })).collect();
+        schema["not"] = json!({ "anyOf": others });
     }
     schema
 }
@@ -196,6 +206,7 @@ mod tests {
             ("reason  = \"tied", "reasons = \"tied", "waiver without reason"),
             ("roundtrip = \"q4_0\"", "", "neither quantized nor roundtrip"),
             ("roundtrip = \"q4_0\"", "quantized = \"a\"\nroundtrip = \"q4_0\"", "both"),
+            ("roundtrip = \"q4_0\"", "verify = \"a\"", "verify with a reference"),
             ("tensors = \"blk", "tensors = 1 # ", "type"),
         ] {
             let text = EXAMPLE.replacen(from, to, 1);

@@ -3,6 +3,7 @@ Reading values out of a TOML document by the table of keys, with a finding for e
 not fit. No finding ends the reading: the caller gets `None` and goes on.
 */
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, Kind, SPEC, Shape};
-use super::{Diagnostic, Location, Severity, Source, SpecErrors};
+use super::{Diagnostic, LoadOptions, Location, Severity, Source, SpecErrors};
 
 /// A value in the document.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -66,13 +67,16 @@ pub(super) struct Findings {
     pub list: Vec<Diagnostic>,
     /// Those that are not in the list, too.
     pub count: usize,
+    /// The environment variables that names and tags took, with their values.
+    pub variables: BTreeMap<String, String>,
     errors: usize,
     patterns: usize,
 }
 
 impl Findings {
     pub fn new(source: Arc<Source>) -> Self {
-        Self { source, list: Vec::new(), count: 0, errors: 0, patterns: 0 }
+        let variables = BTreeMap::new();
+        Self { source, list: Vec::new(), count: 0, variables, errors: 0, patterns: 0 }
     }
 
     /// True if the spec is invalid.
@@ -146,17 +150,36 @@ impl Findings {
         }
         for key in shape.all().filter(|key| key.required) {
             if !table.contains_key(key.name) {
-                let message = match shape.heading {
-                    "" => format!("`{}` is missing", key.name),
-                    heading => format!("`{}` is missing from `{heading}`", key.name),
-                };
-                let finding = self.error(span.clone(), message);
-                let expected = key.kind.expected();
-                let help = format!("`{}` is {expected}: {}", key.name, as_clause(key.doc));
-                self.push(finding.help(help));
+                self.missing(shape, key, span.clone());
             }
         }
         Table { shape, entries: table, start: span.start, end: span.end }
+    }
+
+    /// Reports a key that a table needs and does not have.
+    pub fn missing(&mut self, shape: &Shape, key: &Key, span: Range<usize>) {
+        let message = match shape.heading {
+            "" => format!("`{}` is missing", key.name),
+            heading => format!("`{}` is missing from `{heading}`", key.name),
+        };
+        let expected = key.kind.expected();
+        let help = format!("`{}` is {expected}: {}", key.name, as_clause(key.doc));
+        let finding = self.error(span, message).help(help);
+        self.push(finding);
+    }
+
+    /// The value of an environment variable for a name or a tag, which is noted; none if it is not set.
+    pub fn take(&mut self, name: &str, options: &LoadOptions) -> Option<String> {
+        let value = options.variable(name)?;
+        self.variables.insert(name.to_owned(), value.clone());
+        Some(value)
+    }
+
+    /// Reports an environment variable that is not set.
+    pub fn unset(&mut self, span: Range<usize>, name: &str) {
+        let message = format!("the environment variable {} is not set", quoted(name));
+        let finding = self.error(span, message).help(format!("set it: {name}=… qualm"));
+        self.push(finding);
     }
 
     /// Reports a value of the wrong type; always `None`.

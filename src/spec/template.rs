@@ -112,7 +112,7 @@ pub(super) fn fill<'t>(
     parts: &[Part<'t>],
     axes: &[Axis],
     assignment: &Assignment,
-    variable: impl Fn(&str) -> Option<String>,
+    mut variable: impl FnMut(&str) -> Option<String>,
 ) -> Result<String, &'t str> {
     let mut filled = String::new();
     for part in parts {
@@ -123,6 +123,31 @@ pub(super) fn fill<'t>(
         }
     }
     Ok(filled)
+}
+
+/// Fills environment variables into a text for people, in which other braces are just braces; `$${` stands for
+/// `${`. The first name for which `variable` gives nothing is the error.
+pub(super) fn fill_variables(
+    text: &str,
+    mut variable: impl FnMut(&str) -> Option<String>,
+) -> Result<String, &str> {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            filled += before;
+            filled += "${";
+            rest = after;
+            continue;
+        }
+        let Some((name, after)) = after.split_once('}').filter(|(name, _)| !name.is_empty()) else {
+            break;
+        };
+        filled += before;
+        filled += &variable(name).ok_or(name)?;
+        rest = after;
+    }
+    Ok(filled + rest)
 }
 
 /// Fills the axes that a pair uses into a text for people, in which other braces are just braces.
@@ -200,6 +225,21 @@ mod tests {
             assert_eq!(filled.as_deref().map_err(|name| *name), expected, "{why}");
         }
         assert_eq!(fill_loosely("{bits} bits, {a,b}", &axes, &vec![(0, 0)]), "4 bits, {a,b}");
+    }
+
+    #[test]
+    fn variables_are_filled_into_texts_in_which_braces_are_braces() {
+        let home = |name: &str| (name == "HOME").then(|| "/h".to_owned());
+        for (text, expected) in [
+            ("release", Ok("release")),
+            ("${HOME}-{bits}${HOME}", Ok("/h-{bits}/h")),
+            ("$${HOME} $5 ${", Ok("${HOME} $5 ${")),
+            ("a ${} b", Ok("a ${} b")),
+            ("${HOME} ${NONE}", Err("NONE")),
+        ] {
+            let filled = fill_variables(text, home);
+            assert_eq!(filled.as_deref().map_err(|name| *name), expected, "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,11 @@ fn options() -> LoadOptions<'static> {
     LoadOptions {
         profile: None,
         today: Date { year: 2026, month: 6, day: 1 },
-        env: &|name| (name == "MODELS").then(|| "/models".to_owned()),
+        env: &|name| match name {
+            "MODELS" => Some("/models".to_owned()),
+            "BUILD" => Some("b7".to_owned()),
+            _ => None,
+        },
         encodes: |ty, weighted| ty == TensorType::Q4_0 || weighted && ty == TensorType::IQ2_XS,
         ..LoadOptions::default()
     }
@@ -440,7 +444,10 @@ fn broken_files() {
         ("schema = 1\nrequires = \">=99\"\nfuture = 1".into(), "this spec requires qualm >=99, and this is 0.1.0", "install such a version of qualm"),
         (with_pair("").replace("\n[[", "\nrequires = \"new\"\n[["), "`new` requires no version: unexpected character 'n' while parsing major version number", "write it like \">=0.1, <2\""),
         (pair("name = \"p\"\nquantized = \"q\""), "`reference` is missing from `pair`", "`reference` is a string: path of the float model, relative to the spec: a file, a directory, or a *.safetensors.index.json"),
-        (pair("name = \"p\"\nreference = \"r\""), "a pair needs `quantized` or `roundtrip`", "name the quantized model, or the type to quantize the reference to in memory"),
+        (pair("name = \"p\"\nreference = \"r\""), "a pair needs `quantized`, `roundtrip` or `verify`", "name the quantized model, the type to quantize the reference to in memory, or a model to judge alone"),
+        (pair("name = \"p\"\nreference = \"r\"\nverify = \"v\""), "`reference` in a pair with `verify`", "`verify` judges one model; beside it go name, verify, ignore, description, tags, skip, integrity, qtype, bits_per_weight"),
+        (pair("name = \"p\"\nverify = \"v\"\nthresholds.tensor.cosine = 0.9"), "`thresholds` in a pair with `verify`", "`verify` judges one model; beside it go name, verify, ignore, description, tags, skip, integrity, qtype, bits_per_weight"),
+        (pair("name = \"p\"\nverify = \"v\"\nintegrity.gain = 0.1"), "`gain` compares with a reference, and `verify` has none", "remove it"),
         (pair("name = \"p\"\nreference = \"r\"\nquantized = \"q\"\nroundtrip = \"q4_0\""), "a pair has `quantized` or `roundtrip`, not both", "write two pairs"),
         (pair("name = \"p\"\nreference = \"r\"\nroundtrip = \"q4_x\""), "no type is called `q4_x`", "did you mean `Q4_0`?"),
         (pair("name = \"p\"\nreference = \"r\"\nroundtrip = \"q8_0\""), "Q8_0 cannot be quantized to", "these can: Q4_0"),
@@ -451,7 +458,9 @@ fn broken_files() {
         (pair("name = \"a\\nb\"\nreference = \"r\"\nquantized = \"q\""), "a name must not hold control characters", ""),
         (pair("name = \"a \"\nreference = \"r\"\nquantized = \"q\""), "a name must not begin or end with a space", ""),
         (pair("name = \"a\"\nreference = \"r{bits}\"\nquantized = \"q\""), "no axis of the matrix is called \"bits\"", "define it in [matrix], or write `{{` for a literal brace"),
-        (pair("name = \"${A}\"\nreference = \"r\"\nquantized = \"q\""), "${A} stands where no variable is filled in", "environment variables belong in paths"),
+        (pair("name = \"${A}\"\nreference = \"r\"\nquantized = \"q\""), "the environment variable `A` is not set", "set it: A=… qualm"),
+        (pair("name = \"p\"\ntags = [\"${A}\"]\nreference = \"r\"\nquantized = \"q\""), "the environment variable `A` is not set", "set it: A=… qualm"),
+        (pair("name = \"p\"\nreference = \"r\"\nroundtrip = \"${A}\""), "${A} stands where no variable is filled in", "environment variables belong in paths, names and tags"),
         (pair("name = \"a\"\nreference = \"r\\u0000\"\nquantized = \"q\""), "a path must not hold NUL", ""),
         ("schema = 1\n[matrix]\nb = [4, 8]\n[[pair]]\nname = \"a\"\nreference = \"r\"\nquantized = \"q{b}\"".into(), "the name lacks the axis `b`", "its pairs would share a name: write {b} in it"),
     ] {
@@ -533,7 +542,7 @@ fn a_matrix_makes_pairs() {
         .iter()
         .map(|pair| match &pair.quantized {
             Quantized::File(model) => (pair.name.as_str(), model.written.as_str()),
-            Quantized::Roundtrip { .. } => panic!(),
+            Quantized::Roundtrip { .. } | Quantized::Alone => panic!(),
         })
         .collect();
     assert_eq!(

@@ -6,7 +6,7 @@ specs' bytes, the ids of all selected tests and the shard that each was dealt to
 header digests of all models, the mode, and the number of shards.
 */
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -23,7 +23,7 @@ use crate::model::{self, hex};
 use crate::spec::{Granularity, MapChoice, Quantized, Spec};
 
 /// Version of the format; another version is not read.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The record of one shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,6 +89,8 @@ pub struct SpecText {
     pub name: String,
     /// The whole file.
     pub text: String,
+    /// The environment variables that its names and tags took, with their values.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// What tells one model from another without reading its weights.
@@ -156,6 +158,7 @@ impl PlanRecord {
                 .map(|spec| SpecText {
                     name: spec.name.clone(),
                     text: spec.source.text.to_string(),
+                    variables: spec.variables.clone(),
                 })
                 .collect(),
             models: models(plan),
@@ -240,6 +243,7 @@ fn models(plan: &Plan) -> Vec<ModelStamp> {
         let second = match &pair.quantized {
             Quantized::File(path) => Some(path),
             Quantized::Roundtrip { imatrix, .. } => imatrix.as_ref(),
+            Quantized::Alone => None,
         };
         for model in [Some(&pair.reference), second].into_iter().flatten() {
             if seen.insert(&model.path) {

@@ -1,5 +1,5 @@
 /*!
-Names and stored bytes of the tensors of a pair's reference, from headers alone.
+Names and stored bytes of the tensors of a pair's reference, or of the one model that it is, from headers alone.
 
 Each reference's header is read once, however many pairs share it. Where a map may give its tensors other
 names, or the quantized model may lack some of them, the quantized model's header is read as well.

@@ -287,8 +287,11 @@ fn parse(
     today: &str,
     knows_qtype: fn(&str) -> bool,
 ) -> Result<Spec, String> {
-    // No model is opened: whatever a variable stands for does.
-    let env = |name: &str| Some(format!("${{{name}}}"));
+    // Names and tags are those of the shards. No model is opened: in paths, whatever a variable stands for does.
+    let env = |name: &str| {
+        let known = text.variables.get(name).cloned();
+        known.or_else(|| Some(format!("${{{name}}}")))
+    };
     let mut options = LoadOptions {
         profile: plan.profile.clone(),
         env: &env,
@@ -333,7 +336,7 @@ fn join(planned: &PlannedPair, parts: Parts, baselines: &Baselines) -> PairRecor
         rows.extend(record.tensors.drain(..).map(|row| (row.tensor.clone(), row)));
         match &mut pair {
             // A part that could not be opened does not hide what others saw.
-            Some(first) if first.reference.is_some() || record.reference.is_none() => {
+            Some(first) if first.quantized.is_some() || record.quantized.is_none() => {
                 first.error = first.error.take().or(record.error);
             }
             Some(first) => {

@@ -2,6 +2,7 @@
 The run: ids, selection, the loop over pairs, and the record of what came out.
 */
 
+mod alone;
 pub mod baseline;
 pub mod blob;
 pub mod exit;

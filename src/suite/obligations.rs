@@ -188,7 +188,7 @@ fn monotone(pairs: &[&PairRecord]) -> Verdict {
 /// What `qualm falsify` found on the specs and models of this run.
 fn falsifiable(pairs: &[&PairRecord]) -> Verdict {
     let (mut wrong, mut evidence, mut without) = (Vec::new(), Vec::new(), 0);
-    for pair in pairs {
+    for pair in pairs.iter().filter(|pair| !pair.alone) {
         let Some(found) = &pair.falsified else {
             without += 1;
             continue;

@@ -223,8 +223,7 @@ fn add<'a>(plan: &mut Plan<'a>, spec: &'a Spec, pair: &'a Pair, id: String, choi
     }
     let listing = plan.listings.of(pair);
     let resolver = if pair.skip.is_empty() { None } else { spec.resolver(pair).ok() };
-    let no_baseline = choice.no_baseline || pair.baseline.off;
-    planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
+    planned.tests = tests_of(pair, resolver.as_ref(), &planned.id, &listing, choice.no_baseline);
     planned.listing = Some(plan.listings.stored(pair));
     let before = planned.tests.len();
     planned.tests.retain_mut(|test| keep(test, pair.ignore.is_some(), &choice.selection));
@@ -240,8 +239,8 @@ pub fn expand(plan: &mut Plan, no_baseline: bool) {
     for planned in plan.pairs.iter_mut().filter(|it| it.granularity == Granularity::Pair) {
         let resolver = planned.spec.resolver(planned.pair).ok();
         let listing = plan.listings.of(planned.pair);
-        let no_baseline = no_baseline || planned.pair.baseline.off;
-        planned.tests = tests_of(resolver.as_ref(), &planned.id, &listing, no_baseline);
+        planned.tests =
+            tests_of(planned.pair, resolver.as_ref(), &planned.id, &listing, no_baseline);
         planned.listing = Some(plan.listings.stored(planned.pair));
         for test in &mut planned.tests {
             test.shard = planned.shard;
@@ -251,8 +250,10 @@ pub fn expand(plan: &mut Plan, no_baseline: bool) {
     }
 }
 
-/// Every test of a pair: its structure, its tensors by name, all of them as one, its baseline.
+/// Every test of a pair: its structure, its tensors by name, and of two models all of them as one and its
+/// baseline.
 fn tests_of(
+    pair: &Pair,
     resolver: Option<&Resolver>,
     id: &str,
     listing: &Listing,
@@ -273,7 +274,12 @@ fn tests_of(
         });
     }
     for (kind, part) in PAIR_TESTS {
-        if kind == TestKind::Baseline && no_baseline {
+        let absent = match kind {
+            TestKind::Baseline => no_baseline || pair.baseline.off,
+            TestKind::Global => pair.is_alone(),
+            TestKind::Structure | TestKind::Tensor => false,
+        };
+        if absent {
             continue;
         }
         let id = id::of(id, kind, part);

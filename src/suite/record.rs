@@ -185,8 +185,12 @@ pub struct PairRecord {
     pub source: Source,
     /// The reference; none if it could not be opened.
     pub reference: Option<ModelRecord>,
-    /// The quantized model; the reference again for a round trip; none if it could not be opened.
+    /// The quantized model, or the one that is judged alone; the reference again for a round trip; none if it
+    /// could not be opened.
     pub quantized: Option<ModelRecord>,
+    /// Whether it is judged alone: there is no reference.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// Wall time in seconds, of all shards together; 0 where `SOURCE_DATE_EPOCH` stands in for the clock.
     #[serde(default)]
     pub seconds: f64,
@@ -251,6 +255,21 @@ pub struct ModelRecord {
     pub bytes: u64,
     /// Stored bits per element over all float and quantized tensors, scales included.
     pub bits_per_weight: Number,
+    /// What it holds of each type or scheme, the most bytes first.
+    #[serde(default)]
+    pub types: Vec<TypeRecord>,
+}
+
+/// What a model holds of a type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TypeRecord {
+    /// The type or scheme.
+    pub qtype: String,
+    /// Number of tensors.
+    pub tensors: u64,
+    /// Their stored bytes, scales included.
+    pub bytes: u64,
 }
 
 /// A spot check: how much of the values was read, and what it can see.

@@ -2,7 +2,12 @@
 From measurements to the rows of the record.
 */
 
-use super::record::{FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::record::{
+    FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow, TypeRecord,
+};
 use crate::codec::Class;
 use crate::gate;
 use crate::gate::PLAIN_CAST;
@@ -154,7 +159,24 @@ pub fn model_record(model: &Model, path: &str) -> ModelRecord {
         parameters: model.tensors.iter().fold(0u64, |n, tensor| n.saturating_add(tensor.numel())),
         bytes: model.tensors.iter().fold(0u64, |n, tensor| n.saturating_add(tensor.stored_bytes())),
         bits_per_weight: Number(bytes as f64 * 8.0 / elements as f64),
+        types: type_records(model),
     }
+}
+
+/// What a model holds of each type, the most bytes first.
+fn type_records(model: &Model) -> Vec<TypeRecord> {
+    let mut types: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for tensor in &model.tensors {
+        let entry = types.entry(tensor.qtype()).or_default();
+        *entry = (entry.0 + 1, entry.1.saturating_add(tensor.stored_bytes()));
+    }
+    let record = |(qtype, (tensors, bytes)): (&str, _)| {
+        let qtype = qtype.to_owned();
+        TypeRecord { qtype, tensors, bytes }
+    };
+    let mut types: Vec<TypeRecord> = types.into_iter().map(record).collect();
+    types.sort_by_key(|entry| Reverse(entry.bytes));
+    types
 }
 
 /// Planes of quantized weights that are missing, superfluous or misshapen; allowed if the spec

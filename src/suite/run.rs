@@ -25,7 +25,7 @@ use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
 };
 use super::sample::Sample;
-use super::{folds, obligations, verdict};
+use super::{alone, folds, obligations, verdict};
 use crate::counterpart::{self, Choice, Compared, Mapped};
 use crate::diagnose;
 use crate::internal::{self, InternalError};
@@ -208,7 +208,7 @@ pub(super) fn broken(planned: &PlannedPair, error: &InternalError) -> PairRecord
 }
 
 /// Which globs of a spec have matched something, by pair.
-type Usages<'a> = Vec<(&'a Pair, Usage)>;
+pub(super) type Usages<'a> = Vec<(&'a Pair, Usage)>;
 
 /// Does this shard judge the globs that all pairs of a pair's spec share? It does if it judges the
 /// structure of the spec's last pair.
@@ -228,8 +228,14 @@ fn usage_elsewhere<'a>(
     if planned.tests.iter().all(|test| test.ignored.is_some()) {
         return None;
     }
-    let (opened, resolver) = open(planned, references).ok()?;
-    Some((planned.pair, usage(&resolver, &opened.reference, &opened.quantized)))
+    let usage = if planned.pair.is_alone() {
+        let (model, resolver) = alone::open(planned, references).ok()?;
+        usage(&resolver, &model, &model)
+    } else {
+        let (opened, resolver) = open(planned, references).ok()?;
+        usage(&resolver, &opened.reference, &opened.quantized)
+    };
+    Some((planned.pair, usage))
 }
 
 /// Runs one pair; whatever goes wrong becomes the outcome of its tests. After the last pair of a spec
@@ -243,81 +249,96 @@ fn run_pair<'a>(
     listener: &dyn Listener,
 ) -> PairRecord {
     let mut record = empty_record(planned);
-    match open(planned, references) {
-        Ok((mut opened, resolver)) => {
-            usages.push((planned.pair, usage(&resolver, &opened.reference, &opened.quantized)));
-            if last {
-                opened.unmatched_shared = planned.spec.unmatched_shared(usages);
-            }
-            let (reference, quantized) = (&opened.reference, &opened.quantized);
-            let (of_reference, of_quantized) = written(planned.pair);
-            record.reference = Some(model_record(reference, of_reference));
-            record.quantized = Some(model_record(quantized, of_quantized));
-            record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
-            record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
-            record.notes.extend(opened.notes.iter().cloned());
-            let pass = Pass::of(planned, &resolver, &opened);
-            let sample = planned.pair.sample.as_ref().map(|share| {
-                let Opened { reference, quantized, .. } = &mut opened;
-                Sample::take(share.value, reference, quantized, &pass.matched)
-            });
-            let mut sample = sample.filter(|sample| !sample.is_whole());
-            let (reference, quantized) = (&opened.reference, &opened.quantized);
-            let (progress, threads) = (listener.progress(), options.threads);
-            let total = measure::bytes_of(reference, quantized, &pass.matched);
-            progress.total.store(total, Ordering::Relaxed);
-            let requests = measure::announce(reference, quantized, &pass.matched);
-            if let Some(sample) = &mut sample {
-                sample.record.requests = requests;
-                listener.sample(&sample.record);
-            }
-            let mut measure = |part: Range<usize>| {
-                let results = opened.measure(&pass.matched[part], threads, &progress);
-                (Cow::Owned(results.measured), Cow::Owned(results.twins))
-            };
-            let judging = Judging {
-                planned,
-                resolver: &resolver,
-                opened: &opened,
-                pass: &pass,
-                threads,
-                settle: options.settle,
-            };
-            judging.judge(&mut measure, options.baselines.as_ref(), &mut record);
-            if let Some(sample) = sample {
-                sample.restore(&mut record.tensors);
-                record.sample = Some(sample.record);
-            }
-            if !planned.pair.unfold {
-                let found =
-                    folds::explain(reference, quantized, &resolver, &planned.id, &mut record.tests);
-                record.notes.extend(found);
-            }
-            if !planned.is_split() {
-                record.notes.extend(judge::unexamined(record.examined.len()));
-            }
-        }
-        Err(error) => {
-            let reason = error.to_string();
-            if let OpenError::Model(error) = &error {
-                record.diagnosis = diagnose::of_error(error);
-                let tensors = error.tensor.as_deref().into_iter().chain(error.other.as_deref());
-                record.error_tensors = tensors.map(str::to_owned).collect();
-            }
-            record.tests = planned
-                .tests_here()
-                .map(|test| match &test.ignored {
-                    Some(why) => judge::ignored(test, why),
-                    None => judge::error(test, &reason, record.diagnosis.clone()),
-                })
-                .collect();
-            record.error = Some(reason);
-        }
+    let run = if planned.pair.is_alone() { alone::run } else { compare };
+    if let Err(error) = run(planned, options, last, usages, references, listener, &mut record) {
+        unopened(planned, &error, &mut record);
     }
     if options.warnings_fail {
         judge::fail_on_warnings(&mut record.tests);
     }
     record
+}
+
+/// Compares the two models of a pair.
+fn compare<'a>(
+    planned: &PlannedPair<'a>,
+    options: &Options,
+    last: bool,
+    usages: &mut Usages<'a>,
+    references: &mut References<'a>,
+    listener: &dyn Listener,
+    record: &mut PairRecord,
+) -> Result<(), OpenError> {
+    let (mut opened, resolver) = open(planned, references)?;
+    usages.push((planned.pair, usage(&resolver, &opened.reference, &opened.quantized)));
+    if last {
+        opened.unmatched_shared = planned.spec.unmatched_shared(usages);
+    }
+    let (reference, quantized) = (&opened.reference, &opened.quantized);
+    let (of_reference, of_quantized) = written(planned.pair);
+    record.reference = Some(model_record(reference, of_reference));
+    record.quantized = Some(model_record(quantized, of_quantized));
+    record.notes.extend(reference.notes.iter().map(|note| format!("reference: {note}")));
+    record.notes.extend(quantized.notes.iter().map(|note| format!("quantized: {note}")));
+    record.notes.extend(opened.notes.iter().cloned());
+    let pass = Pass::of(planned, &resolver, &opened);
+    let sample = planned.pair.sample.as_ref().map(|share| {
+        let Opened { reference, quantized, .. } = &mut opened;
+        Sample::take(share.value, reference, quantized, &pass.matched)
+    });
+    let mut sample = sample.filter(|sample| !sample.is_whole());
+    let (reference, quantized) = (&opened.reference, &opened.quantized);
+    let (progress, threads) = (listener.progress(), options.threads);
+    let total = measure::bytes_of(reference, quantized, &pass.matched);
+    progress.total.store(total, Ordering::Relaxed);
+    let requests = measure::announce(reference, quantized, &pass.matched);
+    if let Some(sample) = &mut sample {
+        sample.record.requests = requests;
+        listener.sample(&sample.record);
+    }
+    let mut measure = |part: Range<usize>| {
+        let results = opened.measure(&pass.matched[part], threads, &progress);
+        (Cow::Owned(results.measured), Cow::Owned(results.twins))
+    };
+    let judging = Judging {
+        planned,
+        resolver: &resolver,
+        opened: &opened,
+        pass: &pass,
+        threads,
+        settle: options.settle,
+    };
+    judging.judge(&mut measure, options.baselines.as_ref(), record);
+    if let Some(sample) = sample {
+        sample.restore(&mut record.tensors);
+        record.sample = Some(sample.record);
+    }
+    if !planned.pair.unfold {
+        let found = folds::explain(reference, quantized, &resolver, &planned.id, &mut record.tests);
+        record.notes.extend(found);
+    }
+    if !planned.is_split() {
+        record.notes.extend(judge::unexamined(record.examined.len()));
+    }
+    Ok(())
+}
+
+/// None of the tests of a pair that cannot be opened has a verdict.
+fn unopened(planned: &PlannedPair, error: &OpenError, record: &mut PairRecord) {
+    let reason = error.to_string();
+    if let OpenError::Model(error) = error {
+        record.diagnosis = diagnose::of_error(error);
+        let tensors = error.tensor.as_deref().into_iter().chain(error.other.as_deref());
+        record.error_tensors = tensors.map(str::to_owned).collect();
+    }
+    record.tests = planned
+        .tests_here()
+        .map(|test| match &test.ignored {
+            Some(why) => judge::ignored(test, why),
+            None => judge::error(test, &reason, record.diagnosis.clone()),
+        })
+        .collect();
+    record.error = Some(reason);
 }
 
 /// What the spec alone says about a pair.
@@ -333,8 +354,9 @@ pub(super) fn empty_record(planned: &PlannedPair) -> PairRecord {
         seconds: 0.0,
         roundtrip: match &planned.pair.quantized {
             Quantized::Roundtrip { ty, .. } => Some(ty.name().to_owned()),
-            Quantized::File(_) => None,
+            Quantized::File(_) | Quantized::Alone => None,
         },
+        alone: planned.pair.is_alone(),
         error: None,
         error_tensors: Vec::new(),
         diagnosis: None,
@@ -355,7 +377,7 @@ fn written(pair: &Pair) -> (&str, &str) {
     let reference = pair.reference.written.as_str();
     match &pair.quantized {
         Quantized::File(path) => (reference, &path.written),
-        Quantized::Roundtrip { .. } => (reference, reference),
+        Quantized::Roundtrip { .. } | Quantized::Alone => (reference, reference),
     }
 }
 
@@ -439,7 +461,7 @@ pub(super) struct References<'a> {
 }
 
 impl References<'_> {
-    fn open(&mut self, path: &Path) -> Result<Model, ModelError> {
+    pub(super) fn open(&mut self, path: &Path) -> Result<Model, ModelError> {
         let model = match self.opened.take().filter(|(of, _)| of == path) {
             Some((_, model)) => model,
             None => model::open(path)?,
@@ -461,6 +483,8 @@ pub(super) fn load(
     let difference = planned.difference(&reference);
     let mut quantized = match &pair.quantized {
         Quantized::File(path) => model::open(&path.path)?,
+        // It is compared with nothing.
+        Quantized::Alone => reference.clone(),
         Quantized::Roundtrip { ty, imatrix, .. } => {
             let imatrix = imatrix.as_ref().map(|it| model::imatrix::read(&it.path)).transpose()?;
             let mut model = model::open(&pair.reference.path)?;
@@ -510,7 +534,7 @@ pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Res
 }
 
 /// Which of the pair's globs match something.
-fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
+pub(super) fn usage(resolver: &Resolver, reference: &Model, quantized: &Model) -> Usage {
     fn names(model: &Model) -> impl Iterator<Item = &str> {
         model.tensors.iter().map(|tensor| tensor.name.as_str())
     }

@@ -162,6 +162,28 @@ fn environment_variables_in_paths_are_filled_in_or_missed() {
 }
 
 #[test]
+fn environment_variables_in_names_and_tags_are_filled_in_or_missed() {
+    let suite = suite("tags = [\"${BUILD}\", \"{bits}\"]");
+    let text = suite.read("specs/s.toml").replace("\"p\"", "\"p-${BUILD}\"");
+    suite.write("specs/s.toml", &text);
+    let ran = suite.qualm(&["run", "--no-baseline"]).exits(3);
+    ran.says("the environment variable `BUILD` is not set").says("set it: BUILD=… qualm");
+    let with = |value: &str, arguments: &[&str]| {
+        run(command(suite.path()).args(arguments).env("BUILD", value))
+    };
+    with("b7", &["run", "--list", "--tag", "b7"]).exits(0).says("s::p-b7");
+    with("b8", &["run", "--no-baseline", "--tag", "b7"]).exits(4);
+    with("b7", &["run", "--no-baseline", "--tag", "b7"]).exits(101).says("s::p-b7::a");
+    assert_eq!(
+        suite.contract()["specs"][0]["pairs"][0]["tags"],
+        serde_json::json!(["b7", "{bits}"])
+    );
+    with("a::b", &["run"]).exits(3).says("must not hold `::`");
+    suite.write("specs/s.toml", text.replace("${BUILD}", "$${BUILD}"));
+    suite.qualm(&["run", "--list", "--tag", "${BUILD}"]).exits(0).says("s::p-${BUILD}");
+}
+
+#[test]
 fn all_problems_of_a_spec_are_reported_at_once_with_their_places() {
     let suite = suite("");
     suite.write(

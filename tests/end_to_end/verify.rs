@@ -195,11 +195,6 @@ fn what_cannot_be_read_and_several_models() {
     let sound = tensors(head(), even).bytes();
     suite.write("sound.gguf", &sound);
     suite.write("cut.gguf", &sound[..sound.len() - 500]);
-    let zeroed = |name: &str, values: &mut [f32]| {
-        if name == "blk.0.attn_q.weight" {
-            values.fill(0.0);
-        }
-    };
     suite.write("zeroed.gguf", tensors(head(), zeroed).bytes());
     for (files, code) in [
         (&["sound.gguf"][..], 0),
@@ -225,6 +220,71 @@ fn what_cannot_be_read_and_several_models() {
     }
     suite.qualm(&["verify", "zeroed.gguf"]).exits(5).says("damaged").says("all values are zero");
     suite.qualm(&["verify"]).exits(2);
+}
+
+/// A suite with one pair that is `m.gguf` alone.
+fn suite(change: impl Fn(&str, &mut [f32]), lines: &str) -> Suite {
+    let suite = Suite::new();
+    suite.write("m.gguf", tensors(head(), change).bytes());
+    let text = format!("schema = 1\n[[pair]]\nname = \"p\"\nverify = \"../m.gguf\"\n{lines}\n");
+    suite.write("specs/s.toml", text);
+    suite
+}
+
+fn zeroed(name: &str, values: &mut [f32]) {
+    if name == "blk.0.attn_q.weight" {
+        values.fill(0.0);
+    }
+}
+
+#[test]
+fn a_spec_may_judge_a_model_without_a_reference() {
+    let even = |_: &str, _: &mut [f32]| {};
+    let sound =
+        suite(even, "bits_per_weight = 8.0\nqtype = { tensors = \"*attn_q*\", is = \"Q4_0\" }");
+    let ran = sound.qualm(&["run"]).exits(0);
+    for test in ["blk.0.attn_q.weight", "token_embd.weight", "(structure)"] {
+        assert!(ran.out.contains(&format!("test s::p::{test} ... ok")), "{test}: {ran}");
+    }
+    assert!(!ran.out.contains("(global)") && !ran.out.contains("(baseline)"), "{ran}");
+    assert!(!sound.path().join("snapshots").exists(), "nothing waits to be accepted");
+    let list = sound.qualm(&["run", "--list", "--format", "terse"]).exits(0);
+    assert_eq!(list.out.lines().filter(|line| line.ends_with(": test")).count(), 5, "{list}");
+    let pair = &sound.contract()["specs"][0]["pairs"][0];
+    assert_eq!((&pair["alone"], &pair["reference"]), (&true.into(), &Value::Null));
+    assert_eq!(pair["quantized"]["types"][0]["qtype"], "Q4_0");
+    for (report, says) in [
+        ("contract.md", "| model | "),
+        ("report.html", "<dt>model</dt><dd>../m.gguf, Q4_0 "),
+        ("junit.xml", "name=\"model\" value=\"../m.gguf\""),
+    ] {
+        let text = sound.read(&format!("target/qualm/{report}"));
+        assert!(text.contains(says), "{says} in {report}: {text}");
+    }
+    sound.qualm(&["falsify"]).exits(4).says("of two models");
+    sound.qualm(&["explain", "s::p::token_embd.weight"]).exits(0).says("integrity.zero on");
+    let explained = sound.qualm(&["explain", "s::p::(structure)"]).exits(0).says("every plane");
+    assert!(!explained.out.contains("integrity.quantized"), "{explained}");
+
+    let damaged = suite(zeroed, "");
+    let ran = damaged.qualm(&["run"]).exits(101);
+    assert!(ran.out.contains("test s::p::blk.0.attn_q.weight ... FAILED"), "{ran}");
+    ran.says("all values are zero");
+    let junit = damaged.read("target/qualm/junit.xml");
+    assert!(junit.contains("failures=\"1\"") && junit.contains("all values are zero"), "{junit}");
+    damaged.qualm(&["run", "--exact", "s::p::token_embd.weight"]).exits(0);
+    let off = "integrity = { zero = \"off\", reason = \"pruned\" }";
+    suite(zeroed, off).qualm(&["run"]).exits(0);
+    let asked = suite(even, "qtype = { tensors = \"*attn_q*\", is = \"Q8_0\" }");
+    asked.qualm(&["run"]).exits(101).says("is stored as Q4_0, Q8_0 is asked for");
+    let small = suite(even, "bits_per_weight = 2.0");
+    small.qualm(&["run"]).exits(101).says("bits per weight");
+    let idle = suite(even, "skip = { tensors = \"nothing\", reason = \"x\" }");
+    idle.qualm(&["run"]).exits(3).says("matches no tensor");
+    sound.write("m.gguf", "GGUF");
+    sound.qualm(&["run"]).exits(6);
+    let compared = suite(even, "thresholds.tensor.cosine = 0.9");
+    compared.qualm(&["run"]).exits(3).says("`thresholds` in a pair with `verify`");
 }
 
 /// Every model below a directory of the test data.
