@@ -59,8 +59,18 @@ def damaged(browser, path):
             name = f"{suite}-{scheme}-{width}"
             wide = page.evaluate("document.documentElement.scrollWidth")
             check(wide <= width, f"{name}: the page does not scroll sideways: {wide}")
-            upper = ".decision h3" if width < 600 else ".decision"
-            check(bottom(page, upper) <= height, f"{name}: the decision is above the fold")
+            end = bottom(page, ".decision")
+            check(end <= height, f"{name}: the decision is above the fold, causes and facts as well: {end:.0f}")
+            facts = page.locator(".decision").first.locator("dt").all_inner_texts()
+            check(facts == ["reference", "quantized", "size", "SQNR", "baseline"], f"{name}: {facts}")
+            ends = page.locator(".decision dd .cut").evaluate_all(
+                "all => all.map(it => [it.lastChild.textContent, it.lastChild.getBoundingClientRect().right])"
+            )
+            check(
+                [text.rstrip(",").rsplit(".")[-1] for text, _ in ends] == ["safetensors", "gguf"]
+                and all(right <= width for _, right in ends),
+                f"{name}: the files' names are cut in the middle, not at the end: {ends}",
+            )
             check(shown_cells(page) >= 1, f"{name}: the heat map is not blank")
             if shots:
                 page.screenshot(path=shots / f"{name}.png")

@@ -4,9 +4,11 @@ before results are printed; where no terminal is, nothing is drawn. And the colo
 
 usage: tests/terminal.py QUALM   (in the repository's root)
 """
+import json
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,7 @@ PLAIN = {k: v for k, v in os.environ.items()
 PLAIN["TERM"] = "xterm-256color"
 REST = ["--no-baseline", "--test-threads", "1", "--out-dir", "target/qualm-terminal"]
 SMALL = [QUALM, "run", "minilm-attention::bf16", *REST]
-PROGRESS = re.compile(rb"\r\x1b\[K\d+/\d+  \d+%  [\d.]+ [KMG]?i?B/s  (?:\? |[\d hmins]+)left  [^\r]+")
+PROGRESS = re.compile(rb"\r\x1b\[K(?:\d+/\d+  )?\d+%  [\d.]+ [KMG]?i?B/s  (?:\? |[\d hmins]+)left  [^\r]+")
 
 
 def slow_spec(directory):
@@ -27,6 +29,18 @@ def slow_spec(directory):
     with open(path, "w", encoding="utf-8") as spec:
         spec.write("schema = 1\n[matrix]\npass = [1, 2, 3, 4]\ntype = ['iq3_s', 'iq3_xxs']\n")
         spec.write(f"[[pair]]\nname = '{{type}}-{{pass}}'\nreference = '{model}'\nroundtrip = '{{type}}'\n")
+    return path
+
+
+def large_model(directory):
+    """A model that takes a while to read and no room on the disk: all of its values are zero."""
+    path = os.path.join(directory, "large.safetensors")
+    rows, columns = 32 * 1024, 4096
+    size = 4 * rows * columns
+    header = json.dumps({"w": {"dtype": "F32", "shape": [rows, columns], "data_offsets": [0, size]}}).encode()
+    with open(path, "wb") as model:
+        model.write(struct.pack("<Q", len(header)) + header)
+        model.truncate(8 + len(header) + size)
     return path
 
 
@@ -74,6 +88,22 @@ check(b"\x1b[32mok\x1b[0m" in shown, "results are coloured")
 
 code, out, err = piped(RUN, PLAIN)
 check(code == 0 and b"\x1b" not in out and err == b"", "no terminal: no progress, no colour")
+
+model = large_model(directory.name)
+FLOATS = os.path.realpath("specs/models/minilm-block0-f16.gguf")
+for command in [
+    ["diff", model, model, "--threads", "1"],
+    ["check", model, model, "--threads", "1"],
+    ["inspect", model, "--threads", "1"],
+    ["verify", model, model, "--threads", "1"],
+    ["stats", FLOATS, "--type", "all", "--include", "attn_q", "--threads", "1"],
+    ["falsify", slow_spec(directory.name), "--no-baseline", "--filter", "iq3_s-1", "--test-threads", "1",
+     "--out-dir", "target/qualm-terminal"],
+]:
+    _, shown, _ = on_terminal([QUALM, *command], PLAIN)
+    drawn = PROGRESS.findall(shown)
+    check(drawn != [], f"{command[0]} draws its progress: {len(drawn)} times, such as {drawn[-1:]!r}")
+    check(not re.search(rb"left  [^\r\n]*\r?\n", shown), f"and {command[0]} never leaves it standing")
 
 for env, coloured, why in [
     ({"CLICOLOR_FORCE": "1"}, True, "CLICOLOR_FORCE"),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::args::FalsifyArgs;
+use super::progress::{Bar, Watching};
 use super::run::{SpecArgs, load_specs};
 use super::threads::thread_count;
 use super::{Failure, streams};
@@ -63,11 +64,17 @@ pub fn run(args: &FalsifyArgs) -> Result<Exit, Failure> {
         out.flush()?;
     }
     let mut broken = None;
-    let (found, warnings) = falsify::falsify(&plan, &options, &mut |pair| {
+    let bar = Bar::of_plan(&plan);
+    let mut watching = Watching(bar.as_ref());
+    let (found, warnings) = falsify::falsify(&plan, &options, &mut watching, &mut |pair| {
+        if let Some(bar) = &bar {
+            bar.end();
+        }
         if !args.json && broken.is_none() {
             broken = pair_line(&mut out, pair).err();
         }
     });
+    drop(bar);
     for warning in warnings {
         streams::tell_rendered(|color| warning.render(color));
     }

@@ -2,46 +2,18 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use super::Failure;
 use super::args::QtypeArg;
-use super::progress::Bar;
+use super::progress::{Bar, Watching};
 use super::threads::thread_count;
-use super::{Failure, streams};
-use crate::measure::Progress;
 use crate::report::draft::{quoted, template};
-use crate::report::sample_line;
 use crate::spec::{self, Granularity, LoadOptions, Quantized};
 use crate::suite::exit::Exit;
-use crate::suite::plan::{self, Choice, PlannedPair};
-use crate::suite::record::{PairRecord, SampleRecord};
+use crate::suite::plan::{self, Choice};
+use crate::suite::record::PairRecord;
 use crate::suite::select::Selection;
-use crate::suite::{self, Listener, Options};
-
-/// Draws how far the work is, where a terminal is.
-struct Watching(Option<Bar>);
-
-impl Listener for Watching {
-    fn pair(&mut self, pair: &PlannedPair) {
-        if let Some(bar) = &self.0 {
-            bar.begin(pair);
-        }
-    }
-
-    fn sample(&self, sample: &SampleRecord) {
-        streams::tell(format_args!("{}", sample_line(sample)));
-    }
-
-    fn pair_done(&mut self, _: &PairRecord) {
-        if let Some(bar) = &self.0 {
-            bar.end();
-        }
-    }
-
-    fn progress(&self) -> Arc<Progress> {
-        self.0.as_ref().map_or_else(Arc::default, Bar::progress)
-    }
-}
+use crate::suite::{self, Options};
 
 /// What a command line names.
 #[derive(Clone, Copy)]
@@ -96,7 +68,9 @@ pub fn measure(request: &Request) -> Result<Vec<PairRecord>, Failure> {
         nothing_passes: false,
         settle: request.settle,
     };
-    let contract = suite::run(&plan, &options, None, &mut Watching(Bar::of_plan(&plan)));
+    let bar = Bar::of_plan(&plan);
+    let contract = suite::run(&plan, &options, None, &mut Watching(bar.as_ref()));
+    drop(bar);
     let pairs: Vec<PairRecord> = contract.specs.into_iter().flat_map(|spec| spec.pairs).collect();
     if pairs.len() != request.quantized.len() {
         return Err(Failure::new(Exit::Internal, "not every pair ran"));

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use super::streams;
 use crate::baseline::in_ci;
 use crate::measure::Progress;
-use crate::report::numbers;
+use crate::report::{numbers, sample_line};
 use crate::shown::one_line;
 use crate::suite::Listener;
 use crate::suite::plan::{Plan, PlannedPair};
-use crate::suite::record::{PairRecord, TestRecord};
+use crate::suite::record::{PairRecord, SampleRecord, TestRecord};
 
 /// How often the line is drawn; a run that is over before the first time shows none.
 const PERIOD: Duration = Duration::from_millis(150);
@@ -144,6 +144,31 @@ impl Drop for Bar {
             // A thread that panicked has nothing left to draw.
             let _ = thread.join();
         }
+    }
+}
+
+/// Draws how far the work is, where a terminal is.
+pub struct Watching<'a>(pub Option<&'a Bar>);
+
+impl Listener for Watching<'_> {
+    fn pair(&mut self, pair: &PlannedPair) {
+        if let Some(bar) = self.0 {
+            bar.begin(pair);
+        }
+    }
+
+    fn sample(&self, sample: &SampleRecord) {
+        streams::tell(format_args!("{}", sample_line(sample)));
+    }
+
+    fn pair_done(&mut self, _: &PairRecord) {
+        if let Some(bar) = self.0 {
+            bar.end();
+        }
+    }
+
+    fn progress(&self) -> Arc<Progress> {
+        self.0.map_or_else(Arc::default, Bar::progress)
     }
 }
 

@@ -4,7 +4,7 @@ What a person decides by, above everything else: one card a pair.
 
 use std::fmt::Write as _;
 
-use super::markup::{State, code, esc, left_out};
+use super::markup::{State, cut, esc, left_out};
 use crate::report::decision::{Advice, Decision, decisions};
 use crate::report::numbers;
 use crate::suite::record::Contract;
@@ -40,12 +40,12 @@ fn class(advice: Advice) -> &'static str {
 fn card(page: &mut String, decision: &Decision) {
     let _ = writeln!(
         page,
-        "<article class=\"decision {}\"><h3><b>{}</b> <a href=\"#pair-{}\">{}</a>: {}.</h3>",
+        "<article class=\"decision {}\"><h3><b>{}</b> <a href=\"#pair-{}\"><code>{}</code></a>: {}.</h3>",
         class(decision.advice),
         decision.advice.words(),
         decision.number,
-        code(&decision.pair.id),
-        esc(&decision.sentence),
+        cut(&decision.pair.id),
+        cut(&decision.sentence),
     );
     if !decision.causes.is_empty() {
         page.push_str("<ul class=\"causes\">");
@@ -60,7 +60,7 @@ fn card(page: &mut String, decision: &Decision) {
     }
     page.push_str("<dl>");
     for (name, words) in &decision.facts {
-        let _ = write!(page, "<div><dt>{}</dt><dd>{}</dd></div>", esc(name), esc(words));
+        let _ = write!(page, "<div><dt>{}</dt><dd>{}</dd></div>", esc(name), cut(words));
     }
     page.push_str("</dl></article>\n");
 }

@@ -21,6 +21,30 @@ pub fn code(foreign: &str) -> String {
     format!("<code>{}</code>", esc(foreign))
 }
 
+/// Characters from which a word is cut where there is no room, and those of its end that stay.
+const LONG_WORD: usize = 36;
+const END: usize = 18;
+
+/// Foreign text of which long words, as paths are, lose their middle where there is no room for them.
+pub fn cut(foreign: &str) -> String {
+    let line = text::one_line(foreign);
+    let word = |word: &str| {
+        let length = word.chars().count();
+        let Some((at, _)) = word.char_indices().nth(length.saturating_sub(END)) else {
+            return text::html(word);
+        };
+        if length < LONG_WORD {
+            return text::html(word);
+        }
+        let (head, end) = word.split_at(at);
+        let (whole, head, end) = (text::html(word), text::html(head), text::html(end));
+        format!(
+            "<span class=\"cut\" title=\"{whole}\"><span>{head}</span><span>{end}</span></span>"
+        )
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// A row of a table: the cells are markup.
 pub struct Row {
     /// What the row can be filtered by: empty, or a state's class.
@@ -171,6 +195,24 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_words_have_a_middle_to_lose() {
+        let path = "../a-directory/of-models/with-a-name-that-does-not-end.Q8_0.gguf";
+        let (head, end) = path.split_at(path.len() - END);
+        let long = format!(
+            "Name: <span class=\"cut\" title=\"{path}\"><span>{head}</span><span>{end}</span></span> &amp;"
+        );
+        for (text, expected) in [
+            ("short words <b> stay", "short words &lt;b&gt; stay"),
+            (&format!("Name: {path} &"), &long),
+            ("", ""),
+        ] {
+            assert_eq!(cut(text), expected);
+        }
+        let umlauts = "ü".repeat(40);
+        assert!(cut(&umlauts).contains(&format!("<span>{}</span></span>", "ü".repeat(END))));
+    }
 
     #[test]
     fn base64_is_that_of_rfc_4648() {

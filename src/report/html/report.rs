@@ -204,7 +204,7 @@ mod tests {
     use roxmltree::Document;
 
     use super::*;
-    use crate::report::sample::{self, HOSTILE};
+    use crate::report::sample::{self, HOSTILE, judged};
     use crate::suite::record::TestOutcome;
 
     fn render(contract: &Contract) -> String {
@@ -345,6 +345,17 @@ mod tests {
         assert!(row("blk.0.ffn_down.weight").contains("cosine 0.981200 &lt; 0.990000</span>"));
         let cause = "<span class=\"why\"><b>nan-scale</b>: the scale of block 0 is NaN</span>";
         assert!(row("blk.0.attn_nan.weight").contains(cause), "{}", row("blk.0.attn_nan.weight"));
+    }
+
+    #[test]
+    fn an_excess_without_bound_is_no_number() {
+        for excess in [f64::INFINITY, f64::NAN] {
+            let check = sample::check("integrity.sqnr_expected", excess, 1.5);
+            let pair = sample::pair("s", "p", Vec::new(), vec![judged("s::p::t", vec![check])]);
+            let page = render(&sample::run(vec![sample::spec("s", vec![pair])]));
+            let words = "<dt>integrity.sqnr_expected</dt><dd><b>without bound: no error at all is expected";
+            assert!(page.contains(words), "{page}");
+        }
     }
 
     #[test]

@@ -26,11 +26,15 @@ use super::record::{
     TestOutcome, TestRecord,
 };
 use super::rows::model_record;
-use super::run::{Judging, Opened, Pass, References, Results, empty_record, load, prepare};
+use super::run::{
+    Judging, Listener, Opened, Pass, References, Results, empty_record, load, prepare,
+};
 use crate::codec::Class;
-use crate::fault::{ATTEMPTS, FAULTS, Fault, Injected, Models, Reach, Scope, Site, inject};
+use crate::fault::{
+    ATTEMPTS, FAULTS, Fault, FaultInfo, Injected, Models, Reach, Scope, Site, inject,
+};
 use crate::measure::twin::Expectation;
-use crate::measure::{Matched, Measured, Progress};
+use crate::measure::{self, Matched, Measured, Progress};
 use crate::model::{Extent, Model, ReadError, Scratch, SourceFile, Storage, Tensor};
 use crate::spec::{Apply, Diagnostic, Quantized, Resolver};
 
@@ -43,11 +47,12 @@ pub struct Options {
     pub baselines: Option<Baselines>,
 }
 
-/// Falsifies the pairs of a plan, whose tests are filled in; `done` hears of each as it is finished.
-/// Also returns warnings for allowances that nothing needs.
+/// Falsifies the pairs of a plan, whose tests are filled in; `listener` hears of each whose turn has come and of
+/// what is read, `done` of each as it is finished. Also returns warnings for allowances that nothing needs.
 pub fn falsify(
     plan: &Plan,
     options: &Options,
+    listener: &mut dyn Listener,
     done: &mut dyn FnMut(&FalsifiedPair),
 ) -> (Falsification, Vec<Diagnostic>) {
     let mut counts = Counts::default();
@@ -55,7 +60,10 @@ pub fn falsify(
     let mut allowances = Allowances::default();
     let mut input_error = false;
     for planned in &plan.pairs {
-        let (pair, unreadable) = match falsify_pair(planned, options, &mut allowances) {
+        listener.pair(planned);
+        let progress = listener.progress();
+        let falsified = falsify_pair(planned, options, &mut allowances, &progress);
+        let (pair, unreadable) = match falsified {
             Ok(pair) => (pair, false),
             Err(reason) => (unsound(planned, reason), true),
         };
@@ -154,6 +162,7 @@ fn falsify_pair(
     planned: &PlannedPair,
     options: &Options,
     allowances: &mut Allowances,
+    progress: &Progress,
 ) -> Result<FalsifiedPair, String> {
     let resolver = planned.spec.resolver(planned.pair).map_err(|error| error.to_string())?;
     let loaded = load(planned, &mut References::default()).map_err(|error| error.to_string())?;
@@ -165,7 +174,19 @@ fn falsify_pair(
     let mut sound = empty_record(planned);
     let opened = prepare(reference.clone(), quantized.clone(), &resolver);
     let pass = Pass::of(planned, &resolver, &opened);
-    let results = opened.measure(&pass.matched, options.threads, &Progress::default());
+    let victims = victims(&reference, &quantized, &resolver);
+    let jobs = jobs(&victims);
+    let all = measure::bytes_of(&opened.reference, &opened.quantized, &pass.matched);
+    let bytes = |(_, victim): &Job| match victim {
+        None => all,
+        Some(victim) => {
+            let answer = victim.answer.map_or(0, |at| reference.tensors[at].stored_bytes());
+            answer.saturating_add(quantized.tensors[victim.target].stored_bytes())
+        }
+    };
+    let bytes: Vec<u64> = jobs.iter().map(bytes).collect();
+    progress.expect(std::iter::once(all).chain(bytes.iter().copied()));
+    let results = opened.measure(&pass.matched, options.threads, progress);
     let mut planned = judged(planned, |_| true);
     let baselines = options.baselines.as_ref();
     let threads = options.threads;
@@ -206,7 +227,10 @@ fn falsify_pair(
         reference,
         quantized,
     };
-    let (mutants, used) = lab.mutants(options.threads);
+    let done = |job: usize| {
+        progress.bytes.fetch_add(bytes[job], Ordering::Relaxed);
+    };
+    let (mutants, used) = lab.mutants(&jobs, options.threads, &done);
     allowances.note(&lab.planned, &used);
     result.not_applicable = FAULTS
         .iter()
@@ -223,6 +247,18 @@ fn falsify_pair(
     }
     result.mutants = mutants;
     Ok(result)
+}
+
+/// A fault, and the tensor that it is put into, unless it is one of the whole model.
+type Job<'v> = (Fault, Option<&'v Victim>);
+
+/// Every fault, put into every tensor that it is for.
+fn jobs(victims: &[Victim]) -> Vec<Job<'_>> {
+    let of_fault = |row: &FaultInfo| match row.scope {
+        Scope::Model => vec![(row.fault, None)],
+        Scope::Tensor => victims.iter().map(|it| (row.fault, Some(it))).collect(),
+    };
+    FAULTS.iter().flat_map(of_fault).collect()
 }
 
 /// A plan of the same pair with only some of its tests.
@@ -285,16 +321,14 @@ struct Lab<'a> {
 }
 
 impl Lab<'_> {
-    /// Makes and judges all mutants, over all threads; also returns the allowances that were used.
-    fn mutants(&self, threads: usize) -> (Vec<MutantRecord>, Vec<usize>) {
-        let victims = victims(&self.reference, &self.quantized, &self.resolver);
-        let jobs: Vec<(Fault, Option<&Victim>)> = FAULTS
-            .iter()
-            .flat_map(|row| match row.scope {
-                Scope::Model => vec![(row.fault, None)],
-                Scope::Tensor => victims.iter().map(|it| (row.fault, Some(it))).collect(),
-            })
-            .collect();
+    /// Makes and judges all mutants, over all threads; also returns the allowances that were used. `done` hears
+    /// of each, by its index.
+    fn mutants(
+        &self,
+        jobs: &[Job],
+        threads: usize,
+        done: &(dyn Fn(usize) + Sync),
+    ) -> (Vec<MutantRecord>, Vec<usize>) {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(vec![None; jobs.len()]);
         let work = || {
@@ -303,6 +337,7 @@ impl Lab<'_> {
                 jobs.get(index).map(|job| (index, *job))
             } {
                 let result = self.mutant(fault, victim);
+                done(index);
                 let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 results[index] = result;
             }
