@@ -15,6 +15,9 @@ mkdir "$work/specs" "$work/schema"
 cp specs/*.toml "$work/specs/"
 cp schema/spec.schema.json "$work/schema/"
 cd "$work"
+# A pair that is one model, and no two.
+alone() { printf '#:schema ../schema/spec.schema.json\nschema = 1\nbaseline = "off"\n[[pair]]\nname = "p"\nverify = "m.gguf"\n'; }
+alone >specs/alone.toml
 for lint in "$tools/bin/taplo lint" "$tools/bin/tombi lint --offline"; do
     $lint specs/*.toml >log 2>&1 || { echo "not ok - $lint"; cat log; exit 1; }
     for file in specs/*.toml; do
@@ -24,6 +27,8 @@ for lint in "$tools/bin/taplo lint" "$tools/bin/tombi lint --offline"; do
     sed 's/^cosine = /cosin = /; s/\.cosine = /.cosin = /' specs/minilm-attention.toml >specs/bad.toml
     if $lint specs/bad.toml >log 2>&1; then echo "not ok - $lint accepts a misspelt key"; exit 1; fi
     grep -q cosin log || { cat log; exit 1; }
+    { alone; echo 'reference = "r.gguf"'; } >specs/bad.toml
+    if $lint specs/bad.toml >log 2>&1; then echo "not ok - $lint accepts a reference beside verify"; exit 1; fi
     rm specs/bad.toml
     echo "ok - ${lint##*/}"
 done

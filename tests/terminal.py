@@ -4,6 +4,7 @@ before results are printed; where no terminal is, nothing is drawn. And the colo
 
 usage: tests/terminal.py QUALM   (in the repository's root)
 """
+import fcntl
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 
 QUALM = os.path.realpath(sys.argv[1])
 PLAIN = {k: v for k, v in os.environ.items()
@@ -50,9 +52,10 @@ def check(holds, what):
     print(f"ok - {what}")
 
 
-def on_terminal(command, env, stdout_too=True):
-    """What a terminal gets, and what a pipe on standard output gets."""
+def on_terminal(command, env, stdout_too=True, columns=80):
+    """What a terminal of so many columns gets, and what a pipe on standard output gets."""
     terminal, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(command, stdin=side, stderr=side, env=env,
                                stdout=side if stdout_too else subprocess.PIPE)
     os.close(side)
@@ -104,6 +107,10 @@ for command in [
     drawn = PROGRESS.findall(shown)
     check(drawn != [], f"{command[0]} draws its progress: {len(drawn)} times, such as {drawn[-1:]!r}")
     check(not re.search(rb"left  [^\r\n]*\r?\n", shown), f"and {command[0]} never leaves it standing")
+
+_, shown, _ = on_terminal([QUALM, "inspect", model, "--threads", "1"], PLAIN | {"COLUMNS": "200"}, columns=33)
+lines = re.findall(rb"\r\x1b\[K([^\r\n\x1b]+)", shown)
+check(lines != [] and max(map(len, lines)) == 32, f"the line is as long as the terminal is wide: {lines[-1:]!r}")
 
 for env, coloured, why in [
     ({"CLICOLOR_FORCE": "1"}, True, "CLICOLOR_FORCE"),

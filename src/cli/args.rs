@@ -386,7 +386,7 @@ pub enum Shell {
     Nushell,
     /// PowerShell.
     #[value(name = "powershell")]
-    PowerShell,
+    Pwsh,
     /// Z shell.
     Zsh,
 }

@@ -244,7 +244,7 @@ fn tensor(out: &mut impl Write, resolver: &Resolver, name: &str) -> io::Result<(
         writeln!(out, "  rmse agrees with {} to 1e-5 ({})", file.written, file.at)?;
     }
     let alone = resolver.pair().is_alone();
-    let applies = |gate: &Gate| !OF_MODELS.contains(gate) && !(alone && gate.compares());
+    let applies = |gate: &Gate| !(OF_MODELS.contains(gate) || alone && gate.compares());
     for gate in Gate::ALL.into_iter().filter(applies) {
         gate_line(out, gate, tensor.integrity(gate))?;
     }

@@ -27,7 +27,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
         Shell::Elvish => script(clap_complete::Shell::Elvish),
         Shell::Fish => script(clap_complete::Shell::Fish),
         Shell::Nushell => script(clap_complete_nushell::Nushell),
-        Shell::PowerShell => script(clap_complete::Shell::PowerShell),
+        Shell::Pwsh => script(clap_complete::Shell::PowerShell),
         Shell::Zsh => script(clap_complete::Shell::Zsh),
     };
     streams::raw_out().write_all(&script)?;

@@ -23,8 +23,9 @@ use crate::suite::record::{PairRecord, SampleRecord, TestRecord};
 
 /// How often the line is drawn; a run that is over before the first time shows none.
 const PERIOD: Duration = Duration::from_millis(150);
-/// Columns of a terminal that does not say.
+/// Columns of a terminal that does not say, and fewer than are believed.
 const COLUMNS: usize = 80;
+const LEAST_COLUMNS: usize = 20;
 
 /// The line, and the thread that draws it.
 pub struct Bar {
@@ -251,9 +252,12 @@ impl Shared {
     }
 }
 
+/// How wide the terminal is now; its user may change that.
 fn columns() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    said.unwrap_or(COLUMNS).max(20)
+    let width =
+        terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0));
+    let said = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    width.filter(|width| *width > 0).or_else(said).unwrap_or(COLUMNS).max(LEAST_COLUMNS)
 }
 
 /// `3/14  21%  1.2 GiB/s  12 s left  s::p`; nothing while no pair is measured. Of one, there is nothing to count.
@@ -271,9 +275,8 @@ fn line(state: &State, bytes: u64, total: u64, elapsed: f64) -> Option<String> {
         1 => String::new(),
         pairs => format!("{}/{pairs}  ", state.number),
     };
-    Some(
-        format!("{number}{:.0}%  {}/s  {left}  {pair}", done * 100.0, numbers::bytes(rate as u64),),
-    )
+    let rate = numbers::bytes(rate as u64);
+    Some(format!("{number}{:.0}%  {rate}/s  {left}  {pair}", done * 100.0))
 }
 
 /// Whole seconds or minutes: the estimate is no better.

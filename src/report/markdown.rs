@@ -219,7 +219,9 @@ pub fn decide(page: &mut Page, contract: &Contract) {
         }
         let facts = decision.facts.iter();
         let rows: Vec<_> = facts.map(|(name, words)| vec![prose(name), prose(words)]).collect();
-        page.table(&["", ""], rows.into_iter(), DECISIONS);
+        if !rows.is_empty() {
+            page.table(&["", ""], rows.into_iter(), DECISIONS);
+        }
     }
     page.left_out(all.len().saturating_sub(DECISIONS), "pair");
 }
@@ -247,11 +249,16 @@ fn pair_row(pair: &PairRecord) -> Vec<String> {
     let passed = pair.tests.iter().filter(|test| test.outcome == TestOutcome::Passed).count();
     let run = pair.tests.iter().filter(|test| test.outcome != TestOutcome::Ignored).count();
     let bits = pair.quantized.as_ref().map(|model| numbers::bits(model.bits_per_weight.0));
+    // What is judged alone has no rows of a comparison.
+    let tensors = match &pair.quantized {
+        Some(model) if pair.alone => model.tensors,
+        _ => pair.tensors.len() as u64,
+    };
     let mut row = vec![
         pair_mark(pair).to_owned(),
         code(&pair.id),
         format!("{passed}/{run}"),
-        numbers::count(pair.tensors.len() as u64),
+        numbers::count(tensors),
         bits.unwrap_or_default(),
     ];
     match &pair.global {

@@ -353,7 +353,8 @@ mod tests {
             let check = sample::check("integrity.sqnr_expected", excess, 1.5);
             let pair = sample::pair("s", "p", Vec::new(), vec![judged("s::p::t", vec![check])]);
             let page = render(&sample::run(vec![sample::spec("s", vec![pair])]));
-            let words = "<dt>integrity.sqnr_expected</dt><dd><b>without bound: no error at all is expected";
+            let words =
+                "<dt>integrity.sqnr_expected</dt><dd><b>without bound: no error at all is expected";
             assert!(page.contains(words), "{page}");
         }
     }

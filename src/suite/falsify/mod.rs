@@ -7,6 +7,7 @@ fault; only the tensors that the fault reaches are measured again. A mutant that
 survived. One whose fault changes no value at all proves nothing and is counted apart.
 */
 
+mod differs;
 pub mod record;
 mod victims;
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use self::differs::differs;
 use self::record::{
     Counts, Falsification, FalsifiedPair, GateCounts, MutantOutcome, MutantRecord, SCHEMA,
 };
@@ -29,13 +31,12 @@ use super::rows::model_record;
 use super::run::{
     Judging, Listener, Opened, Pass, References, Results, empty_record, load, prepare,
 };
-use crate::codec::Class;
 use crate::fault::{
     ATTEMPTS, FAULTS, Fault, FaultInfo, Injected, Models, Reach, Scope, Site, inject,
 };
 use crate::measure::twin::Expectation;
 use crate::measure::{self, Matched, Measured, Progress};
-use crate::model::{Extent, Model, ReadError, Scratch, SourceFile, Storage, Tensor};
+use crate::model::{Model, ReadError};
 use crate::spec::{Apply, Diagnostic, Quantized, Resolver};
 
 /// How to falsify.
@@ -492,62 +493,4 @@ fn failed(tests: &[TestRecord]) -> (Vec<String>, Option<String>) {
     };
     let first = by_kind(false).or_else(|| by_kind(true));
     (gates, first.and_then(|test| test.reason.clone()))
-}
-
-/// Do two tensors decode to different values, or have different shapes? Zeros of either sign are one
-/// value, as are all NaN.
-fn differs(
-    (a, a_files): (Option<Tensor>, &[SourceFile]),
-    (b, b_files): (Option<Tensor>, &[SourceFile]),
-) -> Result<bool, ReadError> {
-    const PIECE: u64 = 64 * 1024;
-    let (Some(a), Some(b)) = (a, b) else { return Ok(true) };
-    if a.shape != b.shape {
-        return Ok(true);
-    }
-    if let (Storage::Plain { ty, at: of_a }, Storage::Plain { at: of_b, .. }) =
-        (&a.storage, &b.storage)
-        && ty.info().class == Class::Exact
-    {
-        return bytes_differ((a_files, *of_a), (b_files, *of_b));
-    }
-    // Weights keep tiles by their own identity, which a mutant shares: two sets of buffers.
-    let (mut of_a, mut of_b) = (Scratch::default(), Scratch::default());
-    let (mut x, mut y) = (Vec::new(), Vec::new());
-    let mut start = 0;
-    while start < a.numel() {
-        let end = (start + PIECE).min(a.numel());
-        for values in [&mut x, &mut y] {
-            values.resize((end - start) as usize, 0f32);
-        }
-        a.decode(a_files, start..end, &mut of_a, &mut x)?;
-        b.decode(b_files, start..end, &mut of_b, &mut y)?;
-        let same = |(x, y): (&f32, &f32)| x == y || x.is_nan() && y.is_nan();
-        if !x.iter().zip(&y).all(same) {
-            return Ok(true);
-        }
-        start = end;
-    }
-    Ok(false)
-}
-
-fn bytes_differ(
-    (a_files, a): (&[SourceFile], Extent),
-    (b_files, b): (&[SourceFile], Extent),
-) -> Result<bool, ReadError> {
-    const PIECE: u64 = 64 * 1024;
-    let (mut x, mut y) = (Vec::new(), Vec::new());
-    let mut at = 0;
-    while at < a.len.min(b.len) {
-        let len = PIECE.min(a.len.min(b.len) - at) as usize;
-        for (bytes, files, extent) in [(&mut x, a_files, a), (&mut y, b_files, b)] {
-            bytes.resize(len, 0u8);
-            files[extent.file].read_at(extent.offset + at, bytes)?;
-        }
-        if x != y {
-            return Ok(true);
-        }
-        at += len as u64;
-    }
-    Ok(a.len != b.len)
 }
