@@ -109,7 +109,7 @@ for command in [
     check(not re.search(rb"left  [^\r\n]*\r?\n", shown), f"and {command[0]} never leaves it standing")
 
 _, shown, _ = on_terminal([QUALM, "inspect", model, "--threads", "1"], PLAIN | {"COLUMNS": "200"}, columns=33)
-lines = re.findall(rb"\r\x1b\[K([^\r\n\x1b]+)", shown)
+lines = re.findall(rb"\r\x1b\[K(\d+%[^\r\n\x1b]*)", shown)
 check(lines != [] and max(map(len, lines)) == 32, f"the line is as long as the terminal is wide: {lines[-1:]!r}")
 
 for env, coloured, why in [
