@@ -17,7 +17,7 @@ use crate::measure::{self, FindingKind, Measured, Pairing, Policy};
 use crate::model::view::Recipe;
 use crate::model::{self, Model, scheme};
 use crate::report;
-use crate::shown::one_line;
+use crate::shown::{one_line, unsigned_zeros};
 use crate::suite::exit::Exit;
 use crate::suite::record::{FindingRecord, TensorRow};
 use crate::suite::{finding_record, global_row, sort_rows, tensor_row};
@@ -198,7 +198,8 @@ impl Problems {
             self.say(&format!("{tensor:?}: {} NaN or infinite values", row.nonfinite));
         } else if report::tsv::is_below(row, threshold) {
             let (cosine, bound) = (row.cosine.0, threshold.unwrap_or(f64::NAN));
-            self.say(&format!("{tensor:?}: cosine {cosine:.6} is below {bound}"));
+            let said = format!("{tensor:?}: cosine {cosine:.6} is below {bound}");
+            self.say(&unsigned_zeros(said));
         }
     }
 
