@@ -36,6 +36,11 @@ quantized = "models/bad.safetensors"
 allow_missing = "blk.3.*"
 
 [[pair]]
+name = "swapped"
+reference = "models/good.safetensors"
+quantized = "models/reference.safetensors"
+
+[[pair]]
 name = "gone"
 reference = "models/reference.safetensors"
 quantized = "models/gone.safetensors"

@@ -18,13 +18,13 @@ use super::run::knows_qtype;
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::report::note_lines;
 use crate::shown::unsigned_zeros;
-use crate::suite::SPEC_CHECK;
 use crate::suite::exit::Exit;
 use crate::suite::id;
 use crate::suite::record::{
     CheckOutcome, CheckRecord, GateCounts, GlobalRow, Level, Number, PairRecord, SampleRecord,
     TensorRow, TestKind, TestOutcome, TestRecord,
 };
+use crate::suite::{SPEC_CHECK, swapped};
 
 /// A pair and what is wrong with it.
 pub struct Judged {
@@ -136,8 +136,8 @@ impl Judged {
 fn judge_one(request: &Request, quantized: &Path, pair: PairRecord) -> Result<Judged, Failure> {
     refuse_idle_rules(&pair)?;
     let mut findings = findings(&pair);
-    if !findings.is_empty() && is_swapped(request, quantized, &pair)? {
-        findings = vec![swapped(findings.len())];
+    if swapped::is_swapped(&pair) {
+        findings = vec![models_swapped(findings.len())];
     }
     let unreadable = pair.tests.iter().any(|test| test.outcome == TestOutcome::Error);
     let exit = match (unreadable, findings.is_empty()) {
@@ -171,21 +171,8 @@ fn refuse_idle_rules(pair: &PairRecord) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, format_args!("--qtype: {}", idle.join("; "))))
 }
 
-/// Whether a pair that fails holds the other way round. Only asked where what is called the reference
-/// takes fewer bits.
-fn is_swapped(request: &Request, quantized: &Path, pair: &PairRecord) -> Result<bool, Failure> {
-    let (Some(a), Some(b)) = (&pair.reference, &pair.quantized) else { return Ok(false) };
-    if !(a.bits_per_weight.0 < b.bits_per_weight.0) {
-        return Ok(false);
-    }
-    let turned = [request.reference.to_owned()];
-    let turned = Request { reference: quantized, quantized: &turned, ..*request };
-    let pairs = one_pair::measure(&turned)?;
-    Ok(pairs.iter().all(|pair| findings(pair).is_empty()))
-}
-
 /// The one finding of a pair whose models changed places.
-fn swapped(others: usize) -> Finding {
+fn models_swapped(others: usize) -> Finding {
     let message = format!(
         "the two models are swapped: the pair holds the other way round (REF is the quantized one); \
          its {others} findings as given are left out"
@@ -345,7 +332,7 @@ fn of_structure(pair: &PairRecord, check: &CheckRecord, known: &Known) -> Vec<Fi
 fn below_contract(row: &TensorRow) -> Option<Finding> {
     let tensor = &row.tensor;
     let (cosine, least) = (row.cosine.0, row.least_cosine.0);
-    (row.sums.is_some() && row.nonfinite == 0 && !(cosine >= least)).then(|| Finding {
+    row.is_below_contract().then(|| Finding {
         tensor: Some(tensor.clone()),
         gate: "cosine".to_owned(),
         value: Some(row.cosine),

@@ -88,6 +88,7 @@ causes! {
     ScaleReciprocal "scale-reciprocal" "The scale is stored as its reciprocal.";
     ScaleFactor "scale-factor" "Scales are off by a constant factor.";
     ScaleAxis "scale-axis" "The scales run along another axis than that they were made for.";
+    ScalesMoved "scales-moved" "Scales stand beside other codes than those that they were made for.";
     ScaleBitFlip "scale-bit-flip" "One scale is off by a power of two, or beyond all measure: a bit of it flipped.";
     SignFlipped "sign-flipped" "The sign of a block is flipped.";
     PlusOneFold "plus-one-fold" "One was added to every value, or taken off: the norm convention w against 1 + w.";

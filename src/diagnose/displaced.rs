@@ -4,7 +4,8 @@ Causes that the codes show on the tensor's own grid, and how far an experiment c
 
 use super::bench::Subject;
 use super::{Cause, Certainty, Diagnosis, is_helped_by_chance};
-use crate::measure::displaced::Shift;
+use crate::measure::displaced::{Shift, Slopes};
+use crate::measure::twin::Twin;
 
 /// How far from a whole step a shared displacement may be.
 const WHOLE: f64 = 0.25;
@@ -15,6 +16,9 @@ const EXPLAINED: f64 = 0.7;
 
 /// From this part on, nothing but the constant is there.
 const ALL: f64 = 0.97;
+
+/// The part of the displacement that must be in proportion to the reference for factors to be the cause.
+const PROPORTIONAL: f64 = 0.3;
 
 /// Zero points that are off: all codes of the tensor, of a row or of a group are displaced by one step.
 pub fn zero_points(subject: &Subject) -> Option<Diagnosis> {
@@ -50,10 +54,27 @@ pub fn zero_points(subject: &Subject) -> Option<Diagnosis> {
     })
 }
 
+/// Scales or factors of columns that were made for other weights: in each group, or in each column, the codes are
+/// displaced in proportion to the reference, by a factor of its own.
+pub fn factors(subject: &Subject) -> Option<Diagnosis> {
+    let own = subject.twin?.own.as_ref()?;
+    let found = |slopes: &Slopes, cause, of: &str| {
+        let (size, part) = slopes.own().filter(|(_, part)| *part > PROPORTIONAL)?;
+        let why = format!(
+            "codes are displaced by {size:.2} steps in proportion to the reference, by another factor in each {of}: \
+             {:.0} % of their displacement",
+            100.0 * part.min(1.0)
+        );
+        Some(Diagnosis::likely(cause, why))
+    };
+    let columns = own.columns.as_ref().and_then(|it| found(it, Cause::Fold, "column"));
+    columns.or_else(|| found(&own.groups, Cause::ScalesMoved, "group that shares a scale"))
+}
+
 /// Where a tensor was rounded with error feedback or by training, a fit that helps is no proof: what is left
 /// is not what the type gives in any case.
 pub fn weigh(subject: &Subject, found: Diagnosis) -> Diagnosis {
-    let fed_back = subject.twin.and_then(|twin| twin.own.as_ref()).is_some_and(|own| own.feedback);
+    let fed_back = subject.twin.is_some_and(Twin::feeds_back);
     if fed_back && is_helped_by_chance(found.cause) {
         Diagnosis { certainty: Certainty::Likely, ..found }
     } else {

@@ -35,7 +35,7 @@ pub fn of_values(subject: &Subject, sums: &Moments) -> Option<Diagnosis> {
         Some(it) if it.certainty == Certainty::Certain && !is_helped_by_chance(it.cause) => {
             Some(it)
         }
-        found => displaced::zero_points(subject).or(found),
+        found => displaced::zero_points(subject).or_else(|| displaced::factors(subject)).or(found),
     };
     found.map(|it| displaced::weigh(subject, it))
 }

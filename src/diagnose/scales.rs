@@ -260,6 +260,15 @@ pub fn planes(bench: &Bench) -> Option<Diagnosis> {
                 format!("{name} runs along the other axis: so read, {}", bench.score(transposed));
             return Some(Diagnosis::certain(Cause::ScaleAxis, why));
         }
+        let reversed: Vec<f32> = plane.values.iter().rev().copied().collect();
+        let moved = bench.undone(|at, column, q| {
+            let (own, row, column) = value(at, column);
+            f64::from(q) * plane.at(&reversed, row, column) / own
+        });
+        if found(moved) {
+            let why = format!("{name} is in reverse order: so read, {}", bench.score(moved));
+            return Some(Diagnosis::certain(Cause::ScalesMoved, why));
+        }
         if let Some(score) = byte_swapped(bench, &plane)
             && bench.is_sound(score)
         {

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::run_sums::RunSums;
 use crate::metrics::PIECE;
-use crate::model::{Model, OwnGrid, Scratch, Tensor};
+use crate::model::{Model, OwnGrid, Scratch, Storage, Tensor};
 
 /// Displacements below this part of a step are the arithmetic's own rounding.
 const EXACT: f64 = 0.01;
@@ -102,6 +102,75 @@ impl Shift {
     /// Root mean square of the grid's local steps.
     pub fn step(&self) -> f64 {
         (self.ss / self.n.max(1.0)).sqrt()
+    }
+}
+
+/// How much of the displacement is in proportion to the reference, by a factor of its own in each of many runs
+/// of elements: in groups that share a scale, or in columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Slopes {
+    /// Number of runs in which codes are displaced.
+    pub runs: f64,
+    /// Power of the displacement that the runs' factors explain.
+    pub explained: f64,
+    /// What they would explain of it by chance.
+    pub chance: f64,
+    /// Power of the displacement.
+    pub power: f64,
+    /// Σ of the squared local steps, of all runs.
+    pub ss: f64,
+}
+
+impl Slopes {
+    /// Takes in the sums of one more run.
+    fn take(&mut self, shift: &Shift) {
+        self.ss += shift.ss;
+        if shift.n < FEWEST_SLOPED || shift.dd == 0.0 || shift.rr == 0.0 {
+            return;
+        }
+        self.runs += 1.0;
+        self.explained += shift.dr * shift.dr / shift.rr;
+        self.chance += shift.dd / shift.n;
+        self.power += shift.dd;
+    }
+
+    /// Adds those of other runs.
+    pub fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.explained += other.explained;
+        self.chance += other.chance;
+        self.power += other.power;
+        self.ss += other.ss;
+    }
+
+    /// The rms displacement in proportion to the reference, in steps, and what part of all displacement it is;
+    /// none if it may be chance.
+    pub fn own(&self) -> Option<(f64, f64)> {
+        let own = self.explained - self.chance;
+        // What a run explains by chance is chi-squared with one degree of freedom.
+        let sure = own > SURE * self.chance * (2.0 / self.runs.max(1.0)).sqrt();
+        (sure && self.ss > 0.0).then(|| ((own / self.ss).sqrt(), own / self.power))
+    }
+}
+
+/// Fewest elements of a run of which a factor says something.
+const FEWEST_SLOPED: f64 = 4.0;
+
+/// Sums down the columns of rows.
+#[derive(Clone, Debug)]
+pub struct Columns(Vec<Shift>);
+
+impl Columns {
+    /// Of rows of so many elements.
+    pub fn new(row_len: u64) -> Self {
+        Self(vec![Shift::default(); row_len as usize])
+    }
+
+    /// How much of the displacement is in proportion to the reference in each column.
+    pub fn slopes(&self) -> Slopes {
+        let mut slopes = Slopes::default();
+        self.0.iter().for_each(|column| slopes.take(column));
+        slopes
     }
 }
 
@@ -198,6 +267,8 @@ pub struct Row {
     pub codes: Codes,
     /// Its groups that stand out, by the measures of [`Group`].
     pub groups: Groups,
+    /// What of the displacement is in proportion to the reference in each of its groups.
+    pub slopes: Slopes,
 }
 
 /// Which of up to 256 codes occur.
@@ -311,6 +382,11 @@ impl<'a> Reader<'a> {
         self.row_len
     }
 
+    /// Whether factors of the columns are stored beside the codes.
+    pub fn has_column_factors(&self) -> bool {
+        matches!(&self.sides[1].1.storage, Storage::Joined(weight) if weight.has_column_factors())
+    }
+
     /// Number of levels of the grid.
     pub fn levels(&self) -> usize {
         self.levels.levels.len()
@@ -321,8 +397,13 @@ impl<'a> Reader<'a> {
         self.sides[0].1.numel() / self.row_len
     }
 
-    /// Measures a run of consecutive rows.
-    pub fn rows_in(&self, rows: Range<u64>, scratch: &mut Scratch) -> Result<Vec<Row>, String> {
+    /// Measures a run of consecutive rows, and adds them to the sums of their columns, if these are asked for.
+    pub fn rows_in(
+        &self,
+        rows: Range<u64>,
+        mut columns: Option<&mut Columns>,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Row>, String> {
         let at_once = (READ / self.row_len).max(1);
         let mut measured = Vec::new();
         let mut first = rows.start;
@@ -334,7 +415,7 @@ impl<'a> Reader<'a> {
             while start < last * self.row_len {
                 let end = (start + READ.max(if at_once > 1 { self.row_len * at_once } else { 0 }))
                     .min(last * self.row_len);
-                self.read(start..end, &mut parts, scratch)?;
+                self.read(start..end, &mut parts, columns.as_deref_mut(), scratch)?;
                 start = end;
             }
             for row in &mut parts {
@@ -377,6 +458,7 @@ impl<'a> Reader<'a> {
         &self,
         range: Range<u64>,
         rows: &mut [Row],
+        mut columns: Option<&mut Columns>,
         scratch: &mut Scratch,
     ) -> Result<(), String> {
         let len = (range.end - range.start) as usize;
@@ -410,7 +492,8 @@ impl<'a> Reader<'a> {
                 high: &high[part],
                 column: at % self.row_len,
             };
-            self.levels.measure(&run, &mut rows[(row - first) as usize]);
+            let columns = columns.as_deref_mut();
+            self.levels.measure(&run, &mut rows[(row - first) as usize], columns);
             at = end;
         }
         for values in values {
@@ -503,7 +586,7 @@ impl Ladder {
     }
 
     /// Adds a run of a row to its sums.
-    fn measure(&self, run: &Run, row: &mut Row) {
+    fn measure(&self, run: &Run, row: &mut Row, columns: Option<&mut Columns>) {
         let len = run.r.len();
         let placed: Vec<Placed> = (0..len)
             .map(|i| {
@@ -512,6 +595,17 @@ impl Ladder {
                 self.place(r, q, low, high)
             })
             .collect();
+        if let Some(Columns(columns)) = columns {
+            let columns = columns[run.column as usize..].iter_mut();
+            for ((column, at), r) in columns.zip(&placed).zip(run.r) {
+                let r = f64::from(*r);
+                column.n += 1.0;
+                column.dd += at.d * at.d;
+                column.dr += at.d * r;
+                column.rr += r * r;
+                column.ss += at.step * at.step;
+            }
+        }
         for start in (0..len).step_by(PIECE) {
             let range = start..(start + PIECE).min(len);
             let mut piece = Piece::default();
@@ -571,6 +665,7 @@ impl Ladder {
             let span = if self.even.is_some() { span.part(low, high) } else { 1.0 };
             row.span = row.span.max(span);
             row.group_count += 1;
+            row.slopes.take(&shift);
             row.groups.take(Group { row: row.row, first: column, shift, reach, largest, has_zero });
         }
     }
@@ -657,7 +752,7 @@ mod tests {
             let run =
                 Run { r: &[-0.5; 32], q: &[q; 32], low: &[-2.0; 32], high: &[1.0; 32], column: 0 };
             let mut row = Row::default();
-            ladder.measure(&run, &mut row);
+            ladder.measure(&run, &mut row, None);
             let whole = row.whole();
             assert_eq!(whole.nearest, whole.actual, "the file's own choice");
             assert_eq!(row.shift.dd, 0.0);

@@ -5,6 +5,7 @@ Two models to measurements: which tensor answers to which, and one streaming pas
 mod cancellation;
 mod columns;
 pub mod displaced;
+pub mod experts;
 mod fit;
 mod fold;
 mod grid;

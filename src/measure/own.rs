@@ -7,9 +7,9 @@ stochastic rounding and error feedback displace by about half a step, everywhere
 noise is taken from that row, so that a damaged row does not excuse itself.
 */
 
-use super::displaced::{Codes, Piece, Reader, Row, Shift};
+use super::displaced::{Codes, Columns, Piece, Reader, Row, Shift, Slopes};
 use super::run_sums::RunSums;
-use super::twin::{Both, RowTwin, Twin};
+use super::twin::{Both, Effort, RowTwin, Twin};
 use crate::model::Scratch;
 
 /// Elements up to which all of a model is looked at.
@@ -52,14 +52,18 @@ pub struct Own {
     pub feedback: bool,
     /// All rows that were looked at and are not silent; without their pieces.
     pub rows: Vec<Row>,
+    /// What of the displacement is in proportion to the reference in each group that shares a scale.
+    pub groups: Slopes,
+    /// The same in each column, where factors of columns are stored beside the codes.
+    pub columns: Option<Slopes>,
 }
 
 /// The expectation of a tensor, from evenly spaced rows and from those that stand out, or from all rows
-/// where the model has few `elements`; `feedback` says whether tools of its kind may round otherwise than
+/// where the model has few elements; `feedback` says whether tools of its kind may round otherwise than
 /// to nearest.
 pub fn twin(
     reader: &Reader,
-    elements: u64,
+    effort: Effort,
     standing_out: &[u64],
     feedback: bool,
     scratch: &mut Scratch,
@@ -68,27 +72,32 @@ pub fn twin(
     if count == 0 {
         return Ok(None);
     }
+    let mut columns = reader.has_column_factors().then(|| Columns::new(row_len));
     let mut rows = Vec::new();
-    if elements <= WHOLE {
-        rows = reader.rows_in(0..count, scratch)?;
+    if effort.elements <= WHOLE {
+        rows = reader.rows_in(0..count, columns.as_mut(), scratch)?;
     } else {
         let bundle = (BUNDLE / row_len).max(1);
-        let bundles = (SAMPLE / (bundle * row_len)).max(1);
+        let bundles = (SAMPLE / effort.share / (bundle * row_len)).max(1);
         let step = (count / bundles).max(bundle);
         for start in (0..bundles).map(|at| at * step + step / 2) {
             let end = (start + bundle).min(count);
             if start < end {
-                rows.append(&mut reader.rows_in(start..end, scratch)?);
+                rows.append(&mut reader.rows_in(start..end, columns.as_mut(), scratch)?);
             }
         }
     }
     let even = rows.len();
     for &row in standing_out {
         if row < count && !rows.iter().any(|it| it.row == row) {
-            rows.append(&mut reader.rows_in(row..row + 1, scratch)?);
+            rows.append(&mut reader.rows_in(row..row + 1, None, scratch)?);
         }
     }
-    Ok(Some(expectation(rows, even, reader.levels(), feedback)))
+    let mut twin = expectation(rows, even, reader.levels(), feedback);
+    if let Some(own) = &mut twin.own {
+        own.columns = columns.map(|columns| columns.slopes());
+    }
+    Ok(Some(twin))
 }
 
 /// The twin that rows lead to, the first `even` of which are evenly spaced.
@@ -101,6 +110,8 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
     let mut total = Shift::default();
     of_even().for_each(|(row, _)| total.add(&row.shift));
     let mean = total.mean();
+    let mut groups = Slopes::default();
+    of_even().for_each(|(row, _)| groups.add(&row.slopes));
     let mut codes = Codes::default();
     of_even().for_each(|(row, _)| codes.join(&row.codes));
     // Who rounds otherwise than to nearest uses all codes; who leaves them out has a coarser grid.
@@ -142,17 +153,9 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
     // Below, scales in half precision are subnormal, and off by more than codes can bear.
     let least = if may_feed_back { 0.0 } else { COARSE_SCALES };
     rows.retain(|row| speaking.next() == Some(true) && row.top >= least);
-    Twin {
-        sample,
-        worst_piece,
-        rows: twins,
-        conversion: false,
-        tuned: feedback,
-        own: Some(Own { rounding, mean, levels, nearest, feedback, rows }),
-        plain: None,
-        lost: None,
-        recovered: None,
-    }
+    let columns = None;
+    let own = Own { rounding, mean, levels, nearest, feedback, rows, groups, columns };
+    Twin { sample, worst_piece, rows: twins, tuned: feedback, own: Some(own), ..Twin::default() }
 }
 
 /// Sums with noise that has nothing to do with the reference.

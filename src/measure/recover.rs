@@ -163,17 +163,7 @@ struct Survey {
 
 impl Survey {
     fn new(group: usize, kind: Kind, storage: Rounding) -> Self {
-        let twin = Twin {
-            sample: Both::default(),
-            worst_piece: 0.0,
-            rows: Vec::new(),
-            conversion: false,
-            tuned: true,
-            own: None,
-            plain: None,
-            lost: None,
-            recovered: None,
-        };
+        let twin = Twin { tuned: true, ..Twin::default() };
         Self {
             last: None,
             nearest: 0,

@@ -3,7 +3,7 @@ Sums over a run of elements of the reference and of something that stands for it
 what is expected of it.
 */
 
-use crate::metrics::functions;
+use crate::metrics::{Moments, functions};
 
 /// How far a row may be from what the sample leads to expect, as a ratio of Σe², before its pieces are
 /// asked for their own twins: 1.5 dB, with which the gates pass it.
@@ -58,6 +58,12 @@ impl RunSums {
         self.xx += other.xx;
         self.ee += other.ee;
         self.rx += other.rx;
+    }
+
+    /// The same as the sums of a tensor; what is not known of it, the mean error, is left out.
+    pub fn moments(&self) -> Moments {
+        let Self { n, rr, xx, ee, rx } = *self;
+        Moments { n, rr, qq: xx, ee, rq: rx, ..Moments::default() }
     }
 
     /// Signal-to-noise ratio in dB; infinite without an error.

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::displaced::Reader;
+use super::experts;
 use super::grid::Grid;
 use super::own::Own;
 use super::recover::{self, Recovered};
@@ -33,6 +34,9 @@ const PARTS: u64 = 16;
 
 /// It does when its noise is not so many dB above its twin's: two thirds of what the gates allow.
 const SETTLED: f64 = 1.0;
+
+/// Of each matrix of a stack, this part of a tensor's sample is looked at: there are many of them.
+const SHARE: u64 = 4;
 
 /// How much more noise the scales that an importance matrix leads to may cost: 3 dB.
 const IMPORTANCES: f64 = 2.0;
@@ -93,7 +97,7 @@ pub struct RowTwin {
 }
 
 /// A tensor's sample beside its twin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Twin {
     /// The evenly spaced rows.
     pub sample: Both,
@@ -114,6 +118,47 @@ pub struct Twin {
     pub lost: Option<u64>,
     /// The grid that the values lie on although they are stored as floats.
     pub recovered: Option<Recovered>,
+    /// Of a stack, its matrices, each beside its own twin: what is said here of the stack is what they say
+    /// together, and its own codes and rows are theirs.
+    pub experts: Vec<Expert>,
+}
+
+impl Twin {
+    /// Rows that were looked at alone, of a stack those of its matrices.
+    pub fn all_rows(&self) -> impl Iterator<Item = &RowTwin> {
+        self.rows.iter().chain(self.experts.iter().flat_map(|it| &it.twin.rows))
+    }
+
+    /// Whether it, or a matrix of it, was rounded otherwise than to nearest, as tools of its kind do.
+    pub fn feeds_back(&self) -> bool {
+        let own = self.own.as_ref().is_some_and(|own| own.feedback);
+        own || self.experts.iter().any(|it| it.twin.feeds_back())
+    }
+}
+
+/// A matrix of a stack.
+#[derive(Clone, Debug)]
+pub struct Expert {
+    /// Name and type, for messages.
+    pub subject: String,
+    /// Its sample and its twin.
+    pub twin: Twin,
+}
+
+/// How closely tensors are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Elements of all tensors of the reference: of few, all rows are looked at.
+    pub elements: u64,
+    /// The sample is this part of the usual one.
+    pub share: u64,
+}
+
+impl Effort {
+    /// The usual one, for a reference of so many elements.
+    fn of(elements: u64) -> Self {
+        Self { elements, share: 1 }
+    }
 }
 
 /// What is to be expected of a tensor, or in a few words why that is not known.
@@ -153,7 +198,7 @@ pub fn twins(
                 q: &quantized.tensors[pair.quantized],
                 reference,
                 quantized,
-                elements,
+                effort: Effort::of(elements),
             };
             let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
             let twin =
@@ -204,7 +249,7 @@ struct Sides<'a> {
     q: &'a Tensor,
     reference: &'a Model,
     quantized: &'a Model,
-    elements: u64,
+    effort: Effort,
 }
 
 /// A run of both sides, and its twin.
@@ -233,10 +278,56 @@ impl Sides<'_> {
         whole: &RunSums,
         scratch: &mut Scratch,
     ) -> Result<Option<Twin>, String> {
+        let twin = match self.stack(locals, scratch)? {
+            Some(twin) => Some(twin),
+            None => {
+                let grid = Grid::of(self.q, plan::row_len(&self.r.shape));
+                self.expectation(grid, locals, Some(whole), scratch)?
+            }
+        };
+        let Some(twin) = twin else { return Ok(None) };
+        let rms = (whole.rr / whole.n.max(1) as f64).sqrt();
+        let lost = self.lost(locals, plan::row_len(&self.r.shape), rms, scratch)?;
+        Ok(Some(Twin { lost, ..twin }))
+    }
+
+    /// What the matrices of a stack lead to expect of it, each by what its own type gives; none if it is no
+    /// stack of matrices of which that is known.
+    fn stack(&self, locals: &Locals, scratch: &mut Scratch) -> Result<Option<Twin>, String> {
+        let Some(matrices) = experts::in_a_row(self.r, self.q) else { return Ok(None) };
+        let row_len = plan::row_len(&self.r.shape);
+        let mut stack = Twin::default();
+        for matrix in matrices {
+            let (r, q) = (&matrix.reference, &matrix.quantized);
+            let effort = Effort { share: SHARE, ..self.effort };
+            let sides = Sides { r, q, effort, ..*self };
+            let first = matrix.start / row_len;
+            let within = locals.within(&(first..first + q.numel() / row_len));
+            let grid = Grid::of(&matrix.source, row_len);
+            let Some(twin) = sides.expectation(grid, &within, None, scratch)? else {
+                return Ok(None);
+            };
+            stack.sample.add(&twin.sample);
+            stack.worst_piece = stack.worst_piece.max(twin.worst_piece);
+            stack.tuned |= twin.tuned;
+            let subject = format!("{}, {}", q.name, q.qtype());
+            stack.experts.push(Expert { subject, twin });
+        }
+        Ok(Some(stack))
+    }
+
+    /// The twin of a tensor on a grid of this kind of which the pass found these rows and blocks, and these
+    /// sums, if any.
+    fn expectation(
+        &self,
+        grid: Option<Grid>,
+        locals: &Locals,
+        whole: Option<&RunSums>,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Twin>, String> {
         let row_len = plan::row_len(&self.r.shape);
         let reader = Reader::new((self.reference, self.r), (self.quantized, self.q), row_len);
         let out = standing_out(locals);
-        let grid = Grid::of(self.q, row_len);
         // ggml's quantizers round to nearest, and choose scales better than a file's own need be.
         let blocks = match &self.q.storage {
             Storage::Plain { .. } => self.q.class() == Class::Quantized,
@@ -247,10 +338,10 @@ impl Sides<'_> {
             Storage::Undecodable { .. } => false,
         };
         let own = match &reader {
-            Some(reader) => own::twin(reader, self.elements, &out, !blocks, scratch)?,
+            Some(reader) => own::twin(reader, self.effort, &out, !blocks, scratch)?,
             None => None,
         };
-        let twin = match (own, grid) {
+        Ok(match (own, grid) {
             (Some(own), Some(grid)) if blocks => {
                 let plain = self.plain(&grid, reader.as_ref(), Some(locals), whole, scratch)?;
                 Some(plain.map_or_else(
@@ -265,11 +356,7 @@ impl Sides<'_> {
             (Some(own), None) => Some(own),
             (None, Some(grid)) => self.plain(&grid, None, Some(locals), whole, scratch)?,
             (None, None) => None,
-        };
-        let Some(twin) = twin else { return Ok(None) };
-        let rms = (whole.rr / whole.n.max(1) as f64).sqrt();
-        let lost = self.lost(locals, row_len, rms, scratch)?;
-        Ok(Some(Twin { lost, ..twin }))
+        })
     }
 
     /// The first element of the first block that is zero in the quantized tensor alone, where the
@@ -321,27 +408,18 @@ impl Sides<'_> {
         grid: &Grid,
         reader: Option<&Reader>,
         locals: Option<&Locals>,
-        whole: &RunSums,
+        whole: Option<&RunSums>,
         scratch: &mut Scratch,
     ) -> Result<Option<Twin>, String> {
         let row_len = plan::row_len(&self.r.shape);
         let rows = self.r.numel() / row_len;
-        let mut twin = Twin {
-            sample: Both::default(),
-            worst_piece: 0.0,
-            rows: Vec::new(),
-            conversion: grid.is_conversion(),
-            tuned: grid.is_tuned(),
-            own: None,
-            plain: None,
-            lost: None,
-            recovered: None,
-        };
+        let (conversion, tuned) = (grid.is_conversion(), grid.is_tuned());
+        let mut twin = Twin { conversion, tuned, ..Twin::default() };
         // Pieces of many rows say more than few whole rows.
         let part = if grid.is_local() { row_len.min(PIECE as u64) } else { row_len };
         let parts_of_row = row_len / part;
         let parts = rows * parts_of_row;
-        let wanted = (SAMPLE / part).clamp(1, parts.max(1));
+        let wanted = (SAMPLE / self.effort.share / part).clamp(1, parts.max(1));
         let Some(step) = parts.checked_div(wanted).filter(|&step| step > 0) else {
             return Ok(None);
         };
@@ -362,7 +440,7 @@ impl Sides<'_> {
                     twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
                 }
             }
-            if twin.sample.settles(whole) {
+            if twin.sample.settles(whole.unwrap_or(&twin.sample.actual)) {
                 break;
             }
         }

@@ -119,6 +119,35 @@ impl Locals {
         kurtosis.is_finite().then_some(kurtosis)
     }
 
+    /// The rows and blocks that stand out and lie within some rows, counted from the first of these.
+    #[must_use]
+    pub fn within(&self, rows: &Range<u64>) -> Self {
+        let row = |it: Option<Group>| {
+            let it = it.filter(|it| rows.contains(&it.index))?;
+            Some(Group { index: it.index - rows.start, ..it })
+        };
+        let block = |it: Option<Block>| {
+            let it = it.filter(|it| rows.contains(&it.row))?;
+            Some(Block { row: it.row - rows.start, ..it })
+        };
+        let Self { row_len, rows: of, blocks, .. } = *self;
+        Self {
+            row_len,
+            rows: Groups {
+                worst: row(of.worst),
+                loudest: row(of.loudest),
+                quietest: row(of.quietest),
+                zero: OneSided::default(),
+            },
+            blocks: Blocks {
+                worst: block(blocks.worst),
+                worst_relative: block(blocks.worst_relative),
+                zero: OneSided::default(),
+            },
+            ..Self::default()
+        }
+    }
+
     /// The row whose gain is furthest from 1 in |ln gain|.
     pub fn worst_gain(&self) -> Option<Group> {
         self.rows.worst_gain()

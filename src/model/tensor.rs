@@ -140,6 +140,11 @@ pub trait Weight: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether factors of its columns are stored beside the codes: those by which a weight was smoothed.
+    fn has_column_factors(&self) -> bool {
+        false
+    }
+
     /// Planes of scales and zero points, as far as they are known.
     fn grids(&self) -> Vec<Grid> {
         Vec::new()

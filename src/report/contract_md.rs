@@ -11,7 +11,8 @@ use super::markdown::{self, Page};
 use super::numbers;
 use super::text::{code, prose};
 use crate::suite::record::{
-    BaselineStatus, Contract, ObligationStatus, PairRecord, SpecRecord, TensorRow, TestOutcome,
+    BaselineStatus, Contract, ExpertRow, ObligationStatus, PairRecord, SpecRecord, TensorRow,
+    TestOutcome,
 };
 
 /// Rows of a pair's table of tensors; the rest is in `report.tsv`.
@@ -205,7 +206,7 @@ fn tensor(row: &TensorRow) -> Vec<String> {
     let metrics = row.metrics();
     vec![
         light.to_owned(),
-        code(&row.tensor),
+        code(&row.tensor) + &row.worst_expert.iter().map(worst_expert).collect::<String>(),
         code(&row.qtype),
         numbers::count(row.numel),
         numbers::bits(row.bits_per_weight.0),
@@ -216,6 +217,11 @@ fn tensor(row: &TensorRow) -> Vec<String> {
         numbers::magnitude(row.max_abs.0),
         numbers::metric("gain", metrics.map_or(row.gain.0, |metrics| metrics.gain)),
     ]
+}
+
+/// Below a stack: the expert that fares worst.
+fn worst_expert(row: &ExpertRow) -> String {
+    format!("<br>worst: {}", prose(&numbers::worst_expert(row)))
 }
 
 fn findings(page: &mut Page, pair: &PairRecord) {

@@ -6,7 +6,7 @@ Reports for machines (`contract.json`, `report.tsv`) print full numbers themselv
 
 use crate::metrics::Metric;
 use crate::shown::unsigned_zeros;
-use crate::suite::record::GateCounts;
+use crate::suite::record::{ExpertRow, GateCounts};
 
 /// Digits after the point that a cosine, a gain or a correlation gets if nothing asks for more.
 const DIGITS: usize = 6;
@@ -53,6 +53,11 @@ fn with_digits(name: &str, value: f64, extra: usize) -> String {
 /// Cosine of an angle: six digits, or more if it would look like 1 and is not.
 pub fn cosine(value: f64) -> String {
     near_one(value, 0)
+}
+
+/// The matrix of a stack that fares worst.
+pub fn worst_expert(row: &ExpertRow) -> String {
+    format!("{row}, cosine {}, SQNR {}", cosine(row.cosine.0), db(row.sqnr_db.0))
 }
 
 fn near_one(value: f64, extra: usize) -> String {

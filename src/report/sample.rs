@@ -65,6 +65,7 @@ pub fn row(name: &str, qtype: &str, n: usize, error: f32) -> TensorRow {
         stored_bytes: (n as f64 * bits / 8.0) as u64,
         nonfinite: 0,
         made_of: None,
+        worst_expert: None,
         first_difference: None,
         error: None,
         sums: Some(Sums::from(&sums)),

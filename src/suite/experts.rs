@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::gate::{CheckOutcome, CheckRecord};
+use crate::measure::experts::matrices;
 use crate::measure::twin::{Expectation, twins};
 use crate::measure::{Matched, Measured, Progress, dead_columns, measure};
-use crate::model::view::{Unit, View};
-use crate::model::{Model, Storage, Tensor};
+use crate::model::{Model, Tensor};
 
 /// The matrices of such stacks, as tensors of their own.
 #[derive(Default)]
@@ -41,13 +41,13 @@ impl Experts {
             if !is_unlike(q) {
                 continue;
             }
-            let Some(apart) = apart(r, q) else { continue };
+            let Some(matrices) = matrices(r, q) else { continue };
             let first = found.matched.len();
-            for (r, q) in apart {
+            for matrix in matrices {
                 let index = found.matched.len();
                 found.matched.push(Matched { reference: index, quantized: index });
-                sides[0].push(r);
-                sides[1].push(q);
+                sides[0].push(matrix.reference);
+                sides[1].push(matrix.quantized);
             }
             found.of.insert(at, first..found.matched.len());
         }
@@ -85,38 +85,10 @@ fn is_unlike(tensor: &Tensor) -> bool {
     types.len() > 1
 }
 
-/// Both sides' matrices, under the names that they are stored under.
-fn apart(r: &Tensor, q: &Tensor) -> Option<Vec<(Tensor, Tensor)>> {
-    let &[_, height, width] = &q.shape[..] else { return None };
-    let (of_r, of_q) = (View::of(r), View::of(q));
-    let computed = matches!(&q.storage, Storage::Joined(weight) if weight.computes());
-    let of_one = |unit: &Unit| {
-        let (expert, row, col) =
-            (unit.start / (height * width), unit.start / width % height, unit.start % width);
-        let cut = |view: &View| {
-            let rows = view.select(0, expert).ok()?.slice(0, row..row + unit.rows, 1).ok()?;
-            rows.slice(1, col..col + unit.cols, 1).ok()
-        };
-        let own = if computed { None } else { stored(unit) };
-        let (r, q) = (cut(&of_r)?, own.or_else(|| cut(&of_q))?);
-        let name = &unit.source.name;
-        Some((r.into_tensor(name), q.into_tensor(name)))
-    };
-    q.units().iter().map(of_one).collect()
-}
-
-/// A unit as it is stored, which tells more of its grid than a cut of the stack does; none if it is a part of
-/// what is stored.
-fn stored(unit: &Unit) -> Option<View> {
-    let own = View::of(&unit.source);
-    let own = if own.shape().len() == 3 { own.select(0, unit.matrix).ok()? } else { own };
-    let own = if unit.transposed { own.transpose(&[1, 0]).ok()? } else { own };
-    (*own.shape() == [unit.rows, unit.cols]).then_some(own)
-}
-
 /// What is said of the stack: of each gate, what it found in the matrix that fares worst. A gate that has
 /// judged some of them has judged.
-pub fn worst_of(of_each: &[Vec<CheckRecord>]) -> Vec<CheckRecord> {
+pub fn worst_of<'c>(of_each: impl Iterator<Item = &'c Vec<CheckRecord>>) -> Vec<CheckRecord> {
+    let of_each: Vec<_> = of_each.collect();
     let rank = |check: &CheckRecord| match check.outcome {
         CheckOutcome::Violated => 2,
         CheckOutcome::NotJudged => 0,
@@ -126,7 +98,7 @@ pub fn worst_of(of_each: &[Vec<CheckRecord>]) -> Vec<CheckRecord> {
         (Some(value), Some(bound)) => value.0 - bound.0,
         _ => 0.0,
     };
-    let count = of_each.iter().map(Vec::len).min().unwrap_or(0);
+    let count = of_each.iter().map(|it| it.len()).min().unwrap_or(0);
     let worst = |gate: usize| {
         // Of equals the first.
         let by_rank = |a: &&CheckRecord, b: &&CheckRecord| {

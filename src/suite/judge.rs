@@ -14,8 +14,9 @@ use super::rows::plane_findings;
 use crate::codec::Class;
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::gate::{self, CheckOutcome, CheckRecord, Coverage, JUDGED, Level, Source};
+use crate::measure::experts;
 use crate::measure::printed_stats::PrintedStats;
-use crate::measure::twin::Expectation;
+use crate::measure::twin::{Expectation, Expert};
 use crate::measure::{Finding, FindingKind, Matched, Measured, Pairing};
 use crate::metrics::{Locals, Metric, Metrics, Moments};
 use crate::model::{Format, Model, Storage, Tensor};
@@ -87,8 +88,11 @@ impl Facts<'_> {
         if let Some(reason) = &row.error {
             return error(test, reason, self.unknown_type(at, reason));
         }
-        let subject = format!("{}, {}", row.tensor, row.qtype);
-        let of_experts = self.expert_checks(at);
+        let mut subject = format!("{}, {}", row.tensor, row.qtype);
+        if let Some(worst) = &row.worst_expert {
+            subject.push_str(&format!(", worst in {worst}"));
+        }
+        let of_experts = self.expert_checks(at).or_else(|| self.own_expert_checks(at));
         let mut checks = Vec::new();
         if let Some(sums) = &row.sums {
             let (r, q) = (sums.reference_nonfinite, sums.quantized_nonfinite);
@@ -123,8 +127,8 @@ impl Facts<'_> {
         checks.extend(self.coverage_check(at, &subject, coverage));
         let mut record = conclude(test, checks);
         if record.outcome == TestOutcome::Failed {
-            let expert = of_experts.and_then(|all| self.expert_at_fault(at, &all));
-            record.diagnosis = self.diagnose(at, &test.id, &record.checks, expert);
+            record.diagnosis =
+                self.diagnose(at, &test.id, &record.checks, of_experts.as_deref().unwrap_or(&[]));
         }
         record
     }
@@ -143,7 +147,7 @@ impl Facts<'_> {
         at: usize,
         id: &str,
         checks: &[CheckRecord],
-        expert: Option<(diagnose::Subject<'_>, &Moments, &Locals)>,
+        of_experts: &[Vec<CheckRecord>],
     ) -> Option<Diagnosis> {
         let matched = self.matched[at];
         let (r, q) = (
@@ -181,8 +185,18 @@ impl Facts<'_> {
             locals: Some(locals),
             twin: self.twins[at].as_ref().ok(),
         };
+        let expert = self.expert_at_fault(at, of_experts);
         let (subject, sums, locals) = expert.unwrap_or((whole, sums, locals));
-        let of_values = if seek { diagnose::of_values(&subject, sums) } else { None };
+        let of_whole = || diagnose::of_values(&subject, sums);
+        let of_expert = || self.of_own_expert(at, of_experts);
+        // Where few of a stack's matrices fail, the fault is theirs.
+        let failing = of_experts.iter().filter(|it| it.iter().any(is_violated)).count();
+        let few = failing * 2 <= of_experts.len();
+        let of_values = || match few {
+            true => of_expert().or_else(of_whole),
+            false => of_whole().or_else(of_expert),
+        };
+        let of_values = if seek { of_values() } else { None };
         let others = || {
             let unlike = locals.unlike.filter(|unlike| unlike.count * 2 > sums.n)?;
             let check = violated("integrity.conversion").filter(|_| unlike.count > 0)?;
@@ -201,13 +215,15 @@ impl Facts<'_> {
     ) {
         let Measured::Values { sums, locals } = &self.measured[at] else { return };
         let name = self.rows[at].tensor.as_str();
-        if let Some(of_each) = of_experts {
-            checks.extend(worst_of(of_each));
+        if let Some(of_each) = of_experts.filter(|_| self.experts_of(at).is_some()) {
+            checks.extend(worst_of(of_each.iter()));
         } else {
             let twin = self.twins[at].as_ref().map_err(String::as_str);
             let suspect = gate::Suspect { subject, sums, locals, twin };
             let tensor = self.resolver.tensor(name);
-            gate::check_integrity(&suspect, |gate| tensor.integrity(gate), checks);
+            let mut own = Vec::new();
+            gate::check_integrity(&suspect, |gate| tensor.integrity(gate), &mut own);
+            checks.extend(worst_of([&own].into_iter().chain(of_experts.unwrap_or(&[]))));
         }
         gate::check_nonzero(name, sums, self.resolver, checks);
         let quantized = &self.quantized.tensors[self.matched[at].quantized];
@@ -235,6 +251,54 @@ impl Facts<'_> {
             checks
         };
         Some(range.map(of_one).collect())
+    }
+
+    /// What the gates find in each of the matrices of a stack of one type, as far as their samples show it: the
+    /// sums over all of it are the stack's.
+    fn own_expert_checks(&self, at: usize) -> Option<Vec<Vec<CheckRecord>>> {
+        let twin = self.twins.get(at)?.as_ref().ok().filter(|twin| !twin.experts.is_empty())?;
+        let Measured::Values { sums, locals } = &self.measured[at] else { return None };
+        if sums.nonfinite() > 0 {
+            return None;
+        }
+        let tensor = self.resolver.tensor(&self.rows[at].tensor);
+        let of_one = |expert: &Expert| {
+            let mut checks = Vec::new();
+            let sums = expert.twin.sample.actual.moments();
+            let locals = &Locals { row_len: locals.row_len, ..Locals::default() };
+            let (subject, twin) = (&*expert.subject, Ok(&expert.twin));
+            let suspect = gate::Suspect { subject, sums: &sums, locals, twin };
+            gate::check_integrity(&suspect, |gate| tensor.integrity(gate), &mut checks);
+            checks
+        };
+        Some(twin.experts.iter().map(of_one).collect())
+    }
+
+    /// The cause of what is wrong with the first matrix of a stack of one type in which a gate is violated.
+    fn of_own_expert(&self, at: usize, checks: &[Vec<CheckRecord>]) -> Option<Diagnosis> {
+        let twin = self.twins[at].as_ref().ok()?;
+        let fails = |checks: &Vec<CheckRecord>| checks.iter().any(is_violated);
+        let expert = checks.iter().position(fails)?;
+        let own = &twin.experts.get(expert)?.twin;
+        let matched = self.matched[at];
+        let (r, q) = (
+            &self.reference.tensors[matched.reference],
+            &self.quantized.tensors[matched.quantized],
+        );
+        let matrices = experts::in_a_row(r, q)?.into_iter();
+        let (r, q) = matrices.map(|it| (it.reference, it.quantized)).unzip();
+        let all: Vec<Matched> = (0..twin.experts.len())
+            .map(|index| Matched { reference: index, quantized: index })
+            .collect();
+        let subject = diagnose::Subject {
+            reference: &Model { tensors: r, ..self.reference.clone() },
+            quantized: &Model { tensors: q, ..self.quantized.clone() },
+            at: all[expert],
+            all: &all,
+            locals: None,
+            twin: Some(own),
+        };
+        diagnose::of_values(&subject, &own.sample.actual.moments())
     }
 
     /// The first matrix of the stack at `at` in which a gate is violated, by the checks of each.

@@ -21,6 +21,7 @@ use super::record::{
 };
 use super::rows::{global_row, sort_rows};
 use super::run::{Listener, baseline_to_judge, broken, contract, empty_record, push};
+use super::swapped;
 use crate::internal;
 use crate::spec::{self, Granularity, LoadOptions, Pair, Spec};
 
@@ -400,6 +401,7 @@ fn join(planned: &PlannedPair, parts: Parts, baselines: &Baselines) -> PairRecor
         tests.push(outcome);
     }
     pair.tests = tests;
+    swapped::spread(&mut pair);
     sort_rows(&mut pair.tensors);
     pair
 }

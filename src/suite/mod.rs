@@ -22,6 +22,7 @@ mod sample;
 pub mod schedulers;
 pub mod select;
 pub mod shard;
+pub mod swapped;
 mod verdict;
 
 pub use judge::SPEC_CHECK;

@@ -8,6 +8,7 @@ metric can be had again from them.
 */
 
 use std::collections::HashMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -367,6 +368,10 @@ pub struct TensorRow {
     /// 32`; none if they lie on none, or were not looked at.
     #[serde(default)]
     pub recovered: Option<String>,
+    /// Of a stack of matrices, as the experts of a layer are: the one with the lowest cosine; none if there is
+    /// no error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_expert: Option<ExpertRow>,
     /// `sqrt(Σe²/Σr²)`.
     pub rel_rmse: Number,
     /// `sqrt(Σq²/Σr²)`.
@@ -390,6 +395,23 @@ pub struct TensorRow {
     pub error: Option<String>,
     /// Sums over the elements; none for integers, booleans and unreadable tensors.
     pub sums: Option<Sums>,
+}
+
+/// One matrix of a stack.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpertRow {
+    /// Its index in the stack.
+    pub index: u64,
+    /// The stored tensors that it is, one or several; of a stored stack, its name and the index in brackets.
+    pub names: Vec<String>,
+    /// Types or schemes of these, where they are not the stack's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub qtypes: Vec<String>,
+    /// Cosine of the angle between reference and quantized matrix.
+    pub cosine: Number,
+    /// `10 log10(Σr²/Σe²)`.
+    pub sqnr_db: Number,
 }
 
 /// All measured float tensors of a pair as one vector.
@@ -524,6 +546,13 @@ pub struct BaselineRecord {
     pub changes: Vec<String>,
 }
 
+/// Which it is, for people: its index and what it is stored as.
+impl fmt::Display for ExpertRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expert {} ({})", self.index, self.names.join(", "))
+    }
+}
+
 impl From<&Moments> for Sums {
     fn from(m: &Moments) -> Self {
         Self {
@@ -588,6 +617,11 @@ impl TensorRow {
     /// The metrics, infinities included, from the sums; `None` without sums or elements.
     pub fn metrics(&self) -> Option<Metrics> {
         self.sums.as_ref().and_then(|sums| Metrics::from_moments(&sums.into()))
+    }
+
+    /// Whether it misses the contract's cosine gate, as far as its type can hold it.
+    pub fn is_below_contract(&self) -> bool {
+        self.sums.is_some() && self.nonfinite == 0 && !(self.cosine.0 >= self.least_cosine.0)
     }
 }
 

@@ -6,14 +6,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::record::{
-    FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow, TypeRecord,
+    ExpertRow, FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow, TypeRecord,
 };
 use crate::codec::Class;
 use crate::gate;
 use crate::gate::PLAIN_CAST;
 use crate::measure::twin::Twin;
-use crate::measure::{Finding, FindingKind, Measured};
-use crate::metrics::{DB_PER_BIT, Metrics, Moments, rate_distortion_gap, verdict};
+use crate::measure::{Finding, FindingKind, Measured, experts};
+use crate::metrics::{DB_PER_BIT, Locals, Metrics, Moments, rate_distortion_gap, verdict};
 use crate::model::{Model, ModelFinding, PlaneFault, Tensor};
 use crate::spec::{Gate, Resolver, Setting};
 
@@ -38,6 +38,7 @@ pub fn tensor_row(
         expected_sqnr_db: Number(twin.map_or(f64::NAN, |twin| twin.sample.twin.sqnr_db())),
         least_cosine: Number(gate::least_cosine(twin)),
         recovered: twin.and_then(|twin| Some(twin.recovered.as_ref()?.what.clone())),
+        worst_expert: None,
         rel_rmse: Number(f64::NAN),
         gain: Number(f64::NAN),
         mean_error: Number(f64::NAN),
@@ -52,8 +53,9 @@ pub fn tensor_row(
         sums: None,
     };
     match measured {
-        Measured::Values { sums: moments, .. } => {
+        Measured::Values { sums: moments, locals } => {
             row.nonfinite = moments.nonfinite();
+            row.worst_expert = worst_expert(quantized, locals);
             row.sums = Some(Sums::from(moments));
             row.set_metrics(Metrics::from_moments(moments).unwrap_or(Metrics::PERFECT));
         }
@@ -62,6 +64,25 @@ pub fn tensor_row(
         Measured::Unreadable { reason } => row.error = Some(reason.clone()),
     }
     row
+}
+
+/// The matrix of a stack that fares worst.
+fn worst_expert(quantized: &Tensor, locals: &Locals) -> Option<ExpertRow> {
+    let &[_, height, width] = &quantized.shape[..] else { return None };
+    let worst = locals.slices.worst.filter(|it| it.ee > 0.0 && locals.row_len == width)?;
+    let elements = worst.index * height * width..(worst.index + 1) * height * width;
+    let units = quantized.units().into_iter().filter(|unit| elements.contains(&unit.start));
+    let (mut names, mut qtypes) = (Vec::new(), Vec::new());
+    for unit in units {
+        names.push(experts::name(&unit));
+        qtypes.push(unit.source.qtype().to_owned());
+    }
+    if qtypes.iter().all(|ty| ty == quantized.qtype()) {
+        qtypes.clear();
+    }
+    names.dedup();
+    let (cosine, sqnr_db) = (Number(worst.cosine()), Number(worst.sqnr_db()));
+    Some(ExpertRow { index: worst.index, names, qtypes, cosine, sqnr_db })
 }
 
 impl TensorRow {

@@ -25,7 +25,7 @@ use super::rows::{
     finding_record, global_row, model_record, plane_findings, sort_rows, tensor_row,
 };
 use super::sample::Sample;
-use super::{alone, folds, obligations, verdict};
+use super::{alone, folds, obligations, swapped, verdict};
 use crate::counterpart::{self, Choice, Compared, Mapped};
 use crate::diagnose;
 use crate::internal::{self, InternalError};
@@ -54,6 +54,11 @@ pub trait Listener {
         Arc::default()
     }
 }
+
+/// Hears nothing.
+struct Silent;
+
+impl Listener for Silent {}
 
 /// Tensors that are measured and judged at a time: what was found out about them is kept for so many alone.
 const BATCH: usize = 256;
@@ -115,7 +120,13 @@ pub fn run(
             true => not_run(planned, &format!("not run: stopped after {failures} failures")),
             false if !planned.runs_here() => not_run(planned, ""),
             false => internal::guard(format_args!("judging {}", planned.id), || {
-                run_pair(planned, options, last, &mut usages, &mut references, listener)
+                let mut pair =
+                    run_pair(planned, options, last, &mut usages, &mut references, listener);
+                swapped::explain(planned, &mut pair, |turned| {
+                    let (mut usages, mut references) = (Vec::new(), References::default());
+                    run_pair(turned, options, false, &mut usages, &mut references, &Silent)
+                });
+                pair
             })
             .unwrap_or_else(|error| broken(planned, &error)),
         };

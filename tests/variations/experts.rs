@@ -249,11 +249,41 @@ fn one_poor_expert() {
             let what = format!("{} of {count} in {scheme:?}, {stored}", family.above);
             table.healthy(&what, &reference, &of(&experts.quantized(scheme)));
             let name = experts.name(expert, part);
-            let named = if *stored == "single" { name.as_str() } else { family.above };
             let poor = of(&worse.quantized(scheme));
-            table.damaged(&format!("{what}, one poor"), &reference, &poor, &[named]);
+            table.damaged(&format!("{what}, one poor"), &reference, &poor, &[&name]);
         }
     }
+}
+
+/// Kind 23, by every way of storing: the verdict is of the expert, whoever stacks what.
+#[test]
+fn one_verdict_however_experts_are_stored() {
+    let mut table = Table::of("23-one-poor-expert-in-a-stack, stored in all ways");
+    for (family, scheme) in
+        [(QWEN, Scheme::Packed(4, 32)), (GEMMA, Scheme::Gptq(32)), (QWEN, Scheme::Packed(8, 32))]
+    {
+        for levels in [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0] {
+            let mut worse = Experts::new(family, 8, 64, 32);
+            worse.matrices[3][1] = poor(&worse.matrices[3][1], levels, 32);
+            let experts = Experts::new(family, 8, 64, 32);
+            let mut said = Vec::new();
+            for reference in [experts.stacked("BF16"), experts.single("BF16")] {
+                let suite = crate::program::Suite::new();
+                for (d, f) in [("r", &reference), ("q", &of(&worse.quantized(scheme)))] {
+                    for (n, b) in f {
+                        suite.write(&format!("{d}/{n}"), b);
+                    }
+                }
+                let ran = suite.qualm(&["check", "r", "q"]);
+                said.push(ran.code);
+                if levels == 2.0 || levels == 3.0 {
+                    println!("{ran}");
+                }
+            }
+            println!("{} {scheme:?} {levels}: {said:?}", family.above);
+        }
+    }
+    table.count(3, 1);
 }
 
 /// Kind 24-companions-of-stacked-experts.

@@ -19,4 +19,5 @@ mod planes;
 #[path = "../end_to_end/program.rs"]
 #[allow(dead_code)]
 mod program;
+mod slips;
 mod table;

@@ -3,7 +3,7 @@ The codes are where some sound way of rounding would have put them.
 */
 
 use super::suspect::{Finding, NotJudged, Ruling, Suspect};
-use crate::measure::displaced::{Group, Row, Shift};
+use crate::measure::displaced::{Group, Row, Shift, Slopes};
 use crate::measure::own::Own;
 
 /// Displacement of the median row, in steps: codes beyond both neighbours are not for these weights.
@@ -49,6 +49,16 @@ const MANY: usize = 8;
 /// every type tell apart.
 const DEAD: f64 = 1.0 / 15.0;
 
+/// The part of all displacement that must be in proportion to the reference, group by group or column by column,
+/// to be the scales' or the factors' fault.
+const PART: f64 = 0.1;
+
+/// Such a displacement of groups, in steps: trained scales with codes kept stay below.
+const GROUPS: f64 = 0.3;
+
+/// Such a displacement of columns.
+const COLUMNS: f64 = 0.1;
+
 /// Judges all rows that were looked at; `bound` is in parts of what sound rounding may do.
 pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
     let twin = suspect.expected()?;
@@ -77,6 +87,9 @@ fn furthest(own: &Own) -> (f64, String) {
     let span = own.rows.iter().fold(0f64, |most, row| most.max(row.span));
     if groups > 1 && own.levels >= MANY && span > 0.0 {
         take(SPAN / span, &|| format!("no group uses more than {span:.2} of its levels"));
+    }
+    for (ratio, what) in of_many(own).into_iter().flatten() {
+        take(ratio, &|| what.clone());
     }
     for row in &own.rows {
         for (ratio, what) in of_row(row, !own.feedback).into_iter().flatten() {
@@ -110,6 +123,40 @@ fn constant(shift: &Shift) -> Option<f64> {
 fn nearest_bound(bound: f64, shift: &Shift) -> f64 {
     let magnitude = if shift.ss > 0.0 { (shift.rr / shift.ss).sqrt() } else { 0.0 };
     (bound * bound + magnitude / 256.0).sqrt()
+}
+
+/// Displacement in proportion to the reference, by a factor of its own in each group, or in each column behind
+/// stored factors: scales and factors that were made for other weights.
+fn of_many(own: &Own) -> [Option<(f64, String)>; 2] {
+    let say = |(size, part): (f64, f64), what: &str| {
+        format!(
+            "codes are displaced by {size:.2} steps in proportion to the reference, by another factor in each \
+             {what}: {:.0} % of their displacement",
+            100.0 * part.min(1.0)
+        )
+    };
+    let groups = own.groups.own().filter(|(_, part)| own.levels > FEW && *part > PART);
+    let columns = own.columns.as_ref().and_then(|columns| columns.own().zip(Some(columns)));
+    let columns = columns.filter(|((_, part), _)| *part > PART);
+    [
+        groups.map(|found| (found.0 / GROUPS, say(found, "group that shares a scale"))),
+        columns.map(|(found, slopes)| (found.0 / columns_bound(slopes, own), say(found, "column"))),
+    ]
+}
+
+/// The displacement by columns that factors stored in BF16 may leave, in steps, half a unit in the last place
+/// being 2^-9 of a value; and as much again as chance may.
+fn columns_bound(slopes: &Slopes, own: &Own) -> f64 {
+    let magnitude = if slopes.ss > 0.0 {
+        let rows = own
+            .rows
+            .iter()
+            .fold((0.0, 0.0), |(rr, ss), row| (rr + row.shift.rr, ss + row.shift.ss));
+        (rows.0 / rows.1).sqrt()
+    } else {
+        0.0
+    };
+    COLUMNS + magnitude / 256.0
 }
 
 fn of_row(row: &Row, nearest: bool) -> [Option<(f64, String)>; 4] {

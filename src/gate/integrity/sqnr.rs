@@ -34,5 +34,5 @@ pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
 /// that stand out are as bad in their twin.
 fn is_explained(twin: &Twin, whole: f64, sampled: f64) -> bool {
     whole >= sampled - 6.0
-        && twin.rows.iter().all(|row| row.whole.actual.ee <= 2.0 * row.whole.twin.ee)
+        && twin.all_rows().all(|row| row.whole.actual.ee <= 2.0 * row.whole.twin.ee)
 }

@@ -364,6 +364,10 @@ impl Weight for Joined {
         Some(Arc::new(Self { tiles: Tiles::new(dims.rows, dims.cols), dims, ..self.clone() }))
     }
 
+    fn has_column_factors(&self) -> bool {
+        self.columns.is_some()
+    }
+
     fn grids(&self) -> Vec<model::Grid> {
         self.parts.grids()
     }

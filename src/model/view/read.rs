@@ -243,6 +243,11 @@ impl Weight for View {
         self.read(files, range, scratch, values)
     }
 
+    fn has_column_factors(&self) -> bool {
+        let has = |tensor: &Tensor| matches!(&tensor.storage, Storage::Joined(weight) if weight.has_column_factors());
+        self.summary().leaves.iter().any(|leaf| has(&leaf.tensor))
+    }
+
     fn own_grid(&self) -> Option<OwnGrid> {
         let mut levels: Option<Arc<[f32]>> = None;
         let mut end = |pick: fn(OwnGrid) -> Tensor| {

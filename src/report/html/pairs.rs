@@ -229,10 +229,13 @@ fn tensors(page: &mut String, pair: &PairRecord, states: &States, left: &mut usi
 fn tensor(state: State, row: &TensorRow) -> Row {
     let sqnr = heat_map::sqnr(row);
     let gain = row.metrics().map_or(row.gain.0, |metrics| metrics.gain);
+    let worst = row.worst_expert.as_ref().map(numbers::worst_expert);
+    let worst =
+        worst.map_or_else(String::new, |it| format!("<br><small>worst: {}</small>", esc(&it)));
     Row {
         class: state.class(),
         cells: vec![
-            esc(&row.tensor),
+            esc(&row.tensor) + &worst,
             state.badge(),
             esc(&row.qtype),
             numbers::count(row.numel),
