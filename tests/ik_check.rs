@@ -215,3 +215,69 @@ fn one_scale_for_all_is_healthy_wherever_it_is_from() {
         }
     }
 }
+
+/// What an index stood for until June 2025: QTIP's linear congruence, of whose states two halves are summed up.
+fn former(index: u32, count: usize) -> Vec<f32> {
+    let mut state = index.wrapping_add(4096);
+    let next = |_| {
+        state = state.wrapping_mul(89_226_354).wrapping_add(64_248_484);
+        let word = (state & 0x8fff_8fff) ^ 0x3b60_3b60;
+        let half = |bits: u32| half::f16::from_bits(bits as u16).to_f32();
+        half(word) + half(word >> 16)
+    };
+    (0..count).map(next).collect()
+}
+
+/// Trellis types meant other values once, under the same ids: such a file is damaged, and the cause says so.
+#[test]
+fn trellis_types_of_before_june_2025_are_told_by_their_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let [reference, quantized] = ["r.gguf", "q.gguf"].map(|name| directory.path().join(name));
+    let (rows, columns) = (32usize, 512usize);
+    for (name, block_len, per_group) in [("IQ2_KT", 68, 8), ("IQ3_KT", 100, 8)] {
+        let info = TYPES.iter().find(|it| it.name == name).unwrap();
+        let mut state = 11u64;
+        let mut random = move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as u32
+        };
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        for _ in 0..rows {
+            bytes.extend(0.01f32.to_le_bytes());
+            for _ in 0..columns / 256 {
+                // All scales are that of code 12; every index is a random one.
+                bytes.extend([0xCC; 4]);
+                let indices: Vec<u32> = (0..32).map(|_| random() & 0xFFFF).collect();
+                bytes.extend(indices.iter().flat_map(|it| (*it as u16).to_le_bytes()));
+                let signs: Vec<u8> = (0..block_len - 68).map(|_| random() as u8).collect();
+                for (k, index) in indices.iter().enumerate() {
+                    for (i, value) in former(*index, per_group).into_iter().enumerate() {
+                        let value = match signs.get(k % 4 * 8 + i) {
+                            None => value,
+                            Some(signs) if signs >> (k / 4) & 1 == 1 => -value.abs(),
+                            Some(_) => value.abs(),
+                        };
+                        // What the search for an index leaves.
+                        let noise = (random() as f32 / (1u32 << 24) as f32 - 0.5) * 0.8;
+                        values.push(0.02 * (value + noise));
+                    }
+                }
+                bytes.extend(signs);
+            }
+        }
+        let file = Gguf::new().f32("blk.0.ffn_up.weight", &[32, 512], &values);
+        std::fs::write(&reference, file.bytes()).unwrap();
+        let id = info.ggml_id.unwrap();
+        let file = Gguf::new().tensor("blk.0.ffn_up.weight", &[32, 512], id, bytes);
+        std::fs::write(&quantized, file.bytes()).unwrap();
+        let (code, text) = check(&reference, &quantized);
+        assert_eq!(code, Some(5), "{name}: {text}");
+        assert!(text.contains("cause: former-trellis"), "{name}: {text}");
+        // Random indices are no such file.
+        values.reverse();
+        let file = Gguf::new().f32("blk.0.ffn_up.weight", &[32, 512], &values);
+        std::fs::write(&reference, file.bytes()).unwrap();
+        let (code, text) = check(&reference, &quantized);
+        assert!(code == Some(5) && !text.contains("former-trellis"), "{name}: {text}");
+    }
+}

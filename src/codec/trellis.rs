@@ -84,7 +84,7 @@ impl Codebook {
     fn value(self, state: u32) -> f16 {
         let product = state.wrapping_mul(self.multiplier());
         match self {
-            Self::ThreeInst => halves(product.wrapping_add(64_248_484)),
+            Self::ThreeInst => halves(product.wrapping_add(THREE_INST_ADDEND)),
             Self::Mcg => halves(product),
             Self::Mul1 => {
                 let sum: u16 = product.to_le_bytes().into_iter().map(u16::from).sum();
@@ -96,6 +96,19 @@ impl Codebook {
         }
     }
 }
+
+/// The values that follow a state of the linear congruence of [`Codebook::ThreeInst`], in all of its 32 bits.
+pub fn three_inst<const N: usize>(mut state: u32) -> [f32; N] {
+    std::array::from_fn(|_| {
+        let value = Codebook::ThreeInst.value(state).to_f32();
+        let product = state.wrapping_mul(Codebook::ThreeInst.multiplier());
+        state = product.wrapping_add(THREE_INST_ADDEND);
+        value
+    })
+}
+
+/// What the linear congruence adds.
+const THREE_INST_ADDEND: u32 = 64_248_484;
 
 /// The sum of the two f16 that are left of a word when all but a few bits of each are fixed.
 fn halves(word: u32) -> f16 {

@@ -14,7 +14,7 @@ use super::ggml::{
     encode_micro, encode_ternary, iq, k, legacy, micro, ternary,
 };
 use super::ik;
-use super::rows::{Frame, RowCodec};
+use super::rows::{DecodeRowsFn, Frame, RowCodec};
 
 /// How the values of a type are to be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +296,16 @@ impl TensorType {
         let info = self.info();
         info.encode.is_some()
             || info.rows.is_some_and(|rows| rows.same_bits && rows.encode.is_some())
+    }
+
+    /// How rows were decoded before the type changed its meaning, in June 2025; none if it did not.
+    pub fn former_rows(self) -> Option<DecodeRowsFn> {
+        match self {
+            Self::IQ2_KT => Some(ik::kt::former_iq2_kt),
+            Self::IQ3_KT => Some(ik::kt::former_iq3_kt),
+            Self::IQ4_KT => Some(ik::kt::former_iq4_kt),
+            _ => None,
+        }
     }
 
     /// Why there is no reference quantizer.

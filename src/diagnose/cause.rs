@@ -116,6 +116,7 @@ causes! {
     ByteSwapped "byte-swapped" "Numbers are stored in the other byte order.";
     Bf16MisreadAsF16 "bf16-misread-as-f16" "bfloat16 bytes are labelled F16.";
     F16MisreadAsBf16 "f16-misread-as-bf16" "float16 bytes are labelled BF16.";
+    FormerTrellis "former-trellis" "A trellis type in a file of before June 2025, whose indices stood for other values.";
     Misaligned "misaligned" "The data begin at another byte than the header says.";
     ShortRegion "short-region" "The tensor's data are too short: its end is the beginning of the next tensor.";
     BlockShifted "block-shifted" "Blocks are shifted along their row or through the tensor.";

@@ -54,21 +54,26 @@ pub fn zero_points(subject: &Subject) -> Option<Diagnosis> {
     })
 }
 
-/// Scales or factors of columns that were made for other weights: in each group, or in each column, the codes are
+/// Factors of columns that are stored beside codes which were not made with them: in each column, the codes are
 /// displaced in proportion to the reference, by a factor of its own.
-pub fn factors(subject: &Subject) -> Option<Diagnosis> {
-    let own = subject.twin?.own.as_ref()?;
-    let found = |slopes: &Slopes, cause, of: &str| {
-        let (size, part) = slopes.own().filter(|(_, part)| *part > PROPORTIONAL)?;
-        let why = format!(
-            "codes are displaced by {size:.2} steps in proportion to the reference, by another factor in each {of}: \
-             {:.0} % of their displacement",
-            100.0 * part.min(1.0)
-        );
-        Some(Diagnosis::likely(cause, why))
-    };
-    let columns = own.columns.as_ref().and_then(|it| found(it, Cause::Fold, "column"));
-    columns.or_else(|| found(&own.groups, Cause::ScalesMoved, "group that shares a scale"))
+pub fn column_factors(subject: &Subject) -> Option<Diagnosis> {
+    let columns = subject.twin?.own.as_ref()?.columns.as_ref()?;
+    Some(Diagnosis::likely(Cause::Fold, proportional(columns, "column")?))
+}
+
+/// Scales that were made for other groups: the same in each group that shares one.
+pub fn scales_moved(subject: &Subject) -> Option<Diagnosis> {
+    let groups = &subject.twin?.own.as_ref()?.groups;
+    Some(Diagnosis::likely(Cause::ScalesMoved, proportional(groups, "group that shares a scale")?))
+}
+
+fn proportional(slopes: &Slopes, of: &str) -> Option<String> {
+    let (size, part) = slopes.own().filter(|(_, part)| *part > PROPORTIONAL)?;
+    Some(format!(
+        "codes are displaced by {size:.2} steps in proportion to the reference, by another factor in each {of}: \
+         {:.0} % of their displacement",
+        100.0 * part.min(1.0)
+    ))
 }
 
 /// Where a tensor was rounded with error feedback or by training, a fit that helps is no proof: what is left

@@ -10,6 +10,7 @@ mod cause;
 mod conversion;
 mod displaced;
 mod facts;
+mod former;
 mod order;
 mod quality;
 mod scales;
@@ -35,7 +36,15 @@ pub fn of_values(subject: &Subject, sums: &Moments) -> Option<Diagnosis> {
         Some(it) if it.certainty == Certainty::Certain && !is_helped_by_chance(it.cause) => {
             Some(it)
         }
-        found => displaced::zero_points(subject).or_else(|| displaced::factors(subject)).or(found),
+        found => {
+            let (guess, found) = match found {
+                Some(it) if is_a_last_resort(it.cause) => (Some(it), None),
+                found => (None, found),
+            };
+            let sure = displaced::zero_points(subject);
+            let sure = sure.or_else(|| displaced::column_factors(subject)).or(found);
+            sure.or_else(|| displaced::scales_moved(subject)).or(guess)
+        }
     };
     found.map(|it| displaced::weigh(subject, it))
 }
@@ -44,6 +53,11 @@ pub fn of_values(subject: &Subject, sums: &Moments) -> Option<Diagnosis> {
 fn is_helped_by_chance(cause: Cause) -> bool {
     use Cause::{Clipped, GIdxLost, Offset, RequantizedTwice, ScaleBitFlip, ScaleFactor};
     matches!(cause, Clipped | GIdxLost | Offset | RequantizedTwice | ScaleBitFlip | ScaleFactor)
+}
+
+/// Causes that are named where nothing else is found.
+fn is_a_last_resort(cause: Cause) -> bool {
+    matches!(cause, Cause::OtherWeights | Cause::OtherCheckpoint | Cause::BadImatrix)
 }
 
 /// Undoes suspected faults, one after the other.
@@ -97,7 +111,8 @@ fn local(bench: &Bench, bad: &[usize]) -> Option<Diagnosis> {
 
 /// Causes that touch the whole tensor, or much of it.
 fn whole(bench: &Bench, bad: &[usize]) -> Option<Diagnosis> {
-    let all: [fn(&Bench) -> Option<Diagnosis>; 18] = [
+    let all: [fn(&Bench) -> Option<Diagnosis>; 19] = [
+        former::trellis,
         values::codes_zero,
         scales::factor,
         scales::offset,

@@ -191,6 +191,7 @@ fn into_file(fault: Fault, models: &mut Models, site: &Site) -> Option<bool> {
         Fault::ScaleNan => stored::one_scale(quantized, target, Deed::Nan, attempt)?,
         Fault::ScaleInfinite => stored::one_scale(quantized, target, Deed::Infinite, attempt)?,
         Fault::ScaleExponent => stored::one_scale(quantized, target, Deed::Exponent, attempt)?,
+        Fault::BookEntry => stored::one_of_book(quantized, target, attempt)?,
         Fault::ScalesOne => stored::all_scales(quantized, target, Deed::One)?,
         Fault::ScalesInverted => stored::all_scales(quantized, target, Deed::Invert)?,
         Fault::ScalesSwapped => stored::all_scales(quantized, target, Deed::Reverse)?,

@@ -18,6 +18,8 @@ pub enum Deed {
     Infinite,
     /// One bit of its exponent flips.
     Exponent,
+    /// It becomes 256 times as large.
+    Grow,
     /// It becomes 1.
     One,
     /// It becomes its reciprocal.
@@ -111,6 +113,16 @@ fn of_role(tensor: &Tensor, role: GridRole) -> Vec<Numbers> {
 /// Does something to one scale of a tensor; `attempt` says which.
 pub fn one_scale(model: &mut Model, target: usize, deed: Deed, attempt: u64) -> Option<()> {
     let numbers = *scales(&model.tensors[target]).first()?;
+    one_of(model, numbers, deed, attempt)
+}
+
+/// Makes one number of a tensor's code book too large; `attempt` says which.
+pub fn one_of_book(model: &mut Model, target: usize, attempt: u64) -> Option<()> {
+    let numbers = *of_role(&model.tensors[target], GridRole::Book).first()?;
+    one_of(model, numbers, Deed::Grow, attempt)
+}
+
+fn one_of(model: &mut Model, numbers: Numbers, deed: Deed, attempt: u64) -> Option<()> {
     let count = numbers.count().max(1);
     let places = [count / 2, count / 3, count - 1, 0];
     let index = (*places.get(attempt as usize)?).min(count - 1);
@@ -171,7 +183,7 @@ fn can(deed: Deed, ty: TensorType) -> bool {
     let narrow = matches!(ty, T::F8_E4M3 | T::F8_E5M2 | T::F8_E8M0);
     match deed {
         Deed::Nan | Deed::Exponent | Deed::One => wide || narrow,
-        Deed::Infinite | Deed::Reverse => wide,
+        Deed::Infinite | Deed::Reverse | Deed::Grow => wide,
         Deed::Invert => wide || ty == T::F8_E8M0,
         Deed::Zero => true,
     }
@@ -197,6 +209,13 @@ fn perform(deed: Deed, ty: TensorType, number: &mut [u8]) {
         Deed::Infinite => infinite,
         Deed::Exponent => old ^ bit,
         Deed::One => one,
+        Deed::Grow => match ty {
+            T::F16 => f16::from_f32(256.0 * f16::from_bits(old as u16).to_f32()).to_bits().into(),
+            T::BF16 => {
+                bf16::from_f32(256.0 * bf16::from_bits(old as u16).to_f32()).to_bits().into()
+            }
+            _ => (256.0 * f32::from_bits(old)).to_bits(),
+        },
         Deed::Invert => match ty {
             T::F32 => (1.0 / f32::from_bits(old)).to_bits(),
             T::F16 => f16::from_f32(1.0 / f16::from_bits(old as u16).to_f32()).to_bits().into(),

@@ -77,6 +77,7 @@ faults! {
     ScaleNan "scale-nan" Tensor "files with scales", "one scale is NaN", "auto-round#1908, ik_llama.cpp#649, Model-Optimizer#1633";
     ScaleInfinite "scale-infinite" Tensor "files with scales of F16, BF16, F32", "one scale is infinite", "llama.cpp#13722";
     ScaleExponent "scale-exponent" Tensor "files with scales", "one exponent bit of one scale is flipped", "bit rot";
+    BookEntry "book-entry" Tensor "files with code books", "one number of a code book is 256 times too large", "bit rot";
     ScalesOne "scales-one" Tensor "files with scales", "every scale is 1", "stable-diffusion.cpp#1898";
     ScalesInverted "scales-inverted" Tensor "files with scales of F16, BF16, F32, E8M0", "every scale is its reciprocal", "naming of weight_scale_inv";
     ScalesSwapped "scales-swapped" Tensor "files with scales of two bytes or more", "every scale has its bytes in the other order", "s390x conversions";

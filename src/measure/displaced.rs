@@ -117,6 +117,10 @@ pub struct Slopes {
     pub chance: f64,
     /// Power of the displacement.
     pub power: f64,
+    /// Σ d·r.
+    pub dr: f64,
+    /// Σ r².
+    pub rr: f64,
     /// Σ of the squared local steps, of all runs.
     pub ss: f64,
 }
@@ -132,6 +136,8 @@ impl Slopes {
         self.explained += shift.dr * shift.dr / shift.rr;
         self.chance += shift.dd / shift.n;
         self.power += shift.dd;
+        self.dr += shift.dr;
+        self.rr += shift.rr;
     }
 
     /// Adds those of other runs.
@@ -140,13 +146,16 @@ impl Slopes {
         self.explained += other.explained;
         self.chance += other.chance;
         self.power += other.power;
+        self.dr += other.dr;
+        self.rr += other.rr;
         self.ss += other.ss;
     }
 
-    /// The rms displacement in proportion to the reference, in steps, and what part of all displacement it is;
-    /// none if it may be chance.
+    /// The rms displacement in proportion to the reference by what the runs' factors differ in, in steps, and
+    /// what part of all displacement it is; none if it may be chance.
     pub fn own(&self) -> Option<(f64, f64)> {
-        let own = self.explained - self.chance;
+        let alike = if self.rr > 0.0 { self.dr * self.dr / self.rr } else { 0.0 };
+        let own = self.explained - self.chance - alike;
         // What a run explains by chance is chi-squared with one degree of freedom.
         let sure = own > SURE * self.chance * (2.0 / self.runs.max(1.0)).sqrt();
         (sure && self.ss > 0.0).then(|| ((own / self.ss).sqrt(), own / self.power))
@@ -156,21 +165,45 @@ impl Slopes {
 /// Fewest elements of a run of which a factor says something.
 const FEWEST_SLOPED: f64 = 4.0;
 
-/// Sums down the columns of rows.
+/// Sums down the columns of rows, or down those parts of them that share a scale.
 #[derive(Clone, Debug)]
-pub struct Columns(Vec<Shift>);
+pub struct Columns {
+    sums: Vec<Shift>,
+    /// The ends of the grid that each column had last, if parts that share a scale are asked for.
+    ends: Option<Vec<[u32; 2]>>,
+    slopes: Slopes,
+}
 
 impl Columns {
     /// Of rows of so many elements.
-    pub fn new(row_len: u64) -> Self {
-        Self(vec![Shift::default(); row_len as usize])
+    pub fn new(row_len: u64, by_scales: bool) -> Self {
+        let len = row_len as usize;
+        let ends = by_scales.then(|| vec![[0; 2]; len]);
+        Self { sums: vec![Shift::default(); len], ends, slopes: Slopes::default() }
     }
 
-    /// How much of the displacement is in proportion to the reference in each column.
-    pub fn slopes(&self) -> Slopes {
-        let mut slopes = Slopes::default();
-        self.0.iter().for_each(|column| slopes.take(column));
-        slopes
+    /// How much of the displacement is in proportion to the reference in each column, or part of one.
+    pub fn slopes(mut self) -> Slopes {
+        self.sums.iter().for_each(|column| self.slopes.take(column));
+        self.slopes
+    }
+
+    fn take(&mut self, run: &Run, placed: &[Placed]) {
+        for (i, (at, r)) in placed.iter().zip(run.r).enumerate() {
+            let (index, r) = (run.column as usize + i, f64::from(*r));
+            let column = &mut self.sums[index];
+            if let Some(ends) = &mut self.ends {
+                let own = [run.low[i].to_bits(), run.high[i].to_bits()];
+                if std::mem::replace(&mut ends[index], own) != own {
+                    self.slopes.take(&std::mem::take(column));
+                }
+            }
+            column.n += 1.0;
+            column.dd += at.d * at.d;
+            column.dr += at.d * r;
+            column.rr += r * r;
+            column.ss += at.step * at.step;
+        }
     }
 }
 
@@ -387,6 +420,14 @@ impl<'a> Reader<'a> {
         matches!(&self.sides[1].1.storage, Storage::Joined(weight) if weight.has_column_factors())
     }
 
+    /// Whether hardly any elements of the first row share a scale: those that do lie below each other, as in a
+    /// weight that is packed along its columns.
+    pub fn is_turned(&self, scratch: &mut Scratch) -> Result<bool, String> {
+        let end = self.row_len.min(PIECE as u64);
+        let [low, high] = self.ends(0..end, scratch)?;
+        Ok(self.rows() > 1 && end > 1 && !groups(&low, &high).shared)
+    }
+
     /// Number of levels of the grid.
     pub fn levels(&self) -> usize {
         self.levels.levels.len()
@@ -434,13 +475,7 @@ impl<'a> Reader<'a> {
         r: &[f32],
         scratch: &mut Scratch,
     ) -> Result<RunSums, String> {
-        let mut ends = [const { Vec::new() }; 2];
-        for (end, values) in [&self.grid.lowest, &self.grid.highest].into_iter().zip(&mut ends) {
-            *values = scratch.take_floats();
-            values.resize(r.len(), 0.0);
-            end.decode(&self.sides[1].0.files, range.clone(), scratch, values)
-                .map_err(|error| format!("quantized: {error}"))?;
-        }
+        let ends = self.ends(range, scratch)?;
         let [low, high] = &ends;
         let mut sums = RunSums::default();
         for ((&r, &low), &high) in r.iter().zip(low).zip(high) {
@@ -451,6 +486,18 @@ impl<'a> Reader<'a> {
             scratch.give_floats(values);
         }
         Ok(sums)
+    }
+
+    /// The lowest and the highest level of a run of elements.
+    fn ends(&self, range: Range<u64>, scratch: &mut Scratch) -> Result<[Vec<f32>; 2], String> {
+        let mut ends = [const { Vec::new() }; 2];
+        for (end, values) in [&self.grid.lowest, &self.grid.highest].into_iter().zip(&mut ends) {
+            *values = scratch.take_floats();
+            values.resize((range.end - range.start) as usize, 0.0);
+            end.decode(&self.sides[1].0.files, range.clone(), scratch, values)
+                .map_err(|error| format!("quantized: {error}"))?;
+        }
+        Ok(ends)
     }
 
     /// Reads a run of elements and adds it to the rows that it belongs to.
@@ -595,16 +642,8 @@ impl Ladder {
                 self.place(r, q, low, high)
             })
             .collect();
-        if let Some(Columns(columns)) = columns {
-            let columns = columns[run.column as usize..].iter_mut();
-            for ((column, at), r) in columns.zip(&placed).zip(run.r) {
-                let r = f64::from(*r);
-                column.n += 1.0;
-                column.dd += at.d * at.d;
-                column.dr += at.d * r;
-                column.rr += r * r;
-                column.ss += at.step * at.step;
-            }
+        if let Some(columns) = columns {
+            columns.take(run, &placed);
         }
         for start in (0..len).step_by(PIECE) {
             let range = start..(start + PIECE).min(len);
@@ -696,6 +735,8 @@ impl Row {
 struct Sharing {
     of: Vec<u32>,
     count: usize,
+    /// Whether they share one; if not, they are only put together.
+    shared: bool,
 }
 
 /// Elements whose grids are the same are one group, whether they are neighbours or not; where hardly any
@@ -704,7 +745,7 @@ fn groups(low: &[f32], high: &[f32]) -> Sharing {
     let len = low.len();
     let key = |i: usize| u64::from(low[i].to_bits()) << 32 | u64::from(high[i].to_bits());
     let mut of = Vec::with_capacity(len);
-    let mut count = 0u32;
+    let (mut count, mut shared) = (0u32, true);
     for i in 0..len {
         count += u32::from(i == 0 || key(i) != key(i - 1));
         of.push(count - 1);
@@ -719,9 +760,10 @@ fn groups(low: &[f32], high: &[f32]) -> Sharing {
         if (count as usize) * 8 > len {
             of = (0..len).map(|i| (i / GROUP) as u32).collect();
             count = len.div_ceil(GROUP) as u32;
+            shared = false;
         }
     }
-    Sharing { of, count: count as usize }
+    Sharing { of, count: count as usize, shared }
 }
 
 #[cfg(test)]

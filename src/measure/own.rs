@@ -21,6 +21,9 @@ const SAMPLE: u64 = 16 * 1024;
 /// Elements of consecutive rows that are taken together.
 const BUNDLE: u64 = 1024;
 
+/// Rows that are taken together where scales are shared down the columns: half of the shortest group.
+const TURNED: u64 = 8;
+
 /// From this displacement of the median row on, in steps, a file does not round to nearest alone.
 pub const FEEDBACK: f64 = 0.05;
 
@@ -72,12 +75,14 @@ pub fn twin(
     if count == 0 {
         return Ok(None);
     }
-    let mut columns = reader.has_column_factors().then(|| Columns::new(row_len));
+    let smoothed = reader.has_column_factors();
+    let turned = !smoothed && reader.is_turned(scratch)?;
+    let mut columns = (smoothed || turned).then(|| Columns::new(row_len, !smoothed));
     let mut rows = Vec::new();
     if effort.elements <= WHOLE {
         rows = reader.rows_in(0..count, columns.as_mut(), scratch)?;
     } else {
-        let bundle = (BUNDLE / row_len).max(1);
+        let bundle = (BUNDLE / row_len).max(if turned { TURNED } else { 1 });
         let bundles = (SAMPLE / effort.share / (bundle * row_len)).max(1);
         let step = (count / bundles).max(bundle);
         for start in (0..bundles).map(|at| at * step + step / 2) {
@@ -95,7 +100,11 @@ pub fn twin(
     }
     let mut twin = expectation(rows, even, reader.levels(), feedback);
     if let Some(own) = &mut twin.own {
-        own.columns = columns.map(|columns| columns.slopes());
+        match columns.map(Columns::slopes) {
+            Some(slopes) if smoothed => own.columns = Some(slopes),
+            Some(slopes) => own.groups = slopes,
+            None => {}
+        }
     }
     Ok(Some(twin))
 }

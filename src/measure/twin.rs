@@ -278,12 +278,12 @@ impl Sides<'_> {
         whole: &RunSums,
         scratch: &mut Scratch,
     ) -> Result<Option<Twin>, String> {
-        let twin = match self.stack(locals, scratch)? {
-            Some(twin) => Some(twin),
-            None => {
-                let grid = Grid::of(self.q, plan::row_len(&self.r.shape));
-                self.expectation(grid, locals, Some(whole), scratch)?
-            }
+        let stack = self.stack(locals, scratch)?;
+        let twin = if stack.is_some() {
+            stack
+        } else {
+            let grid = Grid::of(self.q, plan::row_len(&self.r.shape));
+            self.expectation(grid, locals, Some(whole), scratch)?
         };
         let Some(twin) = twin else { return Ok(None) };
         let rms = (whole.rr / whole.n.max(1) as f64).sqrt();

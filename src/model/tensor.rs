@@ -145,7 +145,7 @@ pub trait Weight: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Planes of scales and zero points, as far as they are known.
+    /// Planes of scales, zero points and code books, as far as they are known.
     fn grids(&self) -> Vec<Grid> {
         Vec::new()
     }
@@ -193,6 +193,8 @@ pub enum GridRole {
     Scale,
     /// It is added or subtracted.
     Zero,
+    /// Codes stand for its vectors.
+    Book,
 }
 
 /// A plane of scales or zero points.

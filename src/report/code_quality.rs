@@ -5,9 +5,9 @@
 use serde_json::{Value, json};
 
 use super::format::{Options, Rendered, Report, ReportError};
-use super::issue::{Issue, MOST, Severity, issues, left_out};
+use super::issue::{Issue, MOST, Note, Severity, issues, left_out, notes};
 use super::text::one_line;
-use crate::suite::record::Contract;
+use crate::suite::record::{Contract, Source};
 
 const FILE: &str = "gl-code-quality-report.json";
 
@@ -34,7 +34,8 @@ impl Report for CodeQuality {
 
     fn render(&self, contract: &Contract, _: &Options) -> Result<Rendered, ReportError> {
         let issues = issues(contract);
-        let entries: Vec<Value> = issues.iter().take(MOST).map(entry).collect();
+        let notes = notes(contract).take(MOST).map(|it| note(&it));
+        let entries: Vec<Value> = issues.iter().take(MOST).map(entry).chain(notes).collect();
         let mut bytes = serde_json::to_vec_pretty(&entries).map_err(ReportError::json)?;
         bytes.push(b'\n');
         Ok(Rendered { bytes, warnings: left_out(FILE, issues.len()) })
@@ -48,17 +49,32 @@ fn entry(issue: &Issue) -> Value {
         Severity::Failed => "critical",
         Severity::Warning => "minor",
     };
-    let path = issue.source.file.replace('\\', "/");
     json!({
         "description": format!("{}: {}", one_line(&issue.located.test.id), issue.headline()),
         "check_name": issue.kind(),
         "fingerprint": issue.fingerprint(),
         "severity": severity,
-        "location": {
-            // GitLab finds no file whose path begins with a dot and a slash.
-            "path": path.strip_prefix("./").unwrap_or(&path),
-            "lines": {"begin": issue.source.line.max(1)},
-        },
+        "location": location(issue.source),
+    })
+}
+
+/// A note on a pair, which is no failure.
+fn note(note: &Note) -> Value {
+    json!({
+        "description": format!("{}: {}", one_line(&note.pair.id), one_line(note.text)),
+        "check_name": "note",
+        "fingerprint": note.fingerprint(),
+        "severity": "info",
+        "location": location(&note.pair.source),
+    })
+}
+
+fn location(source: &Source) -> Value {
+    let path = source.file.replace('\\', "/");
+    json!({
+        // GitLab finds no file whose path begins with a dot and a slash.
+        "path": path.strip_prefix("./").unwrap_or(&path),
+        "lines": {"begin": source.line.max(1)},
     })
 }
 

@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 
 use super::failure::{failure_kind, failure_lines, headline};
 use super::gravity::{worst_check, worst_first};
-use super::located::{Located, is_bad, is_violated, tests};
+use super::located::{Located, is_bad, is_violated, pairs, tests};
 use super::numbers;
 use crate::model::hex;
-use crate::suite::record::{Contract, Source, TestOutcome};
+use crate::suite::record::{Contract, PairRecord, Source, TestOutcome};
 
 /// Issues that a file holds: GitHub shows no more of a run.
 pub const MOST: usize = 5000;
@@ -55,6 +55,26 @@ impl Issue<'_> {
     pub fn fingerprint(&self) -> String {
         hex(&Sha256::digest(self.located.test.id.as_bytes()))
     }
+}
+
+/// A note on a pair: what is odd but no failure.
+pub struct Note<'a> {
+    /// The pair.
+    pub pair: &'a PairRecord,
+    /// The note.
+    pub text: &'a str,
+}
+
+impl Note<'_> {
+    /// What tells it from every other, and is the same in the next run: the pair and the text.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(format!("{}\n{}", self.pair.id, self.text)))
+    }
+}
+
+/// The notes of all pairs.
+pub fn notes(contract: &Contract) -> impl Iterator<Item = Note<'_>> {
+    pairs(contract).flat_map(|(_, pair)| pair.notes.iter().map(move |text| Note { pair, text }))
 }
 
 /// Says how many of the issues that were found a file does not hold.

@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::format::{Options, Rendered, Report, ReportError};
-use super::issue::{Issue, MOST, Severity, issues, left_out};
+use super::issue::{Issue, MOST, Note, Severity, issues, left_out, notes};
 use super::text::one_line;
 use crate::shown::percent_encoded;
-use crate::suite::record::{Contract, Verdict};
+use crate::suite::record::{Contract, Source, Verdict};
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -52,6 +52,10 @@ impl Report for Sarif {
             "executionSuccessful": contract.verdict != Verdict::Error,
             "exitCode": contract.exit_code,
         });
+        let notes: Vec<Value> = notes(contract).take(MOST).map(|it| notification(&it)).collect();
+        if !notes.is_empty() {
+            invocation["toolExecutionNotifications"] = json!(notes);
+        }
         if let Some(time) = &contract.time {
             invocation["startTimeUtc"] = json!(time.started);
         }
@@ -89,6 +93,22 @@ fn about(kind: &str) -> String {
     }
 }
 
+/// A note: what is odd about a pair but no result of a test.
+fn notification(note: &Note) -> Value {
+    json!({
+        "level": "note",
+        "message": {"text": format!("{}: {}", one_line(&note.pair.id), one_line(note.text))},
+        "locations": [{"physicalLocation": physical(&note.pair.source)}],
+    })
+}
+
+fn physical(source: &Source) -> Value {
+    json!({
+        "artifactLocation": {"uri": uri(&source.file)},
+        "region": {"startLine": source.line.max(1), "startColumn": source.column.max(1)},
+    })
+}
+
 fn result(issue: &Issue, rule: Option<usize>) -> Value {
     let id = &issue.located.test.id;
     let mut result = json!({
@@ -96,13 +116,7 @@ fn result(issue: &Issue, rule: Option<usize>) -> Value {
         "level": if issue.severity == Severity::Warning { "warning" } else { "error" },
         "message": {"text": message(issue)},
         "locations": [{
-            "physicalLocation": {
-                "artifactLocation": {"uri": uri(&issue.source.file)},
-                "region": {
-                    "startLine": issue.source.line.max(1),
-                    "startColumn": issue.source.column.max(1),
-                },
-            },
+            "physicalLocation": physical(issue.source),
             "logicalLocations": [{"fullyQualifiedName": one_line(id), "kind": "member"}],
         }],
         "partialFingerprints": {"testId/v1": issue.fingerprint()},

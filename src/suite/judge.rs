@@ -88,10 +88,8 @@ impl Facts<'_> {
         if let Some(reason) = &row.error {
             return error(test, reason, self.unknown_type(at, reason));
         }
-        let mut subject = format!("{}, {}", row.tensor, row.qtype);
-        if let Some(worst) = &row.worst_expert {
-            subject.push_str(&format!(", worst in {worst}"));
-        }
+        let worst = row.worst_expert.as_ref().map(|it| format!(", worst in {it}"));
+        let subject = format!("{}, {}{}", row.tensor, row.qtype, worst.unwrap_or_default());
         let of_experts = self.expert_checks(at).or_else(|| self.own_expert_checks(at));
         let mut checks = Vec::new();
         if let Some(sums) = &row.sums {
@@ -192,9 +190,8 @@ impl Facts<'_> {
         // Where few of a stack's matrices fail, the fault is theirs.
         let failing = of_experts.iter().filter(|it| it.iter().any(is_violated)).count();
         let few = failing * 2 <= of_experts.len();
-        let of_values = || match few {
-            true => of_expert().or_else(of_whole),
-            false => of_whole().or_else(of_expert),
+        let of_values = || {
+            if few { of_expert().or_else(of_whole) } else { of_whole().or_else(of_expert) }
         };
         let of_values = if seek { of_values() } else { None };
         let others = || {

@@ -231,6 +231,72 @@ fn reference_quantizers_give_the_published_blocks_through_stats() {
     assert_eq!(checked, 12, "both tensors of each type have a published digest");
 }
 
+/// Types whose rows carry numbers of their own, or lie interleaved, as `ik_llama.cpp` itself quantizes them.
+const ROW_TYPES: [&str; 7] =
+    ["iq4_ks", "iq5_ks", "iq1_bn", "iq2_bn", "q8_KV", "q8_k_r8", "q8_k_r16"];
+
+/// What two numbers of the library and of ours may differ by: its sums are in another order.
+fn is_near(ours: &serde_json::Value, theirs: &serde_json::Value) -> bool {
+    let [ours, theirs] = [ours, theirs].map(|it| it.as_f64().unwrap());
+    (ours - theirs).abs() <= 1e-6 * theirs.abs()
+}
+
+#[test]
+fn types_with_rows_give_the_library_s_blocks_and_errors_through_stats() {
+    let expected = json(&data("ggml-ik/expected.json"));
+    let reference = data("ggml/reference.safetensors");
+    let types = ROW_TYPES.join(",");
+    let stats =
+        qualm(&data(""), &["stats", arg(&reference), "--json", "--type", &types]).exits(0).json();
+    let of_types = stats["types"].as_array().unwrap();
+    assert_eq!(of_types.len(), ROW_TYPES.len());
+    for (name, ty) in ROW_TYPES.iter().zip(of_types) {
+        let rows = ty["tensors"].as_array().unwrap();
+        assert_eq!(rows.len(), 2, "{name}");
+        for row in rows {
+            let tensor = row["tensor"].as_str().unwrap();
+            let published = &expected[name][tensor];
+            assert_eq!(
+                row["encoded_sha256"], published["from_float_ref_sha256"],
+                "{name} {tensor}"
+            );
+            for key in ["rmse", "max_abs"] {
+                let theirs = &published["from_float_ref"][key];
+                assert!(is_near(&row[key], theirs), "{name} {tensor} {key}: {row} is not {theirs}");
+            }
+        }
+    }
+}
+
+#[test]
+fn types_with_rows_give_the_library_s_errors_through_round_trips() {
+    let expected = json(&data("ggml-ik/expected.json"));
+    let suite = Suite::new();
+    std::fs::copy(data("ggml/reference.safetensors"), suite.path().join("r.safetensors")).unwrap();
+    let pair = |name: &&str| {
+        format!(
+            "[[pair]]\nname = \"{name}\"\nreference = \"../r.safetensors\"\nroundtrip = \"{name}\"\n"
+        )
+    };
+    let pairs: String = ROW_TYPES.iter().map(pair).collect();
+    suite.write("specs/s.toml", format!("schema = 1\n{pairs}"));
+    suite.qualm(&["run", "--no-baseline"]).exits(0);
+    let contract = suite.contract();
+    let pairs = contract["specs"][0]["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), ROW_TYPES.len());
+    for (name, pair) in ROW_TYPES.iter().zip(pairs) {
+        let rows = pair["tensors"].as_array().unwrap();
+        assert_eq!(rows.len(), 2, "{name}");
+        for row in rows {
+            let tensor = row["tensor"].as_str().unwrap();
+            for key in ["rmse", "max_abs", "cosine", "sqnr_db"] {
+                let theirs = &expected[name][tensor]["from_float_ref"][key];
+                assert!(is_near(&row[key], theirs), "{name} {tensor} {key}: {row} is not {theirs}");
+            }
+        }
+    }
+}
+
 #[test]
 fn stats_takes_any_float_model_and_says_what_it_cannot_quantize() {
     let suite = Suite::new();

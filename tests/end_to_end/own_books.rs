@@ -170,3 +170,28 @@ fn damage_to_each_kind_of_plane_is_found() {
         assert!(found, "{name}: {module}.{plane}: {why}: {ran}");
     }
 }
+
+/// `falsify` puts a number of a code book out of all measure, and the gates notice.
+#[test]
+fn a_damaged_entry_of_a_code_book_is_noticed() {
+    for name in ["aqlm-2x8", "vptq"] {
+        let suite = Suite::new();
+        let path = |path: PathBuf| path.to_string_lossy().replace('\\', "/");
+        let (reference, quantized) =
+            (path(case(name).join("reference.safetensors")), path(case(name)));
+        suite.write(
+            "specs/s.toml",
+            format!(
+                "schema = 1\n[[pair]]\nname = \"p\"\nreference = \"{reference}\"\nquantized = \"{quantized}\"\n"
+            ),
+        );
+        let ran = suite.qualm(&["falsify"]);
+        let found = suite.read("target/qualm/falsify.json");
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let mutants = found["pairs"][0]["mutants"].as_array().unwrap();
+        let of_books = mutants.iter().filter(|it| it["fault"] == "book-entry");
+        let outcomes: Vec<&str> = of_books.map(|it| it["outcome"].as_str().unwrap()).collect();
+        assert!(!outcomes.is_empty(), "{name}: {ran}");
+        assert!(outcomes.iter().all(|it| *it == "killed"), "{name}: {outcomes:?}, {ran}");
+    }
+}

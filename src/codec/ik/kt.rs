@@ -2,25 +2,40 @@
 The trellis types of `ik_llama.cpp`: `IQ1_KT`, `IQ2_KT`, `IQ3_KT`, `IQ4_KT`.
 
 A row has an f32 scale `D`; 32 elements have a small scale; a group of eight elements (`IQ4_KT`: four) is
-an index from which a generator makes its values. No state runs from one group to the next.
+an index from which a generator makes its values. No state runs from one group to the next. All but `IQ1_KT` had
+another generator until June 2025.
 */
 
 use super::values::{TRELLIS_OFFSET, TRELLIS_SECOND, V4, trellis};
 use crate::codec::ggml::bytes::field;
 use crate::codec::isa::Isa;
 use crate::codec::rows::row_decoders;
+use crate::codec::trellis::three_inst;
 
 row_decoders! {
     /// `IQ1_KT`: 8 bytes of scale nibbles and thirteenth index bits, 32 of low index bits, 16 of the
     /// nibbles above.
     iq1_kt: 4 + 56 => 256, iq1_kt_block;
     /// `IQ2_KT`: 4 bytes of scale nibbles, 32 indices of 16 bits.
-    iq2_kt: 4 + 68 => 256, iq2_kt_block;
+    iq2_kt: 4 + 68 => 256, iq2_kt_block::<false>;
     /// `IQ3_KT`: as `IQ2_KT`, of whose values the magnitudes count, with 32 bytes of signs behind.
-    iq3_kt: 4 + 100 => 256, iq3_kt_block;
+    iq3_kt: 4 + 100 => 256, iq3_kt_block::<false>;
     /// `IQ4_KT`: 8 words of scale, half and upper index bits, 64 bytes of low index bits, 32 of the
     /// nibbles above; groups of four.
-    iq4_kt: 4 + 128 => 256, iq4_kt_block;
+    iq4_kt: 4 + 128 => 256, iq4_kt_block::<false>;
+    /// `IQ2_KT` by the former generator.
+    former_iq2_kt: 4 + 68 => 256, iq2_kt_block::<true>;
+    /// `IQ3_KT` by the former generator.
+    former_iq3_kt: 4 + 100 => 256, iq3_kt_block::<true>;
+    /// `IQ4_KT` by the former generator.
+    former_iq4_kt: 4 + 128 => 256, iq4_kt_block::<true>;
+}
+
+/// What follows a state. Until June 2025 the library had the generator of QTIP, under the same type ids and in
+/// blocks of the same size; but for a factor, these are the values that it gave.
+#[inline(always)]
+fn generate<const N: usize, const FORMER: bool>(state: u32) -> [f32; N] {
+    if FORMER { three_inst(state) } else { trellis(state) }
 }
 
 #[inline(always)]
@@ -51,7 +66,7 @@ fn scale_code(scales: &[u8; 4], h: usize) -> u8 {
 }
 
 #[inline(always)]
-fn iq2_kt_block(
+fn iq2_kt_block<const FORMER: bool>(
     _isa: impl Isa,
     meta: &[u8; 4],
     block: &[u8; 68],
@@ -65,12 +80,12 @@ fn iq2_kt_block(
     for (k, (values, index)) in groups.enumerate() {
         let scale = d * f32::from(V4[usize::from(scale_code(scales, k / 4))]);
         let index = u32::from(u16::from_le_bytes(*index));
-        *values = trellis(index + TRELLIS_OFFSET).map(|value| scale * value);
+        *values = generate::<8, FORMER>(index + TRELLIS_OFFSET).map(|value| scale * value);
     }
 }
 
 #[inline(always)]
-fn iq3_kt_block(
+fn iq3_kt_block<const FORMER: bool>(
     _isa: impl Isa,
     meta: &[u8; 4],
     block: &[u8; 100],
@@ -86,7 +101,7 @@ fn iq3_kt_block(
         let h = k / 4;
         let scale = d * f32::from(scale_code(scales, h));
         let index = u32::from(u16::from_le_bytes(*index));
-        let magnitudes = trellis::<8>(index + TRELLIS_OFFSET);
+        let magnitudes = generate::<8, FORMER>(index + TRELLIS_OFFSET);
         for ((value, magnitude), signs) in values.iter_mut().zip(magnitudes).zip(signs[k % 4]) {
             let sign = u32::from(signs >> h & 1) << 31;
             *value = f32::from_bits((scale * magnitude.abs()).to_bits() ^ sign);
@@ -95,7 +110,7 @@ fn iq3_kt_block(
 }
 
 #[inline(always)]
-fn iq4_kt_block(
+fn iq4_kt_block<const FORMER: bool>(
     _isa: impl Isa,
     meta: &[u8; 4],
     block: &[u8; 128],
@@ -112,6 +127,6 @@ fn iq4_kt_block(
         let nibble = (high[k % 32] >> (4 * (k / 32))) & 15;
         let upper = (head >> (8 + 3 * (k % 8))) & 7;
         let index = u32::from(low[k]) | u32::from(nibble) << 8 | upper << 12;
-        *values = trellis(index + offset).map(|value| scale * value);
+        *values = generate::<4, FORMER>(index + offset).map(|value| scale * value);
     }
 }

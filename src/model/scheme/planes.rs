@@ -66,7 +66,7 @@ impl Planes {
         stored.chain(self.activations.iter().zip(self.activation_roles.iter().copied()))
     }
 
-    /// The planes of scales and zero points.
+    /// The planes of scales, zero points and code books.
     pub fn grids(&self) -> Vec<Grid> {
         let grids = self.all().filter_map(|(plane, role)| {
             let (role, ty) = match role {
@@ -74,9 +74,9 @@ impl Planes {
                 Role::Exponent => (GridRole::Scale, TensorType::F8_E8M0),
                 Role::ScaleBits => (GridRole::Scale, TensorType::F8_E4M3),
                 Role::Zero => (GridRole::Zero, plane.ty),
+                Role::Book => (GridRole::Book, plane.ty),
                 Role::Codes
                 | Role::LessOne(_)
-                | Role::Book
                 | Role::Index
                 | Role::Setting
                 | Role::Activation
