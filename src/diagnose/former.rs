@@ -7,12 +7,12 @@ use super::{Cause, Diagnosis};
 use crate::codec::Frame;
 use crate::model::{Plane, Storage};
 
-/// Cosine from which on the former reading is the right one: with random values it is 0, with the coarsest of
-/// these types above 0.9.
-const RIGHT: f64 = 0.8;
+/// Cosine from which on the former reading is the right one: the coarsest of these types gives above 0.9.
+const RIGHT: f64 = 0.85;
 
-/// Cosine up to which the reading of today is wrong.
-const WRONG: f64 = 0.3;
+/// Cosine up to which the reading of today is wrong: random values give 0, and random magnitudes with the right
+/// signs, as in `IQ3_KT`, 2/π = 0.64.
+const WRONG: f64 = 0.7;
 
 /// A trellis type of `ik_llama.cpp` whose indices stood for other values until June 2025.
 pub fn trellis(bench: &Bench) -> Option<Diagnosis> {
