@@ -1,16 +1,19 @@
 /*!
-Stacks whose matrices are stored in unlike ways, as where one expert of many is kept in higher precision. No
-one type says what such a stack gives, so each of its matrices is measured and judged on its own.
+Stacks, whose matrices are judged one by one. Where they are stored in unlike ways, as where one expert of many is
+kept in higher precision, no one type says what the stack gives, so each of them is measured on its own as well.
 */
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use crate::gate::{CheckOutcome, CheckRecord};
-use crate::measure::experts::matrices;
-use crate::measure::twin::{Expectation, twins};
+use crate::diagnose::{self, Diagnosis};
+use crate::gate::{self, CheckOutcome, CheckRecord};
+use crate::measure::experts::{in_a_row, matrices};
+use crate::measure::twin::{Expectation, Expert, Twin, twins};
 use crate::measure::{Matched, Measured, Progress, dead_columns, measure};
+use crate::metrics::Locals;
 use crate::model::{Model, Tensor};
+use crate::spec::{Gate, Setting};
 
 /// The matrices of such stacks, as tensors of their own.
 #[derive(Default)]
@@ -83,6 +86,50 @@ fn is_unlike(tensor: &Tensor) -> bool {
     let Some(view) = tensor.view().filter(|_| tensor.shape.len() >= 3) else { return false };
     let types: HashSet<&str> = view.sources().map(Tensor::qtype).collect();
     types.len() > 1
+}
+
+/// What the gates find in each of the matrices of a stack of one type, as far as their samples show it: the sums
+/// over all elements are the stack's.
+pub fn checks_of_each<'s>(
+    twin: &Twin,
+    row_len: u64,
+    setting: impl Fn(Gate) -> Option<&'s Setting>,
+) -> Vec<Vec<CheckRecord>> {
+    let locals = &Locals { row_len, ..Locals::default() };
+    let of_one = |expert: &Expert| {
+        let mut checks = Vec::new();
+        let sums = &expert.twin.sample.actual.moments();
+        let (subject, twin) = (&*expert.subject, Ok(&expert.twin));
+        let suspect = gate::Suspect { subject, sums, locals, twin };
+        gate::check_integrity(&suspect, &setting, &mut checks);
+        checks
+    };
+    twin.experts.iter().map(of_one).collect()
+}
+
+/// The cause of what is wrong with one matrix of a stack of one type, found in it and its siblings alone.
+pub fn cause_in(
+    stack: &Twin,
+    expert: usize,
+    reference: &Model,
+    quantized: &Model,
+    at: Matched,
+) -> Option<Diagnosis> {
+    let own = &stack.experts.get(expert)?.twin;
+    let (r, q) = (&reference.tensors[at.reference], &quantized.tensors[at.quantized]);
+    let matrices = in_a_row(r, q)?.into_iter();
+    let (r, q): (Vec<Tensor>, _) = matrices.map(|it| (it.reference, it.quantized)).unzip();
+    let of_index = |index| Matched { reference: index, quantized: index };
+    let all: Vec<Matched> = (0..r.len()).map(of_index).collect();
+    let subject = diagnose::Subject {
+        reference: &Model { tensors: r, ..reference.clone() },
+        quantized: &Model { tensors: q, ..quantized.clone() },
+        at: *all.get(expert)?,
+        all: &all,
+        locals: None,
+        twin: Some(own),
+    };
+    diagnose::of_values(&subject, &own.sample.actual.moments())
 }
 
 /// What is said of the stack: of each gate, what it found in the matrix that fares worst. A gate that has

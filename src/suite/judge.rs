@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::experts::{Experts, worst_of};
+use super::experts::{Experts, cause_in, checks_of_each, worst_of};
 use super::obligations::PARITY_CHECK;
 use super::plan::PlannedTest;
 use super::record::{Examined, GlobalRow, Number, TensorRow, TestKind, TestOutcome, TestRecord};
@@ -14,9 +14,8 @@ use super::rows::plane_findings;
 use crate::codec::Class;
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::gate::{self, CheckOutcome, CheckRecord, Coverage, JUDGED, Level, Source};
-use crate::measure::experts;
 use crate::measure::printed_stats::PrintedStats;
-use crate::measure::twin::{Expectation, Expert};
+use crate::measure::twin::Expectation;
 use crate::measure::{Finding, FindingKind, Matched, Measured, Pairing};
 use crate::metrics::{Locals, Metric, Metrics, Moments};
 use crate::model::{Format, Model, Storage, Tensor};
@@ -250,52 +249,20 @@ impl Facts<'_> {
         Some(range.map(of_one).collect())
     }
 
-    /// What the gates find in each of the matrices of a stack of one type, as far as their samples show it: the
-    /// sums over all of it are the stack's.
+    /// What the gates find in each of the matrices of the stack of one type at `at`.
     fn own_expert_checks(&self, at: usize) -> Option<Vec<Vec<CheckRecord>>> {
         let twin = self.twins.get(at)?.as_ref().ok().filter(|twin| !twin.experts.is_empty())?;
         let Measured::Values { sums, locals } = &self.measured[at] else { return None };
-        if sums.nonfinite() > 0 {
-            return None;
-        }
         let tensor = self.resolver.tensor(&self.rows[at].tensor);
-        let of_one = |expert: &Expert| {
-            let mut checks = Vec::new();
-            let sums = expert.twin.sample.actual.moments();
-            let locals = &Locals { row_len: locals.row_len, ..Locals::default() };
-            let (subject, twin) = (&*expert.subject, Ok(&expert.twin));
-            let suspect = gate::Suspect { subject, sums: &sums, locals, twin };
-            gate::check_integrity(&suspect, |gate| tensor.integrity(gate), &mut checks);
-            checks
-        };
-        Some(twin.experts.iter().map(of_one).collect())
+        let check = || checks_of_each(twin, locals.row_len, |gate| tensor.integrity(gate));
+        (sums.nonfinite() == 0).then(check)
     }
 
     /// The cause of what is wrong with the first matrix of a stack of one type in which a gate is violated.
     fn of_own_expert(&self, at: usize, checks: &[Vec<CheckRecord>]) -> Option<Diagnosis> {
         let twin = self.twins[at].as_ref().ok()?;
-        let fails = |checks: &Vec<CheckRecord>| checks.iter().any(is_violated);
-        let expert = checks.iter().position(fails)?;
-        let own = &twin.experts.get(expert)?.twin;
-        let matched = self.matched[at];
-        let (r, q) = (
-            &self.reference.tensors[matched.reference],
-            &self.quantized.tensors[matched.quantized],
-        );
-        let matrices = experts::in_a_row(r, q)?.into_iter();
-        let (r, q) = matrices.map(|it| (it.reference, it.quantized)).unzip();
-        let all: Vec<Matched> = (0..twin.experts.len())
-            .map(|index| Matched { reference: index, quantized: index })
-            .collect();
-        let subject = diagnose::Subject {
-            reference: &Model { tensors: r, ..self.reference.clone() },
-            quantized: &Model { tensors: q, ..self.quantized.clone() },
-            at: all[expert],
-            all: &all,
-            locals: None,
-            twin: Some(own),
-        };
-        diagnose::of_values(&subject, &own.sample.actual.moments())
+        let expert = checks.iter().position(|it| it.iter().any(is_violated))?;
+        cause_in(twin, expert, self.reference, self.quantized, self.matched[at])
     }
 
     /// The first matrix of the stack at `at` in which a gate is violated, by the checks of each.
