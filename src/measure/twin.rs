@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::displaced::Reader;
 use super::experts;
 use super::grid::Grid;
+use super::ladder::Ladder;
 use super::own::Own;
 use super::recover::{self, Recovered};
 use super::run_sums::ORDINARY_GAIN;
@@ -48,6 +49,10 @@ const NEGLIGIBLE: f64 = 1e-10;
 /// How much larger the rms error of a piece may be than that of the sample's worst before it is asked
 /// for its own twin: two thirds of what the gate allows.
 const QUIET: f64 = 2.0;
+
+/// Elements that share a scale in most of ggml's types, and the part of a run, one in so many, that may be clipped.
+const NEAR: usize = 32;
+const CLIPPED: u64 = 32;
 
 /// Elements of a row beyond which only its first part is looked at.
 const LONGEST: u64 = 64 * 1024;
@@ -371,6 +376,8 @@ impl Sides<'_> {
     ) -> Result<Option<u64>, String> {
         let Some(first) = locals.blocks.zero.quantized.first else { return Ok(None) };
         let grid = Grid::of(self.q, row_len);
+        let own = self.q.own_grid().and_then(|grid| Ladder::new(&grid.levels, grid.rounding));
+        let lost_below = own.map_or(0.0, |own| own.lost_below());
         let mut start = first / row_len * row_len;
         while start < self.r.numel() {
             let row_end = (start / row_len + 1) * row_len;
@@ -380,7 +387,11 @@ impl Sides<'_> {
             let largest = r.iter().fold(0f64, |most, &r| most.max(f64::from(r.abs())));
             let negligible = largest <= NEGLIGIBLE * rms;
             // A scale that holds for all of a tensor may leave nothing of a row.
-            if is_gone(&q) && !negligible && !matches!(grid, Some(Grid::Own { .. })) {
+            if is_gone(&q)
+                && !negligible
+                && largest > lost_below
+                && !matches!(grid, Some(Grid::Own { .. }))
+            {
                 return Ok(Some(start));
             }
             let quantized = self.q.class() == Class::Quantized;
@@ -391,8 +402,10 @@ impl Sides<'_> {
                 };
                 let sound = sound.unwrap_or_else(|| r.clone());
                 let pieces = r.chunks(PIECE).zip(q.chunks(PIECE)).zip(sound.chunks(PIECE));
-                let lost =
-                    pieces.enumerate().find(|(_, (both, sound))| gone(*both) && !is_gone(sound));
+                let tiny = |r: &[f32]| r.iter().all(|r| f64::from(r.abs()) <= lost_below);
+                let lost = pieces
+                    .enumerate()
+                    .find(|(_, (both, sound))| gone(*both) && !is_gone(sound) && !tiny(both.0));
                 if let Some((index, _)) = lost {
                     return Ok(Some(start + (index * PIECE) as u64));
                 }
@@ -435,7 +448,7 @@ impl Sides<'_> {
                 let Some(row) = self.run(start..start + part, grid, scratch)? else {
                     return Ok(None);
                 };
-                for piece in pieces(&row, start, reader, scratch)? {
+                for piece in (Allowance { reader, alone: false }).pieces(&row, start, scratch)? {
                     twin.sample.add(&piece);
                     twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
                 }
@@ -452,7 +465,7 @@ impl Sides<'_> {
             let row = if grid.is_local() {
                 self.row_in_pieces(range, grid, reader, &twin, scratch)?
             } else if let Some(row) = self.run(range, grid, scratch)? {
-                let pieces = pieces(&row, start, reader, scratch)?;
+                let pieces = Allowance { reader, alone: true }.pieces(&row, start, scratch)?;
                 let mut whole = Both::default();
                 for piece in &pieces {
                     whole.add(piece);
@@ -489,14 +502,12 @@ impl Sides<'_> {
         let expected = |actual: &RunSums| twin.sample.twin.expected_of(actual);
         // Gives twins to the pieces that have none and need one; none if the grid cannot take them.
         let mut quantize = |pieces: &mut [Both], needs: &dyn Fn(&RunSums) -> bool| {
+            let allowance = Allowance { reader, alone: true };
             let starts = (first..).step_by(PIECE);
-            for ((Both { actual, twin }, (r, _)), start) in
-                pieces.iter_mut().zip(sides()).zip(starts)
-            {
-                if twin.n == 0 && needs(actual) {
+            for ((both, (r, q)), start) in pieces.iter_mut().zip(sides()).zip(starts) {
+                if both.twin.n == 0 && needs(&both.actual) {
                     let Some(plain) = grid.quantize(r) else { return Ok(false) };
-                    let plain = RunSums::of(r, &plain);
-                    *twin = with_own_scales(reader, actual, plain, start, r, scratch)?;
+                    *both = allowance.both(start, [r, q, &plain], scratch)?;
                 }
             }
             Ok::<bool, String>(true)
@@ -596,44 +607,77 @@ impl Sides<'_> {
     }
 }
 
-/// What plain quantization gives, or the file's own scales where they are poorer: importances trade plain
-/// error for less harm, but not for more than [`IMPORTANCES`] times as much of it.
-fn with_own_scales(
-    reader: Option<&Reader>,
-    actual: &RunSums,
-    plain: RunSums,
-    start: u64,
-    r: &[f32],
-    scratch: &mut Scratch,
-) -> Result<RunSums, String> {
-    let Some(reader) = reader.filter(|_| !actual.is_like(&plain)) else { return Ok(plain) };
-    let own = reader.nearest(start..start + r.len() as u64, r, scratch)?;
-    let most = IMPORTANCES * plain.ee;
-    Ok(if own.ee <= plain.ee {
-        plain
-    } else if own.ee <= most {
-        own
-    } else {
-        RunSums { ee: most, xx: plain.xx + most - plain.ee, ..plain }
-    })
+/// What excuses noise beyond that of plain quantization: importances trade plain error for less harm.
+struct Allowance<'a> {
+    /// The tensor's own grid, if it has one.
+    reader: Option<&'a Reader<'a>>,
+    /// Whether a row or block is judged alone. The tensor as a whole must not lose more than [`IMPORTANCES`]; what
+    /// a part of it loses by its scales is a choice, as long as its codes are the nearest ones.
+    alone: bool,
 }
 
-/// The pieces of a run, the first of which begins at element `start`, beside their twins.
-fn pieces(
-    row: &Row,
-    start: u64,
-    reader: Option<&Reader>,
-    scratch: &mut Scratch,
-) -> Result<Vec<Both>, String> {
-    let runs = row.r.chunks(PIECE).zip(row.q.chunks(PIECE)).zip(row.twin.chunks(PIECE));
-    let starts = (start..).step_by(PIECE);
-    runs.zip(starts)
-        .map(|(((r, q), plain), start)| {
-            let (actual, plain) = (RunSums::of(r, q), RunSums::of(r, plain));
-            let twin = with_own_scales(reader, &actual, plain, start, r, scratch)?;
-            Ok(Both { actual, twin })
-        })
-        .collect()
+impl Allowance<'_> {
+    /// A run from element `start` on beside its twin, which plain quantization gives where no more is excused.
+    fn both(
+        &self,
+        start: u64,
+        [r, q, plain]: [&[f32]; 3],
+        scratch: &mut Scratch,
+    ) -> Result<Both, String> {
+        let (actual, plainly) = (RunSums::of(r, q), RunSums::of(r, plain));
+        let both = Both { actual, twin: plainly };
+        if actual.is_like(&plainly) {
+            return Ok(both);
+        }
+        let Some(reader) = self.reader else {
+            return Ok(if self.alone { book(both, [r, q, plain]) } else { both });
+        };
+        let (own, step) = reader.nearest(start..start + r.len() as u64, r, scratch)?;
+        // Where steps are too small for displacement to be judged, it says nothing of the codes.
+        let is_choice = self.alone && step >= own::COARSE_SCALES;
+        let most = if is_choice { f64::INFINITY } else { IMPORTANCES * plainly.ee };
+        let twin = if own.ee <= plainly.ee {
+            plainly
+        } else if own.ee <= most {
+            own
+        } else {
+            RunSums { ee: most, xx: plainly.xx + most - plainly.ee, ..plainly }
+        };
+        Ok(Both { actual, twin })
+    }
+
+    /// The pieces of a run, the first of which begins at element `start`, beside their twins.
+    fn pieces(&self, row: &Row, start: u64, scratch: &mut Scratch) -> Result<Vec<Both>, String> {
+        let runs = row.r.chunks(PIECE).zip(row.q.chunks(PIECE)).zip(row.twin.chunks(PIECE));
+        let starts = (start..).step_by(PIECE);
+        runs.zip(starts)
+            .map(|(((r, q), twin), start)| self.both(start, [r, q, twin], scratch))
+            .collect()
+    }
+}
+
+/// A run of a type with code books beside its twin: what importances may cost there is not known from the scales.
+fn book(both: Both, values: [&[f32]; 3]) -> Both {
+    let both = without_clipped(values).unwrap_or(both);
+    let is_excused = both.actual.ee > both.twin.ee && both.actual.ee <= IMPORTANCES * both.twin.ee;
+    if is_excused { Both { twin: both.actual, ..both } } else { both }
+}
+
+/// A run beside its twin without the weights that are beyond everything that stands near them in the file: an
+/// importance matrix may give up a few of them for the sake of the others. None if there are too many.
+fn without_clipped([r, q, plain]: [&[f32]; 3]) -> Option<Both> {
+    let mut both = Both::default();
+    let runs = r.chunks(NEAR).zip(q.chunks(NEAR)).zip(plain.chunks(NEAR));
+    for ((r, q), plain) in runs {
+        let reach = q.iter().fold(0f32, |most, q| most.max(q.abs()));
+        for ((&r, &q), &plain) in r.iter().zip(q).zip(plain) {
+            if r.abs() <= reach || r.signum() != q.signum() {
+                both.actual.take(f64::from(r), f64::from(q));
+                both.twin.take(f64::from(r), f64::from(plain));
+            }
+        }
+    }
+    (both.actual.n * CLIPPED >= r.len() as u64 * (CLIPPED - 1)).then_some(both)
 }
 
 /// Rows to look at one by one.

@@ -30,9 +30,9 @@ pub struct Locals {
     pub blocks: Blocks,
     /// Elements that a conversion does not explain; `None` if the pair is no conversion between floats.
     pub unlike: Option<Tally>,
-    /// Columns that are zero in every row of the quantized tensor, and that its type does not round to
-    /// zero; `None` if that was not looked for.
-    pub dead_columns: Option<Tally>,
+    /// Columns that have nothing of their reference, which their type does not lead to expect; `None` if that
+    /// was not looked for.
+    pub columns: Option<Columns>,
     /// First element of the reference that is NaN or infinite.
     pub first_nonfinite_reference: Option<u64>,
     /// First element of the quantized tensor that is NaN or infinite.
@@ -100,6 +100,28 @@ pub struct OneSided {
     pub reference: Tally,
     /// All zero in the quantized tensor, not in the reference.
     pub quantized: Tally,
+}
+
+/// Columns of a matrix that have nothing of their reference.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Columns {
+    /// Those that are zero in every row that was looked at.
+    pub dead: Tally,
+    /// The others: negated, or another column's.
+    pub unrelated: Tally,
+    /// Cosines of the first of the others: what it has, and what its type gives.
+    pub cosines: [f64; 2],
+}
+
+impl Columns {
+    /// Counts a column.
+    pub fn take(&mut self, at: u64, cosine: f64, expected: f64, is_dead: bool) {
+        if !is_dead && self.unrelated.count == 0 {
+            self.cosines = [cosine, expected];
+        }
+        let tally = if is_dead { &mut self.dead } else { &mut self.unrelated };
+        tally.join(&Tally { count: 1, first: Some(at) });
+    }
 }
 
 /// How many, and which came first.

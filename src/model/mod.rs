@@ -28,7 +28,7 @@ pub use checkpoint::{from_bytes, open, strings};
 pub use edit::{Change, Edit};
 pub use error::{FileFault, ModelError, ReadError};
 pub use file::{SourceFile, hex};
-pub use own_grid::OwnGrid;
+pub use own_grid::{OwnGrid, Rounding};
 pub use tensor::{
     Extent, Format, Grid, GridRole, Model, ModelFinding, Plane, PlaneFault, PlaneFinding,
     ReadReference, Scratch, Storage, Tensor, Weight,

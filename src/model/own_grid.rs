@@ -22,13 +22,27 @@ pub struct OwnGrid {
     pub lowest: Tensor,
     /// The weight with every code at the last level.
     pub highest: Tensor,
+    /// How far the stored scales may be from those that the codes were chosen with.
+    pub rounding: Rounding,
+}
+
+/// Half a unit in the last place of the types in which scales and offsets are stored, relative to them; 0 where
+/// the codes are chosen with them as they are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rounding {
+    /// Of what codes are multiplied with.
+    pub scale: f64,
+    /// Of what is added to them.
+    pub offset: f64,
+    /// Scales below this are stored as zero.
+    pub least: f64,
 }
 
 impl OwnGrid {
     /// The grid of a weight that is `change` of the weight whose grid this is.
     #[must_use]
     pub fn map(self, change: impl Fn(Tensor) -> Tensor) -> Self {
-        Self { levels: self.levels, lowest: change(self.lowest), highest: change(self.highest) }
+        Self { lowest: change(self.lowest), highest: change(self.highest), ..self }
     }
 }
 
@@ -47,6 +61,7 @@ impl Tensor {
                     levels: levels.values().into(),
                     lowest: self.with(filled(End::Lowest)),
                     highest: self.with(filled(End::Highest)),
+                    rounding: Rounding::default(),
                 })
             }
             Storage::Undecodable { .. } => None,

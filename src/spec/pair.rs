@@ -63,7 +63,7 @@ pub struct Pair {
     pub transform: Vec<Transform>,
     /// What `llama-quantize-stats` printed for the reference: a round trip must agree with it.
     pub quantize_stats: Option<ModelPath>,
-    /// Undo scales that were folded into norms or previous layers, where unambiguous.
+    /// Undo scales that were folded into the rows of other weights, as those in norms always are.
     pub unfold: bool,
     /// The share of the values that is looked at, if not all of them are.
     pub sample: Option<Located<f64>>,

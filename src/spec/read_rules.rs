@@ -46,7 +46,7 @@ pub(super) fn read_demands(
             .range(table, "bits_per_weight")
             .map(|(min, max, at)| BitsPerWeight { min, max, at }),
         transform: transforms(findings, table, shared),
-        unfold: findings.flag(table, "unfold").unwrap_or(false),
+        unfold: findings.flag(table, "unfold").unwrap_or(true),
         sample: findings.number(table, "sample"),
         scheme: schemes(findings, table, shared),
         companions: companions(findings, table, shared),

@@ -1,7 +1,7 @@
 /*!
 Scales that a quantizer folded out of weights into norms or other weights. The model computes the same, and
-nothing is damaged: those in norms are taken out before models are compared, those in other weights, which
-must be estimated, where the spec says so, and named where a test fails for them.
+nothing is damaged: they are taken out before models are compared, and named where they do not cancel. Columns at
+which nothing arrives are left out.
 */
 
 use std::collections::HashMap;
@@ -10,25 +10,29 @@ use super::id;
 use super::record::{TestKind, TestOutcome, TestRecord};
 use crate::model::scheme::{self, Fold};
 use crate::model::{Model, ReadError};
-use crate::spec::Resolver;
+use crate::spec::{Quantized, Resolver};
 
 /// What to write to have them taken out.
 const REMEDY: &str = "`unfold = true` in the pair takes them out before comparing";
 
-/// Takes folded scales out of the quantized model, where they cancel: those in norms always, others where the
-/// spec says so. Returns what was taken out, and what is to be said of tensors whose folds do not cancel.
+/// Takes folded scales out of the quantized model, where they cancel: those in norms always, others, which must be
+/// estimated, unless the spec says not to. Returns what was taken out, and what is to be said of tensors whose folds do not cancel.
 pub fn unfold(
-    reference: &Model,
+    reference: &mut Model,
     quantized: &mut Model,
     resolver: &Resolver,
 ) -> Result<(Vec<String>, HashMap<String, String>), ReadError> {
     let rename = |name: &str| resolver.rename(name);
-    let all = resolver.pair().unfold;
+    let pair = resolver.pair();
+    // A spot check reads no more than it was asked to, and a round trip folds nothing.
+    let is_file = matches!(pair.quantized, Quantized::File(_));
+    let all = pair.unfold && pair.sample.is_none() && is_file;
     let find = if all { scheme::folds } else { scheme::into_norms };
     let (folds, broken): (Vec<_>, Vec<_>) =
         find(reference, quantized, &rename)?.into_iter().partition(Fold::cancels);
     scheme::unfold(quantized, &folds, &rename);
-    let notes = folds.iter().map(|fold| format!("{}: taken out", fold.describe())).collect();
+    let mut notes = scheme::leave_out_silent(reference, quantized, &rename)?;
+    notes.extend(folds.iter().map(|fold| format!("{}: taken out", fold.describe())));
     let by_tensor = scheme::folds_by_tensor(&broken).into_iter();
     let broken = by_tensor.filter_map(|(name, folds)| Some((name, folds.first()?.describe())));
     Ok((notes, broken.collect()))

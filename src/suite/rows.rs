@@ -6,7 +6,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::record::{
-    ExpertRow, FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow, TypeRecord,
+    ExpertRow, FileRecord, FindingRecord, GlobalRow, ModelRecord, Number, Sums, TensorRow,
+    TypeRecord,
 };
 use crate::codec::Class;
 use crate::gate;

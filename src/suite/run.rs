@@ -517,14 +517,13 @@ pub(super) fn load(
 pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Resolver) -> Opened {
     let mut notes = model::scheme::align(&reference, &mut quantized);
     let problems = measure::transform(&mut reference, &mut quantized, resolver);
-    let mut undone: Vec<_> = problems.into_iter().map(|problem| ("transform", problem)).collect();
+    let undone: Vec<_> = problems.into_iter().map(|problem| ("transform", problem)).collect();
     let mut broken_folds = HashMap::new();
-    match folds::unfold(&reference, &mut quantized, resolver) {
+    match folds::unfold(&mut reference, &mut quantized, resolver) {
         Ok((mut unfolded, broken)) => {
             notes.append(&mut unfolded);
             broken_folds = broken;
         }
-        Err(error) if resolver.pair().unfold => undone.push(("unfold", error.to_string())),
         // What cannot be read is told of where it is measured.
         Err(_) => {}
     }
@@ -629,7 +628,7 @@ impl Opened {
     ) -> Results {
         let (reference, quantized) = (&self.reference, &self.quantized);
         let mut measured = measure::measure(reference, quantized, matched, threads, progress);
-        measure::dead_columns(reference, quantized, matched, &mut measured);
+        measure::lost_columns(reference, quantized, matched, &mut measured);
         let of = &mut measured;
         let twins = measure::twin::twins(reference, quantized, matched, of, self.elements, threads);
         Results { measured, twins }

@@ -3,8 +3,8 @@ The codes are where some sound way of rounding would have put them.
 */
 
 use super::suspect::{Finding, NotJudged, Ruling, Suspect};
-use crate::measure::displaced::{Group, Row, Shift, Slopes};
 use crate::measure::own::Own;
+use crate::measure::shift::{Group, Row, Shift, Slopes};
 
 /// Displacement of the median row, in steps: codes beyond both neighbours are not for these weights.
 const ROUNDING: f64 = 1.0;
@@ -48,6 +48,10 @@ const MANY: usize = 8;
 /// The largest weight of a group without a scale, in parts of the row's: coarser than what the scales of
 /// every type tell apart.
 const DEAD: f64 = 1.0 / 15.0;
+
+/// The same where an offset is left, from which the weights are so far: it is rounded, too, and was chosen for a
+/// group of which some are clipped.
+const OFFSET_ALONE: f64 = 0.25;
 
 /// The part of all displacement that must be in proportion to the reference, group by group or column by column,
 /// to be the scales' or the factors' fault.
@@ -229,10 +233,15 @@ fn of_groups(row: &Row, own: &Own) -> [Option<(f64, Group, String)>; 4] {
         }),
         groups.dead.filter(|_| row.largest > 0.0).map(|it| {
             let part = it.largest / row.largest;
+            let (most, what) = if it.has_zero {
+                (DEAD, "largest weight")
+            } else {
+                (OFFSET_ALONE, "largest error")
+            };
             (
-                part / DEAD,
+                part / most,
                 it,
-                format!("the scale is zero, the largest weight {part:.2} of the row's"),
+                format!("the scale is zero, the {what} {part:.2} of the row's largest weight"),
             )
         }),
     ]

@@ -21,7 +21,9 @@ pub fn judge(suspect: &Suspect, bound: f64) -> Ruling {
         let expected = &row.whole.twin;
         // Codes that are kept while scales are trained pull the norm with them.
         let noise = if expected.rr > 0.0 { (expected.ee / expected.rr).sqrt() } else { 0.0 };
-        let room = if twin.own.is_some() && twin.tuned { OWN * noise } else { 0.0 };
+        let trained = if twin.own.is_some() && twin.tuned { OWN * noise } else { 0.0 };
+        // What keeps the mean square error least shrinks a norm to its cosine.
+        let room = trained.max(1.0 - expected.cosine());
         let gain = (expected.gain_distance(row.whole.actual.gain()) - room).max(0.0);
         // A row's gain may differ by more than its cosine: 0.05 where the cosine has 0.02.
         cosine.max(gain / 2.5 / if twin.tuned { 1.5 } else { 1.0 })

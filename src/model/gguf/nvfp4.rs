@@ -14,8 +14,8 @@ use crate::codec::{End, Levels, TensorType};
 use crate::model::own_grid::decode_filled;
 use crate::model::scheme::check_scales;
 use crate::model::{
-    Grid, GridRole, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor,
-    Weight,
+    Grid, GridRole, OwnGrid, Plane, PlaneFinding, ReadError, Rounding, Scratch, SourceFile,
+    Storage, Tensor, Weight,
 };
 
 /// Blocks and their factors.
@@ -116,6 +116,7 @@ impl Weight for Nvfp4 {
             levels: levels.values().into(),
             lowest: at(End::Lowest),
             highest: at(End::Highest),
+            rounding: Rounding::default(),
         })
     }
 

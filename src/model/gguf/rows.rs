@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use crate::codec::{Class, End, Frame, Levels, RowCodec, TensorType};
 use crate::model::{
-    Extent, OwnGrid, Plane, ReadError, ReadReference, Scratch, SourceFile, Storage, Tensor, Weight,
+    Extent, OwnGrid, Plane, ReadError, ReadReference, Rounding, Scratch, SourceFile, Storage,
+    Tensor, Weight,
 };
 
 /// A tensor of units.
@@ -188,6 +189,7 @@ impl Weight for Units {
             levels: levels.values().into(),
             lowest: filled(End::Lowest),
             highest: filled(End::Highest),
+            rounding: Rounding::default(),
         })
     }
 

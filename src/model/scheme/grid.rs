@@ -15,6 +15,10 @@ const SMALL_GAP: usize = 1024;
 /// Most cells that one read takes for the sake of its gaps.
 const LARGEST_SPAN: usize = 64 * 1024;
 
+/// How far quantizing scales in their turn moves them: the levels of 8 bits are 0.014 of the largest of their block
+/// apart, of which a scale may be a thirtieth.
+const NESTED: f64 = 0.25;
+
 /// What each of the 256 codes stands for.
 pub type Table = [f32; 256];
 
@@ -184,6 +188,34 @@ impl Grid {
     pub fn shared(mut self, shared: bool) -> Self {
         self.shared = shared;
         self
+    }
+
+    /// Half of the smallest scale that is not stored as zero, where it is one that weights come near to.
+    pub fn least(&self) -> f64 {
+        let ty = match self.source {
+            Source::Plane { ty, .. } | Source::Tiled { ty, .. } => ty,
+            _ => return 0.0,
+        };
+        match (ty, &self.factor) {
+            (TensorType::F8_E4M3, Factor::One) => 1.0 / 1024.0,
+            _ => 0.0,
+        }
+    }
+
+    /// How far rounding to the type in which the cells are stored moves them, relative to them, where it is done
+    /// after codes were chosen: of floats narrower than those that tools compute in. Powers of two and 8-bit
+    /// scales are chosen first.
+    pub fn half_unit(&self) -> f64 {
+        let ty = match self.source {
+            Source::Plane { ty, .. } | Source::Tiled { ty, .. } => ty,
+            Source::Nested { .. } => return NESTED,
+            Source::Codes(..) | Source::Constant(_) => return 0.0,
+        };
+        match ty {
+            TensorType::F16 => 1.0 / 2048.0,
+            TensorType::BF16 => 1.0 / 256.0,
+            _ => 0.0,
+        }
     }
 
     /// Reads the cells that the elements of a rectangle need.

@@ -17,7 +17,8 @@ use super::planes::Planes;
 pub use super::planes::Role;
 use crate::model::view::{Tiles, transpose};
 use crate::model::{
-    self, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+    self, OwnGrid, Plane, PlaneFinding, ReadError, Rounding, Scratch, SourceFile, Storage, Tensor,
+    Weight,
 };
 
 /// Elements of a strip of the stored matrix that is decoded for a tile.
@@ -130,6 +131,15 @@ impl Joined {
             shape: vec![self.dims.matrices, self.dims.rows, self.dims.cols],
             storage: Storage::Joined(Arc::new(weight)),
         }
+    }
+
+    /// What the types of scales and zero points leave open.
+    fn rounding(&self) -> Rounding {
+        let offset = match &self.zero {
+            Zero::None => 0.0,
+            Zero::Before(grid) | Zero::Plus(grid) | Zero::Minus(grid) => grid.half_unit(),
+        };
+        Rounding { scale: self.scale.half_unit(), offset, least: self.scale.least() }
     }
 
     /// Decodes a rectangle of one stored matrix, row by row.
@@ -390,6 +400,7 @@ impl Weight for Joined {
             levels: levels.into(),
             lowest: self.at_level(first),
             highest: self.at_level(last),
+            rounding: self.rounding(),
         })
     }
 

@@ -9,7 +9,8 @@ use super::layout::Layout;
 use super::summary::{Leaf, Summary};
 use crate::codec::Class;
 use crate::model::{
-    Extent, OwnGrid, Plane, PlaneFinding, ReadError, Scratch, SourceFile, Storage, Tensor, Weight,
+    Extent, OwnGrid, Plane, PlaneFinding, ReadError, Rounding, Scratch, SourceFile, Storage,
+    Tensor, Weight,
 };
 
 /// Elements that are followed at a time.
@@ -250,16 +251,21 @@ impl Weight for View {
 
     fn own_grid(&self) -> Option<OwnGrid> {
         let mut levels: Option<Arc<[f32]>> = None;
+        let mut rounding = Rounding::default();
         let mut end = |pick: fn(OwnGrid) -> Tensor| {
             let view = self.over(&mut |leaf| {
                 let grid = leaf.own_grid()?;
+                rounding.scale = rounding.scale.max(grid.rounding.scale);
+                rounding.offset = rounding.offset.max(grid.rounding.offset);
+                // What rescales columns rescales this, too.
+                rounding.least = 0.0;
                 let known = levels.get_or_insert_with(|| Arc::clone(&grid.levels));
                 (*known == grid.levels).then(|| pick(grid))
             })?;
             Some(view.into_tensor(String::new()))
         };
         let (lowest, highest) = (end(|grid| grid.lowest)?, end(|grid| grid.highest)?);
-        Some(OwnGrid { levels: levels?, lowest, highest })
+        Some(OwnGrid { levels: levels?, lowest, highest, rounding })
     }
 
     /// Each source's planes are looked through for the view that uses its beginning, so that those of
