@@ -348,7 +348,7 @@ fn drifts(ladder: &Ladder, run: &Run, groups: &Sharing) -> Vec<Drift> {
     }
     let mut members = vec![Vec::new(); groups.count];
     groups.of.iter().enumerate().for_each(|(i, &group)| members[group as usize].push(i));
-    members.iter().map(|of| ladder.drift(of.iter().map(|&i| run.element(i)))).collect()
+    members.iter().map(|of| ladder.drift(&of.iter().map(|&i| run.element(i)))).collect()
 }
 
 impl Run<'_> {

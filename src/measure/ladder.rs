@@ -162,7 +162,7 @@ impl Ladder {
     /// How far the scales that the codes were chosen with are from the stored ones: what explains the errors of
     /// a group best, and no more than rounding them to their stored type can have done. Nothing, where that
     /// is a small part of a step.
-    pub fn drift(&self, elements: impl Iterator<Item = Element> + Clone) -> Drift {
+    pub fn drift(&self, elements: &(impl Iterator<Item = Element> + Clone)) -> Drift {
         let (mut n, mut x, mut xx, mut e, mut xe) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let (mut offset, mut matters) = (0f64, false);
         for at in elements.clone() {

@@ -99,13 +99,12 @@ pub fn twin(
     }
     let even = rows.len();
     // Exactly the nearest codes in no row: scales were fitted to the codes once more.
+    let moved = rows.iter().filter(|row| row.shift.moved > 0.0).count();
     if !may_feed_back
-        && rows.iter().filter(|row| row.shift.moved > 0.0).count() * 2 > even
-        && even > 0
+        && moved * 2 > even
+        && let Some(refitted) = reader.refitted()
     {
-        if let Some(refitted) = reader.refitted() {
-            return twin(&refitted, effort, standing_out, may_feed_back, scratch);
-        }
+        return twin(&refitted, effort, standing_out, may_feed_back, scratch);
     }
     for &row in standing_out {
         if row < count && !rows.iter().any(|it| it.row == row) {

@@ -545,8 +545,8 @@ static PAIR: Shape = Shape {
             key(
                 "unfold",
                 Kind::Flag,
-                "Undo scales that AWQ or SmoothQuant folded into norms or previous layers, where \
-                 that is unambiguous. Default false.",
+                "Undo scales that AWQ or SmoothQuant folded into the rows of other weights, where all columns \
+                 behind them have them; those in norms are always undone. Default true.",
             ),
             key(
                 "sample",

@@ -519,13 +519,10 @@ pub(super) fn prepare(mut reference: Model, mut quantized: Model, resolver: &Res
     let problems = measure::transform(&mut reference, &mut quantized, resolver);
     let undone: Vec<_> = problems.into_iter().map(|problem| ("transform", problem)).collect();
     let mut broken_folds = HashMap::new();
-    match folds::unfold(&mut reference, &mut quantized, resolver) {
-        Ok((mut unfolded, broken)) => {
-            notes.append(&mut unfolded);
-            broken_folds = broken;
-        }
-        // What cannot be read is told of where it is measured.
-        Err(_) => {}
+    // What cannot be read is told of where it is measured.
+    if let Ok((mut unfolded, broken)) = folds::unfold(&mut reference, &mut quantized, resolver) {
+        notes.append(&mut unfolded);
+        broken_folds = broken;
     }
     let (printed, unmatched_shared) = (None, Vec::new());
     let recipes = BTreeMap::new();

@@ -531,7 +531,7 @@ fn scales_folded_into_a_norm_are_taken_out_where_they_cancel() {
 }
 
 #[test]
-fn scales_folded_into_another_weight_are_named_and_taken_out_on_request() {
+fn scales_folded_into_another_weight_are_taken_out_and_named_where_the_spec_says_not_to() {
     let suite = Suite::new();
     let mut random = Random(3);
     let (up, down) = ("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight");
@@ -545,12 +545,20 @@ fn scales_folded_into_another_weight_are_named_and_taken_out_on_request() {
         &[(up, "F32", shape, f32s(&of_up)), (down, "F32", turned, f32s(&of_down))],
         &[(up, "BF16", shape, bf16s(&rows)), (down, "BF16", turned, bf16s(&columns))],
     );
-    suite.spec("thresholds.tensor.cosine = 0.99");
+    suite.spec("thresholds.tensor.cosine = 0.99\nunfold = false");
     let ran = suite.qualm(&["run", "--no-baseline"]).exits(101);
     ran.says(&format!("scales of 64 columns are folded out of {down} into {up}"))
         .says("`unfold = true` in the pair takes them out before comparing");
-    suite.spec("thresholds.tensor.cosine = 0.9999\nunfold = true");
+    suite.spec("thresholds.tensor.cosine = 0.9999");
     suite.qualm(&["run", "--no-baseline"]).exits(0);
+    // A row that has not its factor computes something else.
+    let mut lost = rows.clone();
+    lost[32..64].iter_mut().for_each(|it| *it *= 3.0);
+    suite.models(
+        &[(up, "F32", shape, f32s(&of_up)), (down, "F32", turned, f32s(&of_down))],
+        &[(up, "BF16", shape, bf16s(&lost)), (down, "BF16", turned, bf16s(&columns))],
+    );
+    suite.qualm(&["run", "--no-baseline"]).exits(101);
 }
 
 #[test]

@@ -192,12 +192,12 @@ impl Grid {
 
     /// Half of the smallest scale that is not stored as zero, where it is one that weights come near to.
     pub fn least(&self) -> f64 {
-        let ty = match self.source {
-            Source::Plane { ty, .. } | Source::Tiled { ty, .. } => ty,
-            _ => return 0.0,
-        };
-        match (ty, &self.factor) {
-            (TensorType::F8_E4M3, Factor::One) => 1.0 / 1024.0,
+        match (&self.source, &self.factor) {
+            (
+                Source::Plane { ty: TensorType::F8_E4M3, .. }
+                | Source::Tiled { ty: TensorType::F8_E4M3, .. },
+                Factor::One,
+            ) => 1.0 / 1024.0,
             _ => 0.0,
         }
     }
