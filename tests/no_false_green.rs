@@ -266,7 +266,7 @@ fn blocks(path: &Path, ty: TensorType, rows: usize, values: &[f32]) {
 }
 
 #[test]
-fn dead_columns_and_ends_of_long_rows_are_found_in_quantized_tensors() {
+fn lost_columns_and_ends_of_long_rows_are_found_in_quantized_tensors() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let columns = |values: &[f32], len: usize, factor: f32| -> Vec<f32> {
@@ -279,9 +279,14 @@ fn dead_columns_and_ends_of_long_rows_are_found_in_quantized_tensors() {
     for ty in [TensorType::Q4_0, TensorType::Q8_0, TensorType::Q6_K, TensorType::Q3_K] {
         let dead = columns(&x, 512, 0.0);
         let faint = columns(&x, 512, 1e-4);
+        let negated = columns(&x, 512, -1.0);
+        let mut exchanged = x.clone();
+        exchanged.chunks_exact_mut(512).for_each(|row| row.swap(100, 341));
         let end = changed(&long, 3 * 70_656 - 256..3 * 70_656, -1.0);
         for (why, rows, r, q, verdict) in [
             ("a dead column", 96, &x, &dead, Damaged("integrity.column")),
+            ("a negated column", 96, &x, &negated, Damaged("integrity.column")),
+            ("two columns exchanged", 96, &x, &exchanged, Damaged("integrity.column")),
             ("dead in both", 96, &dead, &dead, Sound),
             ("too faint for the type", 96, &faint, &faint, Sound),
             ("none", 96, &x, &x, Sound),
@@ -293,6 +298,83 @@ fn dead_columns_and_ends_of_long_rows_are_found_in_quantized_tensors() {
             let why = format!("{ty}: {why}");
             judge(&mut wrong, &why, &verdict, check(directory.path(), "r.gguf", "q.gguf"));
         }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn columns_at_which_nothing_arrives_may_hold_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let x = normals(24, 64 * 256, 0.0, 0.02);
+    let dead: Vec<f32> =
+        x.iter().enumerate().map(|(at, x)| if at % 256 == 7 { 0.0 } else { *x }).collect();
+    let write = |name: &str, gain: f32, ty: TensorType, values: &[f32]| {
+        let mut norm = vec![1.0; 256];
+        norm[7] = gain;
+        let mut data = vec![0; ty.bytes_for(values.len() as u64).unwrap() as usize];
+        match ty {
+            TensorType::F32 => data = f32s(values),
+            _ => ty.quantize(values, None, &mut data).unwrap(),
+        }
+        let gguf = forge::gguf::Gguf::new()
+            .tensor(
+                "blk.0.attn_norm.weight",
+                &[256],
+                TensorType::F32.info().ggml_id.unwrap(),
+                f32s(&norm),
+            )
+            .tensor("blk.0.attn_q.weight", &[64, 256], ty.info().ggml_id.unwrap(), data);
+        fs::write(path(name), gguf.bytes()).unwrap();
+    };
+    let mut wrong = Vec::new();
+    for (why, gain, verdict) in [
+        ("the norm lets nothing through", 1e-30, Sound),
+        ("it lets little through", 1e-4, Damaged("integrity.column")),
+    ] {
+        write("r.gguf", gain, TensorType::F32, &x);
+        write("q.gguf", gain, TensorType::Q8_0, &dead);
+        judge(&mut wrong, why, &verdict, check(directory.path(), "r.gguf", "q.gguf"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Eight bits in MLX's layout, groups of 64: codes are chosen with scales and biases that are rounded to BF16
+/// afterwards; the biases of the first row are raised by so many steps.
+fn eight_bits(path: &Path, values: &[f32], raised: f32) {
+    let (mut codes, mut scales, mut biases) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, group) in values.chunks(64).enumerate() {
+        let (low, high) =
+            group.iter().fold((0f32, 0f32), |(low, high), x| (low.min(*x), high.max(*x)));
+        let scale = (high - low) / 255.0;
+        codes.extend(group.iter().map(|x| ((x - low) / scale).round() as u8));
+        scales.push(scale);
+        biases.push(if at < 4 { low + raised * scale } else { low });
+    }
+    let (rows, groups) = (values.len() / 256, 4);
+    write(
+        path,
+        &[
+            ("a.weight", Dtype::U32, vec![rows, 64], codes),
+            ("a.scales", Dtype::BF16, vec![rows, groups], bf16s(&scales)),
+            ("a.biases", Dtype::BF16, vec![rows, groups], bf16s(&biases)),
+        ],
+    );
+}
+
+#[test]
+fn scales_may_be_rounded_after_the_codes_were_chosen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let x = normals(23, 64 * 256, 0.0, 0.02);
+    write(&path("r"), &[("a.weight", Dtype::F32, vec![64, 256], f32s(&x))]);
+    fs::write(path("config.json"), r#"{"quantization": {"group_size": 64, "bits": 8}}"#).unwrap();
+    let mut wrong = Vec::new();
+    for (why, raised, verdict) in
+        [("as MLX writes it", 0.0, Sound), ("offsets of a row are off", 4.0, Damaged("a.weight"))]
+    {
+        eight_bits(&path("q"), &x, raised);
+        judge(&mut wrong, why, &verdict, check(directory.path(), "r", "q"));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

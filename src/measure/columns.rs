@@ -152,8 +152,11 @@ impl Column {
     }
 
     fn is_lost(&self, rows: u64, part: f64) -> bool {
-        let at_most = self.cosine() + SURE / (rows as f64).sqrt();
-        self.there >= FEWEST && (self.qq == 0.0 || at_most < part * self.expected())
+        let chance = SURE / (rows as f64).sqrt();
+        let half = part * self.expected();
+        // Of a column of which the type leaves no more than chance, nothing can be told but that it is zero.
+        let speaks = part == BOOK || half > chance;
+        self.there >= FEWEST && (self.qq == 0.0 || speaks && self.cosine() + chance < half)
     }
 }
 
@@ -337,6 +340,7 @@ mod tests {
         };
         for (cosine, expected, rows, lost, why) in [
             (-0.9, 0.98, 64, true, "negated"),
+            (-0.2, 0.13, 256, false, "hardly anything was left of it"),
             (0.05, 0.98, 256, true, "exchanged"),
             (0.05, 0.98, 16, false, "exchanged, but of few rows"),
             (0.45, 0.6, 256, false, "one bit"),

@@ -233,21 +233,22 @@ fn row_factor(own: &[f32], other: &[f32], factors: Option<&[f32]>) -> f64 {
     if rq > 0.0 { rq / rr } else { 1.0 }
 }
 
-/// Which part of the logarithms of the factors is in the columns: 1 if they were multiplied, 0 if not; none if that is
-/// uncertain.
+/// Which part of the logarithms of the factors is in the columns, beside what all of them have in common: 1 if they
+/// were multiplied, 0 if not; none if that is uncertain.
 fn share<'a>(columns: impl Iterator<Item = (&'a Column, &'a f32)>, usual: f64) -> Option<f64> {
-    let (mut ss, mut sc, mut cc, mut n) = (0.0, 0.0, 0.0, 0.0);
+    let mut pairs = Vec::new();
     for (column, s) in columns {
-        let slope = column.rq / column.rr;
-        let is_loud = (column.rr / column.n).sqrt() * slope.min(f64::from(*s)) > LOUD * usual;
-        if is_loud && slope > 0.0 {
-            let (s, c) = (functions::ln(f64::from(*s)), functions::ln(slope));
-            n += 1.0;
-            ss += s * s;
-            sc += s * c;
-            cc += c * c;
+        let (slope, s) = (column.rq / column.rr, f64::from(*s));
+        if slope > 0.0 && (column.rr / column.n).sqrt() * slope.min(s) > LOUD * usual {
+            pairs.push((functions::ln(s), functions::ln(slope)));
         }
     }
+    let n = pairs.len() as f64;
+    let sum = |of: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>();
+    let (mean_s, mean_c) = (sum(&|it| it.0) / n, sum(&|it| it.1) / n);
+    let ss = sum(&|it| (it.0 - mean_s).powi(2));
+    let sc = sum(&|it| (it.0 - mean_s) * (it.1 - mean_c));
+    let cc = sum(&|it| (it.1 - mean_c).powi(2));
     let share = sc / ss;
     let left = (cc - share * sc).max(0.0);
     (n > 2.0 && (left / (n - 2.0) / ss).sqrt() < UNSURE).then_some(share)
