@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::ladder::{Drift, Element, Ladder, Placed};
 use super::run_sums::RunSums;
-use super::shift::{Group, Piece, Row, Shift, Slopes, Span};
+use super::shift::{Group, Piece, RUN, Row, Shift, Slopes, Span};
 use crate::metrics::PIECE;
 use crate::model::{Model, OwnGrid, Scratch, Storage, Tensor};
 
@@ -283,6 +283,8 @@ fn measure(ladder: &Ladder, run: &Run, row: &mut Row, columns: Option<&mut Colum
         }
         row.pieces.push(piece);
     }
+    let runs = placed.chunks_exact(RUN).zip(run.r.chunks_exact(RUN));
+    row.turned = runs.fold(row.turned, |least, (placed, r)| least.min(slope(placed, r)));
     row.top = placed.iter().fold(row.top, |top, at| top.max(at.step));
     row.largest = run.r.iter().fold(row.largest, |most, r| most.max(f64::from(r.abs())));
     let lost_below = ladder.lost_below();
@@ -339,6 +341,16 @@ fn measure(ladder: &Ladder, run: &Run, row: &mut Row, columns: Option<&mut Colum
         row.group_count += 1;
         row.groups.take(Group { row: row.row, first: column, shift, reach, largest, has_zero });
     }
+}
+
+/// Slope of the displacement of a run on the reference.
+fn slope(placed: &[Placed], r: &[f32]) -> f64 {
+    let (mut dr, mut rr) = (0.0, 0.0);
+    for (at, r) in placed.iter().zip(r) {
+        dr += at.d * f64::from(*r);
+        rr += f64::from(*r).powi(2);
+    }
+    if rr > 0.0 { dr / rr } else { 0.0 }
 }
 
 /// How far the scales of each group have drifted; nothing of all, if they are stored as they were.

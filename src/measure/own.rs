@@ -36,6 +36,9 @@ const MOST: f64 = 0.5;
 /// steps. Codes that know nothing of the reference are told by their slope.
 const FARTHEST: f64 = 4.0;
 
+/// Slope of the displacement in a run of a row that is half way to a negated one: that is no feedback.
+const HALF_TURNED: f64 = -1.0;
+
 /// Elements for each level of the grid from which on the codes that do not occur are left out.
 const CODES: f64 = 16.0;
 
@@ -152,7 +155,9 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
         .iter_mut()
         .map(|row| {
             // Feedback passes errors on to where the steps are smaller.
-            let own = if feedback { unstructured(row).clamp(added, FARTHEST) } else { added };
+            let is_whole = row.turned > HALF_TURNED;
+            let own =
+                if feedback && is_whole { unstructured(row).clamp(added, FARTHEST) } else { added };
             let noise = own * row.top * row.top;
             let pieces = std::mem::take(&mut row.pieces).into_iter();
             let pieces = pieces.map(|it| Both {

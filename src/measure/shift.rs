@@ -239,6 +239,8 @@ pub struct Row {
     /// The largest part of the levels, from the lowest code to the highest, that a group's codes span; 1 for
     /// levels that are not even.
     pub span: f64,
+    /// The most negative slope of the displacement on the reference in a run of [`RUN`] elements.
+    pub turned: f64,
     /// The codes that occur.
     pub codes: Codes,
     /// Its groups that stand out, by the measures of [`Group`].
@@ -246,6 +248,9 @@ pub struct Row {
     /// What of the displacement is in proportion to the reference in each of its groups.
     pub slopes: Slopes,
 }
+
+/// Elements of the shortest run that codes are compared with their reference in.
+pub(super) const RUN: usize = 32;
 
 /// Which of up to 256 codes occur.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
