@@ -219,6 +219,16 @@ impl Column {
     }
 }
 
+/// Mean square error of the median column.
+fn median<'a>(
+    columns: impl Iterator<Item = (&'a Column, &'a f32)>,
+    error: fn(&Column) -> f64,
+) -> f64 {
+    let mut errors: Vec<f64> = columns.map(|(it, _)| error(it) / it.n.max(1.0)).collect();
+    errors.sort_by(f64::total_cmp);
+    errors.get(errors.len() / 2).copied().unwrap_or(0.0)
+}
+
 /// What a row was multiplied by as a whole; 1 where that cannot be told.
 fn row_factor(own: &[f32], other: &[f32], factors: Option<&[f32]>) -> f64 {
     let (mut rr, mut rq) = (0.0, 0.0);
@@ -367,12 +377,9 @@ impl<'a> Pair<'a> {
             }
         })?;
         let known = || columns.iter().zip(factors).filter(|(_, s)| !s.is_nan());
-        let sum = |of: fn(&Column) -> f64| known().map(|(column, _)| of(column)).sum::<f64>();
-        let (with, without) = (sum(|it| it.with), sum(|it| it.without));
-        let mut errors: Vec<f64> =
-            known().map(|(it, _)| (it.with / it.n.max(1.0)).sqrt()).collect();
-        errors.sort_by(f64::total_cmp);
-        let usual = errors.get(errors.len() / 2).copied().unwrap_or(0.0);
+        // Of the median column, so that a few that have others do not hide the factors of all.
+        let (with, without) = (median(known(), |it| it.with), median(known(), |it| it.without));
+        let usual = with.sqrt();
         let off = |(column, s): (&Column, &f32)| column.is_off(f64::from(*s), usual);
         Ok(match (with < CLEAR * without, without < CLEAR * with) {
             // All must have the factors, not only most.
