@@ -41,6 +41,9 @@ const PLAIN: f64 = 0.5;
 /// The same where signs are not free, so that importances may leave nothing of a column: that is not negative.
 const BOOK: f64 = 0.0;
 
+/// One code in so many is not the nearest one where errors are fed back.
+const FEEDBACK: u64 = 50;
+
 /// Suspect columns of a matrix whose values are kept, to tell which one is in another's place.
 const KEPT: usize = 64;
 
@@ -218,6 +221,9 @@ impl Sides<'_> {
         if suspects.is_empty() {
             return Ok(suspects);
         }
+        let mut is_suspect = vec![false; row_len as usize];
+        suspects.iter().for_each(|it| is_suspect[it.at] = true);
+        let (mut moved, mut all) = (0u64, 0u64);
         let mut seen = 0;
         for run in runs(&rows, if is_book { FIRST } else { CLOSELY }) {
             let [r, q] = self.read(&run, row_len, scratch)?;
@@ -225,7 +231,14 @@ impl Sides<'_> {
             if let Some(own) = &own {
                 nearest.resize(r.len(), 0f32);
                 let range = run.start * row_len..run.end * row_len;
-                own.each_nearest(range, &r, scratch, |at, it| nearest[at] = it.level())?;
+                own.each_nearest(range, &r, scratch, |at, it| {
+                    // A scale or a factor of zero says nothing of what should be there.
+                    nearest[at] = if it.step > 0.0 { it.level() } else { f32::NAN };
+                    if !is_suspect[at % row_len as usize] {
+                        all += 1;
+                        moved += u64::from((f64::from(q[at]) - it.nearest).abs() > it.step / 4.0);
+                    }
+                })?;
             }
             let mut nearest = nearest.chunks(row_len as usize);
             for (r, q) in r.chunks(row_len as usize).zip(q.chunks(row_len as usize)) {
@@ -235,7 +248,9 @@ impl Sides<'_> {
         }
         let part = if is_book { BOOK } else { PLAIN };
         suspects.retain(|it| it.column.is_lost(seen, part));
-        if grid.is_tuned() {
+        // Where all other codes are the nearest ones, nothing was made up for.
+        let is_nearest = own.is_some() && moved * FEEDBACK < all;
+        if grid.is_tuned() && !is_nearest {
             let are: Vec<bool> = suspects.iter().map(|it| it.is_another(&suspects)).collect();
             let mut are = are.into_iter();
             suspects.retain(|_| are.next() == Some(true));
@@ -274,7 +289,7 @@ fn expect(suspects: &mut [Suspect], grid: &Grid, nearest: Option<&[f32]>, r: &[f
             suspect.r.push(r[at]);
             suspect.q.push(q[at]);
         }
-        if let Some(nearest) = nearest {
+        if let Some(nearest) = nearest.filter(|it| !it[at].is_nan()) {
             suspect.column.expect(r[at], nearest[at]);
             continue;
         }

@@ -18,6 +18,9 @@ const SLIGHT: f64 = 0.1;
 /// chosen with: a code of c is right from c - 1/2 to c + 1/2 steps, and of codes up to 2 about half are off.
 const REFITTED: f64 = 1.0 / 3.0;
 
+/// Levels of the types whose codes are not chosen again.
+const REFITTED_LEVELS: usize = 32;
+
 /// Scales that are tried to either side.
 const TRIED: i32 = 8;
 
@@ -84,6 +87,9 @@ impl Ladder {
 
     /// The same levels where scales were fitted again to codes that were not chosen again; none if it is so already.
     pub fn refitted(&self) -> Option<Self> {
+        if self.levels.len() > REFITTED_LEVELS {
+            return None;
+        }
         let offset = if self.levels[0] == 0.0 { REFITTED } else { 0.0 };
         let rounding = Rounding { scale: REFITTED, offset, ..self.rounding };
         let levels = self.levels.clone();
@@ -100,9 +106,12 @@ impl Ladder {
         self.even.is_some()
     }
 
-    /// Whether the stored scales are those that the codes were chosen with.
+    /// Whether rounding the stored scales can have moved no level by more than a small part of a step.
     pub fn is_exact(&self) -> bool {
-        self.rounding.scale == 0.0 && self.rounding.offset == 0.0
+        let (first, last) = self.ends();
+        let gap = self.even.unwrap_or(0.0);
+        self.rounding.offset == 0.0
+            && self.rounding.scale * first.abs().max(last.abs()) <= SLIGHT * gap
     }
 
     /// Whether zero is a level of the grid between these ends.
@@ -164,9 +173,11 @@ impl Ladder {
     /// is a small part of a step.
     pub fn drift(&self, elements: &(impl Iterator<Item = Element> + Clone)) -> Drift {
         let (mut n, mut x, mut xx, mut e, mut xe) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        let (mut offset, mut matters) = (0f64, false);
+        let (mut offset, mut matters, mut left) = (0f64, false, 0.0);
         for at in elements.clone() {
-            let step = self.place(&at, &Drift::default()).step;
+            let placed = self.place(&at, &Drift::default());
+            let step = placed.step;
+            left += placed.d * placed.d;
             if step == 0.0 || at.r < at.low.min(at.high) - step || at.r > at.low.max(at.high) + step
             {
                 continue;
@@ -181,7 +192,7 @@ impl Ladder {
             e += error;
             xe += scaled * error;
         }
-        if !matters || xx == 0.0 {
+        if left == 0.0 || !matters || xx == 0.0 {
             return Drift::default();
         }
         let spread = n * xx - x * x;
@@ -194,18 +205,18 @@ impl Ladder {
         let displaced = |drift: &Drift| {
             elements.clone().map(|at| self.place(&at, drift).d.powi(2)).sum::<f64>()
         };
-        let mut best = (displaced(&Drift::default()), Drift::default());
+        let mut best = (left, Drift::default());
         let mut consider = |drift: Drift| {
             let left = displaced(&drift);
             if left < best.0 {
                 best = (left, drift);
             }
+            best.0 > 0.0
         };
-        consider(drift);
         // Where it may be far off, weights that were clipped hide it.
-        if most >= REFITTED {
-            (-TRIED..=TRIED).for_each(|at| {
-                consider(Drift { scale: most * f64::from(at) / f64::from(TRIED), ..drift });
+        if consider(drift) && most >= REFITTED {
+            (-TRIED..=TRIED).all(|at| {
+                consider(Drift { scale: most * f64::from(at) / f64::from(TRIED), ..drift })
             });
         }
         best.1

@@ -61,6 +61,8 @@ pub struct Own {
     pub nearest: RunSums,
     /// Whether it was rounded otherwise than to nearest, as tools of its kind do.
     pub feedback: bool,
+    /// Whether its scales are quantized in their turn, as those of ggml's blocks are.
+    pub blocks: bool,
     /// All rows that were looked at and are not silent; without their pieces.
     pub rows: Vec<Row>,
     /// What of the displacement is in proportion to the reference in each group that shares a scale.
@@ -182,7 +184,8 @@ fn expectation(mut rows: Vec<Row>, even: usize, levels: usize, may_feed_back: bo
     let least = if may_feed_back { 0.0 } else { COARSE_SCALES };
     rows.retain(|row| speaking.next() == Some(true) && row.top >= least);
     let columns = None;
-    let own = Own { rounding, mean, levels, nearest, feedback, rows, groups, columns };
+    let blocks = !may_feed_back;
+    let own = Own { rounding, mean, levels, nearest, feedback, blocks, rows, groups, columns };
     Twin { sample, worst_piece, rows: twins, tuned: feedback, own: Some(own), ..Twin::default() }
 }
 

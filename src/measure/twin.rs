@@ -123,6 +123,9 @@ pub struct Twin {
     pub lost: Option<u64>,
     /// The grid that the values lie on although they are stored as floats.
     pub recovered: Option<Recovered>,
+    /// Whether hardly any piece of the sample is what plain quantization gives, bit for bit: codes were chosen for some
+    /// columns more than for others, or by another quantizer.
+    pub weighed: bool,
     /// Of a stack, its matrices, each beside its own twin: what is said here of the stack is what they say
     /// together, and its own codes and rows are theirs.
     pub experts: Vec<Expert>,
@@ -436,6 +439,7 @@ impl Sides<'_> {
         let Some(step) = parts.checked_div(wanted).filter(|&step| step > 0) else {
             return Ok(None);
         };
+        let (mut taken, mut same) = (0u64, 0u64);
         let taken_in = PARTS.min(wanted);
         for first in 0..taken_in {
             for at in (first..wanted).step_by(taken_in as usize) {
@@ -448,7 +452,10 @@ impl Sides<'_> {
                 let Some(row) = self.run(start..start + part, grid, scratch)? else {
                     return Ok(None);
                 };
-                for piece in (Allowance { reader, alone: false }).pieces(&row, start, scratch)? {
+                let allowance = Allowance { reader, alone: false, weighed: false };
+                for piece in allowance.pieces(&row, start, scratch)? {
+                    taken += 1;
+                    same += u64::from(piece.actual == piece.twin);
                     twin.sample.add(&piece);
                     twin.worst_piece = twin.worst_piece.max(piece.twin.rms());
                 }
@@ -457,6 +464,7 @@ impl Sides<'_> {
                 break;
             }
         }
+        twin.weighed = 2 * same < taken;
         let runs = |locals: &Locals| runs_standing_out(locals, row_len, grid.is_local());
         for range in locals.map(runs).unwrap_or_default() {
             let start = range.start;
@@ -465,7 +473,8 @@ impl Sides<'_> {
             let row = if grid.is_local() {
                 self.row_in_pieces(range, grid, reader, &twin, scratch)?
             } else if let Some(row) = self.run(range, grid, scratch)? {
-                let pieces = Allowance { reader, alone: true }.pieces(&row, start, scratch)?;
+                let allowance = Allowance { reader, alone: true, weighed: twin.weighed };
+                let pieces = allowance.pieces(&row, start, scratch)?;
                 let mut whole = Both::default();
                 for piece in &pieces {
                     whole.add(piece);
@@ -502,7 +511,7 @@ impl Sides<'_> {
         let expected = |actual: &RunSums| twin.sample.twin.expected_of(actual);
         // Gives twins to the pieces that have none and need one; none if the grid cannot take them.
         let mut quantize = |pieces: &mut [Both], needs: &dyn Fn(&RunSums) -> bool| {
-            let allowance = Allowance { reader, alone: true };
+            let allowance = Allowance { reader, alone: true, weighed: twin.weighed };
             let starts = (first..).step_by(PIECE);
             for ((both, (r, q)), start) in pieces.iter_mut().zip(sides()).zip(starts) {
                 if both.twin.n == 0 && needs(&both.actual) {
@@ -614,6 +623,8 @@ struct Allowance<'a> {
     /// Whether a row or block is judged alone. The tensor as a whole must not lose more than [`IMPORTANCES`]; what
     /// a part of it loses by its scales is a choice, as long as its codes are the nearest ones.
     alone: bool,
+    /// Whether the sample shows an importance matrix.
+    weighed: bool,
 }
 
 impl Allowance<'_> {
@@ -630,7 +641,7 @@ impl Allowance<'_> {
             return Ok(both);
         }
         let Some(reader) = self.reader else {
-            return Ok(if self.alone { book(both, [r, q, plain]) } else { both });
+            return Ok(if self.alone && self.weighed { book(both, [r, q, plain]) } else { both });
         };
         let (own, step) = reader.nearest(start..start + r.len() as u64, r, scratch)?;
         // Where steps are too small for displacement to be judged, it says nothing of the codes.

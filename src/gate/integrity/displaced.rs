@@ -233,7 +233,7 @@ fn of_groups(row: &Row, own: &Own) -> [Option<(f64, Group, String)>; 4] {
         }),
         groups.dead.filter(|_| row.largest > 0.0).map(|it| {
             let part = it.largest / row.largest;
-            let (most, what) = if it.has_zero {
+            let (most, what) = if it.has_zero || !own.blocks {
                 (DEAD, "largest weight")
             } else {
                 (OFFSET_ALONE, "largest error")

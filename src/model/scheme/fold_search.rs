@@ -338,7 +338,7 @@ impl<'a> Pair<'a> {
                     continue;
                 }
                 self.complete(&tensor.name, &mut factors)?;
-                let fit = self.fit(&tensor.name, &factors)?;
+                let fit = self.fit(&tensor.name, &factors, true)?;
                 any |= matches!(fit, Fit::Multiplied | Fit::Partly);
                 match fit {
                     Fit::Multiplied => consumers.push(tensor.name.clone()),
@@ -359,8 +359,9 @@ impl<'a> Pair<'a> {
 
     /// Whether a weight is clearly closer to the reference with its columns multiplied by the factors, or as it is.
     ///
+    /// Factors that are estimated are too rough for single columns, where errors hide them.
     /// Errors are those of the quantized weight as it is stored: there its grid makes them alike in all columns.
-    fn fit(&self, name: &str, factors: &[f32]) -> Result<Fit, ReadError> {
+    fn fit(&self, name: &str, factors: &[f32], are_known: bool) -> Result<Fit, ReadError> {
         let Some((own, other)) = self.both(name) else { return Ok(Fit::Unclear) };
         let width = factors.len() as u64;
         if own.shape.len() < 2 || own.shape.last() != Some(&width) {
@@ -388,6 +389,7 @@ impl<'a> Pair<'a> {
             (_, true) => Fit::AsItWas,
             // Where the grid is so coarse that its errors hide the factors, all columns together tell.
             _ => match share(known(), usual) {
+                Some(share) if share > 0.75 && are_known && known().any(off) => Fit::Partly,
                 Some(share) if share > 0.75 => Fit::Multiplied,
                 Some(share) if share < 0.25 => Fit::AsItWas,
                 _ => Fit::Unclear,
@@ -464,7 +466,7 @@ impl<'a> Pair<'a> {
             return Ok(None);
         }
         let Some((factors, _)) = self.row_factors(own, other, rows)? else { return Ok(None) };
-        let fit = self.fit(&consumer, &factors)?;
+        let fit = self.fit(&consumer, &factors, false)?;
         let (consumers, left_out) = match fit {
             Fit::Multiplied => (vec![consumer], Vec::new()),
             Fit::Partly => (Vec::new(), vec![consumer]),

@@ -58,7 +58,7 @@ pub(super) fn module(name: &str) -> Option<(&str, &str)> {
 }
 
 /// A norm's gain below this part of its root mean square lets nothing through: less than what is left of it beside
-/// the others in single precision.
+/// the others in single precision. One that is exactly zero may be of a norm that multiplies by one more (Gemma).
 const SILENT: f64 = 1e-8;
 
 /// Longest norm that is looked at: no layer is wider.
@@ -126,7 +126,7 @@ fn masks(model: &Model) -> Result<HashMap<String, Arc<[f32]>>, ReadError> {
         norm.decode(&model.files, 0..norm.numel(), &mut Scratch::default(), &mut gains)?;
         let power: f64 = gains.iter().map(|&gain| f64::from(gain).powi(2)).sum();
         let least = SILENT * (power / gains.len().max(1) as f64).sqrt();
-        let is_silent = |gain: &f32| f64::from(gain.abs()) < least;
+        let is_silent = |gain: &f32| *gain != 0.0 && f64::from(gain.abs()) < least;
         if gains.iter().any(is_silent) {
             let mask = gains.iter().map(|gain| if is_silent(gain) { 0.0 } else { 1.0 });
             masks.insert(norm.name.clone(), mask.collect());
