@@ -222,7 +222,9 @@ impl Sides<'_> {
             return Ok(suspects);
         }
         let mut is_suspect = vec![false; row_len as usize];
-        suspects.iter().for_each(|it| is_suspect[it.at] = true);
+        for it in &suspects {
+            is_suspect[it.at] = true;
+        }
         let (mut moved, mut all) = (0u64, 0u64);
         let mut seen = 0;
         for run in runs(&rows, if is_book { FIRST } else { CLOSELY }) {
