@@ -53,7 +53,8 @@ pub fn explain(
         return Vec::new();
     }
     let rename = |name: &str| resolver.rename(name);
-    let Ok(folds) = scheme::folds(reference, quantized, &rename) else { return Vec::new() };
+    let Ok(mut folds) = scheme::folds(reference, quantized, &rename) else { return Vec::new() };
+    folds.retain(Fold::cancels);
     let by_tensor = scheme::folds_by_tensor(&folds);
     for test in tests.iter_mut().filter(|test| failed(test)) {
         let Some(tensor) = id::tensor(prefix, test.kind, &test.id) else {

@@ -98,9 +98,8 @@ fn unlike(own: &[f32], other: &[f32], one: f32) -> Option<Vec<f32>> {
 pub fn folds(reference: &Model, quantized: &Model, rename: Rename) -> Result<Vec<Fold>, ReadError> {
     let tensors = renamed(quantized, rename);
     let pair = Pair::of(reference, quantized, &tensors);
-    let mut found = pair.norms()?;
     // What norms explain must be gone before weights are held against each other.
-    found.retain(Fold::cancels);
+    let (mut found, broken): (Vec<_>, Vec<_>) = pair.norms()?.into_iter().partition(Fold::cancels);
     let known = folds_by_tensor(&found);
     let unfolded: Vec<Tensor> = tensors.iter().map(|tensor| applied(tensor, &known)).collect();
     let quantized = Side { files: &quantized.files, tensors: &unfolded };
@@ -110,6 +109,7 @@ pub fn folds(reference: &Model, quantized: &Model, rename: Rename) -> Result<Vec
         estimated.extend(pair.rows(tensor)?);
     }
     found.extend(estimated);
+    found.extend(broken);
     Ok(found)
 }
 
