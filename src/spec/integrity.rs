@@ -136,8 +136,9 @@ static TABLE: [Row; Gate::ALL.len()] = [
         name: "column",
         least_bound: None,
         by_default: ByDefault::On,
-        demands: "No column of a matrix is zero in every row, unless the type rounds it to zero.",
-        why: "In sixteen rows or more no rounding drops all values of a column that the type can hold.",
+        demands: "Every column of a matrix has something of its own reference: none is zero, negated or another's.",
+        why: "Over sixteen rows or more, half of the cosine that the type gives is half way to values that \
+              know nothing of the reference.",
     },
     Row {
         name: "zero",
