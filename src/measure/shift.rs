@@ -239,7 +239,7 @@ pub struct Row {
     /// The largest part of the levels, from the lowest code to the highest, that a group's codes span; 1 for
     /// levels that are not even.
     pub span: f64,
-    /// The most negative slope of the displacement on the reference in a run of [`RUN`] elements.
+    /// The most negative slope of the displacement on the reference in a run of 32 elements.
     pub turned: f64,
     /// The codes that occur.
     pub codes: Codes,
