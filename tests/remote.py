@@ -263,8 +263,8 @@ def large(folder):
     check(f"of 1 %: {share:.4f} of the bytes, {len(SERVERS.log)} requests", share <= 0.02, few.stderr)
     check("says beforehand what it reads", "spot check" in few.stderr and "requests" in few.stderr, few.stderr)
     peak = peak_of("check", *remote)
-    # 64 is the aim, which columns and folds miss by 16; busy machines differ by some.
-    check(f"peak memory {peak >> 20} MiB, below 96", peak < 96 << 20)
+    # 64 is the aim; a program of the profile of tests is itself larger, and busy machines differ by some.
+    check(f"peak memory {peak >> 20} MiB, below 72", peak < 72 << 20)
 
 
 def without_revisions(text):

@@ -18,6 +18,8 @@ use super::object::Object;
 const PART: u64 = 2 << 20;
 /// Most bytes that are kept, those under way included.
 const MOST: u64 = 20 << 20;
+/// Of these, most bytes outside of plans: they are short, rarely read again, and leave holes in memory when they go.
+const LOOSE: u64 = 4 << 20;
 /// Bytes of a side that are fetched beforehand, in so many requests at most.
 const AHEAD: u64 = 6 << 20;
 const REQUESTS_AHEAD: usize = 32;
@@ -53,6 +55,8 @@ struct Shared {
 struct State {
     parts: BTreeMap<Place, Part>,
     bytes: u64,
+    /// Those of parts outside of plans.
+    loose: u64,
     clock: u64,
     plans: [Plan; 2],
     /// Where reading outside of a plan would go on, and how much was fetched last, by object.
@@ -68,6 +72,8 @@ struct Part {
     bytes: Option<Arc<Vec<u8>>>,
     /// When it was read last; 0 if never.
     read: u64,
+    /// Whether it is outside of the plans.
+    is_loose: bool,
 }
 
 /// Parts in the order in which they will be read.
@@ -336,21 +342,25 @@ impl State {
     /// Reserves the place of a part that is fetched.
     fn insert(&mut self, place: Place, len: u64) {
         self.remove(place);
-        while self.bytes + len > MOST {
-            let there = self.parts.iter().filter(|(_, part)| part.bytes.is_some());
-            let Some((&oldest, _)) = there.min_by_key(|(_, part)| (part.read == 0, part.read))
-            else {
-                break;
-            };
-            self.remove(oldest);
-        }
+        let is_loose = !self.plans.iter().any(|plan| plan.at.contains_key(&place));
+        let loose = if is_loose { len } else { 0 };
+        while self.loose + loose > LOOSE && self.remove_oldest(|part| part.is_loose) {}
+        while self.bytes + len > MOST && self.remove_oldest(|_| true) {}
         for plan in &mut self.plans {
             if let Some(at) = plan.at.get(&place) {
                 plan.fetched[*at] = true;
             }
         }
         self.bytes += len;
-        self.parts.insert(place, Part { len, bytes: None, read: 0 });
+        self.loose += loose;
+        self.parts.insert(place, Part { len, bytes: None, read: 0, is_loose });
+    }
+
+    /// Removes the part of this kind that was not read for longest; false if there is none.
+    fn remove_oldest(&mut self, is_meant: impl Fn(&Part) -> bool) -> bool {
+        let there = self.parts.iter().filter(|(_, part)| part.bytes.is_some() && is_meant(part));
+        let oldest = there.min_by_key(|(_, part)| (part.read == 0, part.read)).map(|(&at, _)| at);
+        oldest.inspect(|&oldest| self.remove(oldest)).is_some()
     }
 
     /// The bytes of a part have arrived, or will not.
@@ -369,6 +379,7 @@ impl State {
     fn remove(&mut self, place: Place) {
         let Some(part) = self.parts.remove(&place) else { return };
         self.bytes -= part.len;
+        self.loose -= if part.is_loose { part.len } else { 0 };
         if part.read == 0 {
             // It was fetched in vain, and is fetched again as a whole.
             for plan in &mut self.plans {
