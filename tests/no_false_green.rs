@@ -9,9 +9,8 @@ use std::process::Command;
 
 use half::{bf16, f16};
 use qualm::codec::TensorType;
-use qualm::spec::{self, Granularity, LoadOptions};
+use qualm::spec::{self, LoadOptions};
 use qualm::suite::plan::{self, Choice};
-use qualm::suite::select::Selection;
 use qualm::suite::{Listener, Options, run};
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -437,14 +436,7 @@ fn a_plan_that_the_models_no_longer_fit_is_an_error() {
     let options = LoadOptions::default();
     let spec = spec::parse(text.as_bytes(), Path::new("s.toml"), Path::new(""), &options).unwrap();
     let specs = [spec];
-    let choice = Choice {
-        selection: Selection::default(),
-        tags: Vec::new(),
-        shard: None,
-        no_baseline: true,
-        granularity: Some(Granularity::Tensor),
-        benchmarks: false,
-    };
+    let choice = Choice::of_tensors();
     for (before, after, exit, why) in [
         (Some(&two), Some(&two), 0, "as it was"),
         (Some(&one), Some(&two), 6, "a tensor came"),

@@ -17,12 +17,10 @@ use crate::model;
 use crate::report::numbers;
 use crate::shown::one_line;
 use crate::spec::{
-    ByDefault, Effective, Gate, Granularity, Location, Origin, Pair, Quantized, Resolver, Setting,
-    Spec,
+    ByDefault, Effective, Gate, Location, Origin, Pair, Quantized, Resolver, Setting, Spec,
 };
 use crate::suite::exit::Exit;
 use crate::suite::record::{CheckOutcome, Contract, Level, TestKind, TestOutcome, TestRecord};
-use crate::suite::select::Selection;
 use crate::suite::{id, plan};
 
 /// A stream to which each `writeln!` adds one line, whatever the names and reasons in it hold.
@@ -106,14 +104,7 @@ fn find<'a, 'i>(specs: &'a [Spec], id: &'i str) -> Result<(&'a Spec, &'a Pair, &
 
 /// A test that no pair has: a slip. Where the models cannot be opened, nobody knows their tensors.
 fn refuse_unknown(specs: &[Spec], pair: &Pair, id: &str) -> Result<(), Failure> {
-    let choice = plan::Choice {
-        selection: Selection::default(),
-        tags: Vec::new(),
-        shard: None,
-        no_baseline: false,
-        granularity: Some(Granularity::Tensor),
-        benchmarks: false,
-    };
+    let choice = plan::Choice { no_baseline: false, ..plan::Choice::of_tensors() };
     let plan = plan::plan(specs, &choice).map_err(|e| Failure::new(Exit::SpecInvalid, e))?;
     let Some(planned) = plan.pairs.iter().find(|it| std::ptr::eq(it.pair, pair)) else {
         return Ok(());

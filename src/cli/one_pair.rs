@@ -8,11 +8,10 @@ use super::args::QtypeArg;
 use super::progress::{Bar, Watching};
 use super::threads::thread_count;
 use crate::report::draft::{quoted, template};
-use crate::spec::{self, Granularity, LoadOptions, Quantized};
+use crate::spec::{self, LoadOptions, Quantized};
 use crate::suite::exit::Exit;
 use crate::suite::plan::{self, Choice};
 use crate::suite::record::PairRecord;
-use crate::suite::select::Selection;
 use crate::suite::{self, Options};
 
 /// What a command line names.
@@ -51,14 +50,7 @@ pub fn measure(request: &Request) -> Result<Vec<PairRecord>, Failure> {
         }
     }
     let specs = [spec];
-    let choice = Choice {
-        selection: Selection::default(),
-        tags: Vec::new(),
-        shard: None,
-        no_baseline: true,
-        granularity: Some(Granularity::Tensor),
-        benchmarks: false,
-    };
+    let choice = Choice::of_tensors();
     let plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::Internal, e))?;
     let options = Options {
         threads: thread_count(request.threads),

@@ -151,6 +151,20 @@ pub struct Choice {
     pub benchmarks: bool,
 }
 
+impl Choice {
+    /// Every test of every tensor, but those against snapshots.
+    pub fn of_tensors() -> Self {
+        Self {
+            selection: Selection::default(),
+            tags: Vec::new(),
+            shard: None,
+            no_baseline: true,
+            granularity: Some(Granularity::Tensor),
+            benchmarks: false,
+        }
+    }
+}
+
 /// Two pairs that cannot be told from each other.
 #[derive(Debug, thiserror::Error)]
 #[error("the id {id} is there {how}: {first} and {second}")]

@@ -857,10 +857,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::spec::{self, Granularity, LoadOptions};
+    use crate::spec::{self, LoadOptions};
     use crate::suite::plan::{self, Choice};
     use crate::suite::record::Verdict;
-    use crate::suite::select::Selection;
 
     /// Breaks down when the first pair is measured.
     struct Broken(RefCell<u32>);
@@ -902,14 +901,7 @@ mod tests {
         let options = LoadOptions::default();
         let spec = spec::parse(text.as_bytes(), &path("s.toml"), Path::new(""), &options);
         let specs = [spec.unwrap_or_else(|errors| panic!("{}", errors.render(false)))];
-        let choice = Choice {
-            selection: Selection::default(),
-            tags: Vec::new(),
-            shard: None,
-            no_baseline: true,
-            granularity: Some(Granularity::Tensor),
-            benchmarks: false,
-        };
+        let choice = Choice::of_tensors();
         let plan = plan::plan(&specs, &choice).unwrap();
         let options = Options {
             threads: 1,

@@ -4,9 +4,8 @@ A pair whose models changed places: it fails as given, and what the spec demands
 
 use super::plan::{self, Choice, PlannedPair};
 use super::record::{CheckOutcome, Level, PairRecord, TestKind, TestOutcome, TestRecord};
-use super::select::Selection;
 use crate::diagnose::{Cause, Diagnosis};
-use crate::spec::{Granularity, Quantized, Spec};
+use crate::spec::{Quantized, Spec};
 
 /// What shows it.
 const EVIDENCE: &str = "the two models are swapped: the pair holds the other way round";
@@ -23,7 +22,7 @@ pub fn explain(
 ) {
     if is_suspect(record)
         && let Some(spec) = turned(planned)
-        && let Ok(plan) = plan::plan(std::slice::from_ref(&spec), &everything())
+        && let Ok(plan) = plan::plan(std::slice::from_ref(&spec), &Choice::of_tensors())
         && let [pair] = plan.pairs.as_slice()
         && holds(&judge(pair))
     {
@@ -93,16 +92,4 @@ fn turned(planned: &PlannedPair) -> Option<Spec> {
     std::mem::swap(&mut pair.reference, quantized);
     pair.ignore = None;
     Some(Spec { pairs: vec![pair], ..planned.spec.clone() })
-}
-
-/// Every test but that against the snapshot.
-fn everything() -> Choice {
-    Choice {
-        selection: Selection::default(),
-        tags: Vec::new(),
-        shard: None,
-        no_baseline: true,
-        granularity: Some(Granularity::Tensor),
-        benchmarks: false,
-    }
 }
