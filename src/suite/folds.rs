@@ -10,23 +10,30 @@ use super::id;
 use super::record::{TestKind, TestOutcome, TestRecord};
 use crate::model::scheme::{self, Fold};
 use crate::model::{Model, ReadError};
-use crate::spec::{Quantized, Resolver};
+use crate::spec::{Pair, Quantized, Resolver};
 
 /// What to write to have them taken out.
 const REMEDY: &str = "`unfold = true` in the pair takes them out before comparing";
 
-/// Takes folded scales out of the quantized model, where they cancel: those in norms always, others, which must be
-/// estimated, unless the spec says not to. Returns what was taken out, and what is to be said of tensors whose folds do not cancel.
+/// Whether factors in the rows of weights are looked for, which must be estimated: the spec may say not to, a spot
+/// check reads no more than it was asked to, and a round trip folds nothing.
+fn looks_at_rows(pair: &Pair) -> bool {
+    pair.unfold && pair.sample.is_none() && is_file(pair)
+}
+
+fn is_file(pair: &Pair) -> bool {
+    matches!(pair.quantized, Quantized::File(_))
+}
+
+/// Takes folded scales out of the quantized model, where they cancel: those in norms always, others where they are
+/// looked for. Returns what was taken out, and what is to be said of tensors whose folds do not cancel.
 pub fn unfold(
     reference: &mut Model,
     quantized: &mut Model,
     resolver: &Resolver,
 ) -> Result<(Vec<String>, HashMap<String, String>), ReadError> {
     let rename = |name: &str| resolver.rename(name);
-    let pair = resolver.pair();
-    // A spot check reads no more than it was asked to, and a round trip folds nothing.
-    let is_file = matches!(pair.quantized, Quantized::File(_));
-    let all = pair.unfold && pair.sample.is_none() && is_file;
+    let all = looks_at_rows(resolver.pair());
     let find = if all { scheme::folds } else { scheme::into_norms };
     let (folds, broken): (Vec<_>, Vec<_>) =
         find(reference, quantized, &rename)?.into_iter().partition(Fold::cancels);
@@ -49,7 +56,9 @@ pub fn explain(
 ) -> Vec<String> {
     let failed =
         |test: &TestRecord| test.kind == TestKind::Tensor && test.outcome == TestOutcome::Failed;
-    if !tests.iter().any(failed) {
+    // What was looked for is taken out already, and a round trip has nothing to look for.
+    let pair = resolver.pair();
+    if !is_file(pair) || looks_at_rows(pair) || !tests.iter().any(failed) {
         return Vec::new();
     }
     let rename = |name: &str| resolver.rename(name);

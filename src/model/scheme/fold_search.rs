@@ -4,19 +4,13 @@ the same factors are taken out.
 */
 
 use super::fold::{Fold, Producer, Rename, applied, folds_by_tensor};
-use super::inputs::{FED_BY_NORM, module};
+use super::inputs::{FED_BY_NORM, WIDEST, is_norm, module};
 use crate::codec::Class;
 use crate::metrics::functions;
 use crate::model::{Model, ReadError, Scratch, SourceFile, Tensor};
 
-/// Longest vector of factors: no layer is wider.
-const WIDEST: u64 = 1 << 20;
-
 /// Rows (or columns) of a weight that are looked at.
 const SAMPLES: u64 = 64;
-
-/// Rows of a weight from which it is guessed whether its rows have factors.
-const FEW: u64 = 64;
 
 /// How far the logarithms of the factors must spread for a fold, root mean square: quantization and
 /// rounding stay below.
@@ -80,14 +74,6 @@ pub fn into_norms(
 
 /// What a norm adds to its weight: nothing, or one (Gemma).
 const NORMS: [f32; 2] = [0.0, 1.0];
-
-/// Whether a tensor is a norm that weights are folded into.
-fn is_norm(tensor: &Tensor) -> bool {
-    let known = |name| FED_BY_NORM.iter().any(|(norms, _)| norms.contains(&name));
-    tensor.shape.len() == 1
-        && (2..=WIDEST).contains(&tensor.numel())
-        && module(&tensor.name).is_some_and(|(_, name)| known(name))
-}
 
 /// The factors between two norms, if they are too unlike for quantization and rounding.
 fn unlike(own: &[f32], other: &[f32], one: f32) -> Option<Vec<f32>> {
@@ -400,6 +386,9 @@ impl<'a> Pair<'a> {
     /// Factors that a norm does not tell, for it lets nothing through there, from the columns of a weight behind it.
     fn complete(&self, name: &str, factors: &mut [f32]) -> Result<(), ReadError> {
         let Some((own, other)) = self.both(name) else { return Ok(()) };
+        if !factors.iter().any(|factor| factor.is_nan()) {
+            return Ok(());
+        }
         let width = factors.len() as u64;
         if own.shape.len() < 2 || own.shape.last() != Some(&width) {
             return Ok(());
@@ -459,7 +448,7 @@ impl<'a> Pair<'a> {
         if rows != inputs || !(2..=WIDEST).contains(&rows) || cols == 0 {
             return Ok(None);
         }
-        let guessed = self.row_factors(own, other, FEW)?;
+        let guessed = self.row_factors(own, other, SAMPLES)?;
         if guessed
             .is_none_or(|(factors, error)| spread(&factors) <= LEAST_SPREAD.max(BY_CHANCE * error))
         {

@@ -61,8 +61,16 @@ pub(super) fn module(name: &str) -> Option<(&str, &str)> {
 /// the others in single precision. One that is exactly zero may be of a norm that multiplies by one more (Gemma).
 const SILENT: f64 = 1e-8;
 
-/// Longest norm that is looked at: no layer is wider.
-const WIDEST: u64 = 1 << 20;
+/// Longest vector of gains or factors: no layer is wider.
+pub(super) const WIDEST: u64 = 1 << 20;
+
+/// Whether a tensor is a norm that weights are folded into.
+pub(super) fn is_norm(tensor: &Tensor) -> bool {
+    let known = |name| FED_BY_NORM.iter().any(|(norms, _)| norms.contains(&name));
+    tensor.shape.len() == 1
+        && (2..=WIDEST).contains(&tensor.numel())
+        && module(&tensor.name).is_some_and(|(_, name)| known(name))
+}
 
 /// Leaves the columns of quantized weights out, on both sides, at which nothing arrives, since the norm before them
 /// lets nothing through: a quantizer that minds inputs may write there what it likes. Says which.
@@ -109,17 +117,10 @@ fn masks(model: &Model) -> Result<HashMap<String, Arc<[f32]>>, ReadError> {
     let named: HashSet<&str> = model.tensors.iter().map(|it| it.name.as_str()).collect();
     let mut masks = HashMap::new();
     for norm in &model.tensors {
-        let role = module(&norm.name).map(|(_, role)| role);
-        let known =
-            role.is_some_and(|role| FED_BY_NORM.iter().any(|(norms, _)| norms.contains(&role)));
-        let is_vector = norm.shape.len() == 1 && norm.numel() <= WIDEST;
         // A bias is let through all the same.
         let bias = norm.name.strip_suffix("weight").map(|module| format!("{module}bias"));
-        if !known
-            || !is_vector
-            || norm.class() != Class::Float
-            || bias.is_some_and(|it| named.contains(&*it))
-        {
+        let has_bias = bias.is_some_and(|it| named.contains(&*it));
+        if !is_norm(norm) || norm.class() != Class::Float || has_bias {
             continue;
         }
         let mut gains = vec![0f32; norm.numel() as usize];
