@@ -5,14 +5,18 @@ A row hardly shows two columns that changed places, and all of its rows do. So a
 all over a matrix; a column whose cosine is far below what its type gives is held against that on more of them.
 */
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::displaced::Reader;
 use super::grid::Grid;
+use super::pair::Pair;
 use super::plan;
+use super::run_sums::RunSums;
+use super::twin::Both;
 use super::{Matched, Measured};
 use crate::metrics::{Columns, PIECE};
-use crate::model::{Model, Scratch, Tensor};
+use crate::model::{Model, Scratch};
 
 /// Fewest rows of a matrix whose columns are looked at, and in how many of them a column's type must not round it
 /// to zero for it to be missed: with fewer, coarse types have columns of zeros by chance.
@@ -64,34 +68,23 @@ pub fn lost_columns(
         if sums.n == 0 || sums.nonfinite() > 0 || locals.unlike.is_some() {
             continue;
         }
-        let sides = Sides {
+        let pair = Pair {
             r: &reference.tensors[matched.reference],
             q: &quantized.tensors[matched.quantized],
             reference,
             quantized,
         };
-        match sides.lost(&mut scratch) {
+        match pair.lost(&mut scratch) {
             Ok(columns) => locals.columns = columns,
             Err(reason) => *measured = Measured::Unreadable { reason },
         }
     }
 }
 
-struct Sides<'a> {
-    r: &'a Tensor,
-    q: &'a Tensor,
-    reference: &'a Model,
-    quantized: &'a Model,
-}
-
-/// Sums over the rows of a column: of both sides, and of the reference and what its type makes of it.
+/// Sums over the rows of a column, and of what its type makes of the reference.
 #[derive(Clone, Copy, Default)]
 struct Column {
-    rr: f64,
-    qq: f64,
-    rq: f64,
-    tt: f64,
-    rt: f64,
+    both: Both,
     /// Rows in which its type does not round it to zero.
     there: usize,
 }
@@ -112,46 +105,40 @@ impl Suspect {
     /// leaves nothing of a column either, but no other one in its place.
     fn is_another(&self, others: &[Self]) -> bool {
         let half = self.column.expected() / 2.0;
-        let is_of = |other: &Self| other.at != self.at && cosine(&self.q, &other.r).abs() > half;
-        self.column.qq == 0.0 || self.column.cosine() < -half || others.iter().any(is_of)
+        let is_of = |other: &Self| {
+            let is_kept = !self.q.is_empty() && !other.r.is_empty();
+            other.at != self.at && is_kept && RunSums::of(&other.r, &self.q).cosine().abs() > half
+        };
+        self.column.is_zero() || self.column.cosine() < -half || others.iter().any(is_of)
     }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-    };
-    let norms = (dot(a, a) * dot(b, b)).sqrt();
-    if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }
 
 impl Column {
     fn take(&mut self, r: f32, q: f32) {
-        let [r, q] = [r, q].map(f64::from);
-        self.rr += r * r;
-        self.qq += q * q;
-        self.rq += r * q;
+        self.both.actual.take(f64::from(r), f64::from(q));
     }
 
     fn expect(&mut self, r: f32, twin: f32) {
-        let [r, t] = [r, twin].map(f64::from);
-        self.tt += t * t;
-        self.rt += r * t;
+        self.both.twin.take(f64::from(r), f64::from(twin));
         self.there += usize::from(twin != 0.0);
     }
 
-    /// Cosine with the reference; that of a column of zeros is 0.
-    fn cosine(&self) -> f64 {
-        if self.qq > 0.0 { self.rq / (self.rr * self.qq).sqrt() } else { 0.0 }
+    fn is_zero(&self) -> bool {
+        self.both.actual.xx == 0.0
     }
 
-    /// What the type gives.
+    /// Cosine with the reference.
+    fn cosine(&self) -> f64 {
+        self.both.actual.cosine()
+    }
+
+    /// What the type gives; 0 where it was not asked for.
     fn expected(&self) -> f64 {
-        if self.tt > 0.0 { self.rt / (self.rr * self.tt).sqrt() } else { 0.0 }
+        if self.both.twin.n > 0 { self.both.twin.cosine() } else { 0.0 }
     }
 
     fn is_suspect(&self) -> bool {
-        self.rr > 0.0 && self.cosine() < SUSPECT
+        self.both.actual.rr > 0.0 && self.cosine() < SUSPECT
     }
 
     fn is_lost(&self, rows: u64, part: f64) -> bool {
@@ -159,11 +146,11 @@ impl Column {
         let half = part * self.expected();
         // Of a column of which the type leaves no more than chance, nothing can be told but that it is zero.
         let speaks = part == BOOK || half > chance;
-        self.there >= FEWEST && (self.qq == 0.0 || speaks && self.cosine() + chance < half)
+        self.there >= FEWEST && (self.is_zero() || speaks && self.cosine() + chance < half)
     }
 }
 
-impl Sides<'_> {
+impl Pair<'_> {
     /// Lost columns of all matrices of the tensor; none if they cannot be looked for.
     fn lost(&self, scratch: &mut Scratch) -> Result<Option<Columns>, String> {
         let row_len = plan::row_len(&self.q.shape);
@@ -182,7 +169,7 @@ impl Sides<'_> {
             let first = slice * rows;
             let found = self.of_matrix(first..first + rows, row_len, &grid, scratch)?;
             for Suspect { at, column, .. } in found {
-                lost.take(at as u64, column.cosine(), column.expected(), column.qq == 0.0);
+                lost.take(at as u64, column.cosine(), column.expected(), column.is_zero());
             }
         }
         Ok(Some(lost))
@@ -200,8 +187,8 @@ impl Sides<'_> {
         let few = (count / PART).clamp(RUN, FIRST);
         let mut columns = vec![Column::default(); row_len as usize];
         for run in runs(&rows, few) {
-            let [r, q] = self.read(&run, row_len, scratch)?;
-            for (r, q) in r.chunks(columns.len()).zip(q.chunks(row_len as usize)) {
+            let [r, q] = self.read(run.start * row_len..run.end * row_len, scratch)?;
+            for (r, q) in r.chunks(row_len as usize).zip(q.chunks(row_len as usize)) {
                 for ((column, &r), &q) in columns.iter_mut().zip(r).zip(q) {
                     column.take(r, q);
                 }
@@ -211,7 +198,7 @@ impl Sides<'_> {
         // Quantizers that search code books are slow: only columns of zeros, of which there are few, are worth it.
         let is_book = matches!(grid, Grid::Blocks(_)) && own.is_none();
         let suspects = (0..columns.len()).filter(|&at| columns[at].is_suspect());
-        let is_zero = |at: usize| columns[at].qq == 0.0;
+        let is_zero = |at: usize| columns[at].is_zero();
         let mut suspects: Vec<Suspect> = suspects
             .map(|at| Suspect { at, needs_twin: !is_book || is_zero(at), ..Suspect::default() })
             .collect();
@@ -228,11 +215,11 @@ impl Sides<'_> {
         let (mut moved, mut all) = (0u64, 0u64);
         let mut seen = 0;
         for run in runs(&rows, if is_book { FIRST } else { CLOSELY }) {
-            let [r, q] = self.read(&run, row_len, scratch)?;
+            let range = run.start * row_len..run.end * row_len;
+            let [r, q] = self.read(range.clone(), scratch)?;
             let mut nearest = Vec::new();
             if let Some(own) = &own {
                 nearest.resize(r.len(), 0f32);
-                let range = run.start * row_len..run.end * row_len;
                 own.each_nearest(range, &r, scratch, |at, it| {
                     // A scale or a factor of zero says nothing of what should be there.
                     nearest[at] = if it.step > 0.0 { it.level() } else { f32::NAN };
@@ -253,29 +240,11 @@ impl Sides<'_> {
         // Where all other codes are the nearest ones, nothing was made up for.
         let is_nearest = own.is_some() && moved * FEEDBACK < all;
         if grid.is_tuned() && !is_nearest {
-            let are: Vec<bool> = suspects.iter().map(|it| it.is_another(&suspects)).collect();
-            let mut are = are.into_iter();
-            suspects.retain(|_| are.next() == Some(true));
+            let others = |it: &Suspect| it.is_another(&suspects).then_some(it.at);
+            let are: HashSet<usize> = suspects.iter().filter_map(others).collect();
+            suspects.retain(|it| are.contains(&it.at));
         }
         Ok(suspects)
-    }
-
-    fn read(
-        &self,
-        rows: &Range<u64>,
-        row_len: u64,
-        scratch: &mut Scratch,
-    ) -> Result<[Vec<f32>; 2], String> {
-        let range = rows.start * row_len..rows.end * row_len;
-        let len = (range.end - range.start) as usize;
-        let (mut r, mut q) = (vec![0f32; len], vec![0f32; len]);
-        self.r
-            .decode(&self.reference.files, range.clone(), scratch, &mut r)
-            .map_err(|error| format!("reference: {error}"))?;
-        self.q
-            .decode(&self.quantized.files, range, scratch, &mut q)
-            .map_err(|error| format!("quantized: {error}"))?;
-        Ok([r, q])
     }
 }
 
@@ -347,13 +316,10 @@ mod tests {
 
     #[test]
     fn a_column_is_lost_half_way_to_one_that_knows_nothing_of_its_reference() {
-        let of = |cosine: f64, expected: f64| Column {
-            rr: 1.0,
-            qq: 1.0,
-            rq: cosine,
-            tt: 1.0,
-            rt: expected,
-            there: 64,
+        let sums = |cosine| RunSums { n: 64, rr: 1.0, xx: 1.0, rx: cosine, ..RunSums::default() };
+        let of = |cosine, expected| {
+            let both = Both { actual: sums(cosine), twin: sums(expected) };
+            Column { both, there: 64 }
         };
         for (cosine, expected, rows, lost, why) in [
             (-0.9, 0.98, 64, true, "negated"),

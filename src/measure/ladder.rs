@@ -126,7 +126,7 @@ impl Ladder {
 
     /// The level nearest to `value`, and the distance of the two that it lies between.
     fn nearest(&self, value: f64) -> (f64, f64) {
-        let (first, last) = (self.levels[0], self.levels[self.levels.len() - 1]);
+        let (first, last) = self.ends();
         if let Some(even) = self.even {
             let index = ((value - first) / even).round().clamp(0.0, (self.levels.len() - 1) as f64);
             return (first + index * even, even);

@@ -11,6 +11,7 @@ mod fold;
 mod grid;
 mod ladder;
 pub mod own;
+mod pair;
 mod pairing;
 mod plan;
 pub mod printed_stats;

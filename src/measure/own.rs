@@ -103,7 +103,7 @@ pub fn twin(
         }
     }
     let even = rows.len();
-    // Exactly the nearest codes in no row: scales were fitted to the codes once more.
+    // Most rows have codes that are not the nearest ones: scales were fitted to the codes once more.
     let moved = rows.iter().filter(|row| row.shift.moved > 0.0).count();
     if !may_feed_back
         && moved * 2 > even

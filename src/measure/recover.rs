@@ -7,14 +7,13 @@ is verified on all rows. Then the reference, rounded to each group's own grid, i
 judged by.
 */
 
-use std::ops::Range;
-
 use super::fit::{Fit, Kind, PROOF, Rounding, books};
+use super::pair::Pair;
 use super::plan;
 use super::sides::float_type;
 use super::twin::{Both, RowTwin, RunSums, Twin};
 use crate::metrics::{PIECE, Tally, functions};
-use crate::model::{Model, Scratch, Tensor};
+use crate::model::Scratch;
 
 /// What was recovered of a tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,18 +44,6 @@ const PLAINER: u32 = 2;
 
 /// A row's Σe² relative to rounding to nearest that still is that.
 const AS_NEAR: f64 = 1.02;
-
-/// The two tensors, and their models.
-pub struct Pair<'a> {
-    /// The reference.
-    pub r: &'a Tensor,
-    /// The tensor that may hold quantized values.
-    pub q: &'a Tensor,
-    /// The model of `r`.
-    pub reference: &'a Model,
-    /// The model of `q`.
-    pub quantized: &'a Model,
-}
 
 /// Looks for a grid that the quantized tensor's values lie on; with it comes the twin. `None` if there is
 /// none, or the tensor is not stored as floats.
@@ -126,21 +113,6 @@ fn proven(sample: &[Vec<f32>], group: usize, storage: Rounding) -> Option<Proven
     let (kind, count, levels) = kinds.into_iter().max_by_key(|(_, count, _)| *count)?;
     let bits_of_code = functions::log2(levels).ceil() as u32;
     (count * 4 >= groups * 3 && bits >= PROOF_OF_ALL).then_some(Proven { kind, bits: bits_of_code })
-}
-
-impl Pair<'_> {
-    /// A run of both sides.
-    fn read(&self, range: Range<u64>, scratch: &mut Scratch) -> Result<[Vec<f32>; 2], String> {
-        let len = (range.end - range.start) as usize;
-        let (mut r, mut q) = (vec![0.0; len], vec![0.0; len]);
-        self.r
-            .decode(&self.reference.files, range.clone(), scratch, &mut r)
-            .map_err(|error| format!("reference: {error}"))?;
-        self.q
-            .decode(&self.quantized.files, range, scratch, &mut q)
-            .map_err(|error| format!("quantized: {error}"))?;
-        Ok([r, q])
-    }
 }
 
 /// All rows, looked at once.

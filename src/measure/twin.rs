@@ -17,6 +17,7 @@ use super::experts;
 use super::grid::Grid;
 use super::ladder::Ladder;
 use super::own::Own;
+use super::pair::Pair;
 use super::recover::{self, Recovered};
 use super::run_sums::ORDINARY_GAIN;
 pub use super::run_sums::RunSums;
@@ -274,9 +275,12 @@ impl Sides<'_> {
         if locals.unlike.is_none_or(|unlike| unlike.count == 0) {
             return Ok(None);
         }
-        let (r, q, reference, quantized) = (self.r, self.q, self.reference, self.quantized);
-        let pair = recover::Pair { r, q, reference, quantized };
-        recover::recover(&pair, scratch)
+        recover::recover(&self.pair(), scratch)
+    }
+
+    fn pair(&self) -> Pair<'_> {
+        let Self { r, q, reference, quantized, .. } = *self;
+        Pair { r, q, reference, quantized }
     }
 
     /// The twin of a tensor of which the pass found these rows and blocks, and these sums.
@@ -604,15 +608,7 @@ impl Sides<'_> {
         if start >= end {
             return Ok(None);
         }
-        let len = (end - start) as usize;
-        let (mut r, mut q) = (vec![0.0; len], vec![0.0; len]);
-        self.r
-            .decode(&self.reference.files, start..end, scratch, &mut r)
-            .map_err(|error| format!("reference: {error}"))?;
-        self.q
-            .decode(&self.quantized.files, start..end, scratch, &mut q)
-            .map_err(|error| format!("quantized: {error}"))?;
-        Ok(Some([r, q]))
+        self.pair().read(start..end, scratch).map(Some)
     }
 }
 
