@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::displaced::Reader;
 use super::grid::Grid;
 use super::pair::Pair;
+use super::parallel::in_parallel;
 use super::plan;
 use super::run_sums::RunSums;
 use super::twin::Both;
@@ -61,22 +62,25 @@ pub fn lost_columns(
     quantized: &Model,
     matched: &[Matched],
     measured: &mut [Measured],
+    threads: usize,
 ) {
-    let mut scratch = Scratch::default();
-    for (matched, measured) in matched.iter().zip(measured) {
-        let Measured::Values { sums, locals } = measured else { continue };
-        if sums.n == 0 || sums.nonfinite() > 0 || locals.unlike.is_some() {
-            continue;
+    let looked_at = |measured: &Measured| match measured {
+        Measured::Values { sums, locals } => {
+            sums.n > 0 && sums.nonfinite() == 0 && locals.unlike.is_none()
         }
-        let pair = Pair {
-            r: &reference.tensors[matched.reference],
-            q: &quantized.tensors[matched.quantized],
-            reference,
-            quantized,
-        };
-        match pair.lost(&mut scratch) {
-            Ok(columns) => locals.columns = columns,
-            Err(reason) => *measured = Measured::Unreadable { reason },
+        _ => false,
+    };
+    let found = in_parallel(matched.len(), threads, Scratch::default, |index, scratch| {
+        let Matched { reference: r, quantized: q, .. } = matched[index];
+        let (r, q) = (&reference.tensors[r], &quantized.tensors[q]);
+        let pair = Pair { r, q, reference, quantized };
+        looked_at(&measured[index]).then(|| pair.lost(scratch))
+    });
+    for (measured, found) in measured.iter_mut().zip(found) {
+        match (measured, found) {
+            (Measured::Values { locals, .. }, Some(Ok(columns))) => locals.columns = columns,
+            (measured, Some(Err(reason))) => *measured = Measured::Unreadable { reason },
+            _ => {}
         }
     }
 }

@@ -2,11 +2,9 @@
 One model alone: non-finite values, zeros and digests of what its tensors decode to.
 */
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use sha2::{Digest, Sha256};
 
+use super::parallel::in_parallel;
 use super::plan::CHUNK;
 use super::stream::Progress;
 use crate::codec::Class;
@@ -50,27 +48,10 @@ pub fn scan(
         model.announce(0, tensors.iter().copied());
         progress.expect(tensors.iter().map(|tensor| tensor.stored_bytes()));
     }
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(vec![Ok(Scan::default()); tensors.len()]);
-    let work = || {
-        let (mut scratch, mut values) = (Scratch::default(), Vec::new());
-        while let Some((index, tensor)) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            tensors.get(index).map(|tensor| (index, *tensor))
-        } {
-            let buffers = (&mut scratch, &mut values);
-            let result = scan_tensor(model, tensor, depth, buffers, progress);
-            let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            results[index] = result;
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
-    results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    let buffers = || (Scratch::default(), Vec::new());
+    in_parallel(tensors.len(), threads, buffers, |index, (scratch, values)| {
+        scan_tensor(model, tensors[index], depth, (scratch, values), progress)
+    })
 }
 
 fn scan_tensor(

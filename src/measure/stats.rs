@@ -7,11 +7,9 @@ before it is squared in f64, and percentiles are upper edges of [`BUCKETS`] buck
 [0, [`RANGE`]), the last of which is open.
 */
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use sha2::{Digest, Sha256};
 
+use super::parallel::in_parallel;
 use super::plan::CHUNK;
 use super::stream::Progress;
 use crate::codec::{Class, RowCodec, TensorType};
@@ -147,27 +145,16 @@ pub fn quantize_stats(
     let jobs: Vec<(TensorType, &Tensor)> =
         types.iter().flat_map(|&ty| tensors.iter().map(move |&tensor| (ty, tensor))).collect();
     progress.expect(jobs.iter().map(|(_, tensor)| tensor.stored_bytes()));
-    let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Through>>> = Mutex::new(vec![None; jobs.len()]);
-    let work = || {
-        let mut buffers = Buffers::new(progress);
-        while let Some((index, &(ty, tensor))) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            jobs.get(index).map(|job| (index, job))
-        } {
-            let through = send_through(model, tensor, ty, &mut buffers);
-            let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            results[index] = Some(through);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(jobs.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut results = results.into_iter().flatten();
+    let results = in_parallel(
+        jobs.len(),
+        threads,
+        || Buffers::new(progress),
+        |index, buffers| {
+            let (ty, tensor) = jobs[index];
+            send_through(model, tensor, ty, buffers)
+        },
+    );
+    let mut results = results.into_iter();
     types
         .iter()
         .map(|&ty| TypeStats {

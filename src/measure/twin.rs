@@ -9,8 +9,6 @@ plain rounding on the same kind of grid. The sample is evenly spaced rows, and t
 */
 
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::displaced::Reader;
 use super::experts;
@@ -18,6 +16,7 @@ use super::grid::Grid;
 use super::ladder::Ladder;
 use super::own::Own;
 use super::pair::Pair;
+use super::parallel::in_parallel;
 use super::recover::{self, Recovered};
 use super::run_sums::ORDINARY_GAIN;
 pub use super::run_sums::RunSums;
@@ -188,44 +187,28 @@ pub fn twins(
     elements: u64,
     threads: usize,
 ) -> Vec<Expectation> {
-    let next = AtomicUsize::new(0);
-    let nothing = || Ok(Err("it was not measured".to_owned()));
-    let results: Mutex<Vec<Result<Expectation, String>>> =
-        Mutex::new(matched.iter().map(|_| nothing()).collect());
-    let work = || {
-        let mut scratch = Scratch::default();
-        while let Some((index, (pair, measured))) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            matched.get(index).zip(measured.get(index)).map(|job| (index, job))
-        } {
-            let Measured::Values { sums, locals } = measured else { continue };
-            if sums.nonfinite() > 0 || sums.n == 0 {
-                continue;
+    let results = in_parallel(matched.len(), threads, Scratch::default, |index, scratch| {
+        let pair = &matched[index];
+        let (sums, locals) = match &measured[index] {
+            Measured::Values { sums, locals } if sums.n > 0 && sums.nonfinite() == 0 => {
+                (sums, locals)
             }
-            let sides = Sides {
-                r: &reference.tensors[pair.reference],
-                q: &quantized.tensors[pair.quantized],
-                reference,
-                quantized,
-                effort: Effort::of(elements),
-            };
-            let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
-            let twin =
-                sides.recovered(locals, &mut scratch).and_then(|recovered| match recovered {
-                    Some(twin) => Ok(Some(twin)),
-                    None => sides.twin(locals, &whole, &mut scratch),
-                });
-            let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            results[index] = twin.map(|twin| twin.ok_or_else(|| NO_GRID.to_owned()));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(matched.len()) {
-            scope.spawn(work);
-        }
-        work();
+            _ => return Ok(Err("it was not measured".to_owned())),
+        };
+        let sides = Sides {
+            r: &reference.tensors[pair.reference],
+            q: &quantized.tensors[pair.quantized],
+            reference,
+            quantized,
+            effort: Effort::of(elements),
+        };
+        let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
+        let twin = match sides.recovered(locals, scratch)? {
+            Some(twin) => Some(twin),
+            None => sides.twin(locals, &whole, scratch)?,
+        };
+        Ok(twin.ok_or_else(|| NO_GRID.to_owned()))
     });
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let read = |(result, measured): (Result<Expectation, String>, &mut Measured)| {
         result.unwrap_or_else(|reason| {
             *measured = Measured::Unreadable { reason: reason.clone() };

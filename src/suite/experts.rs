@@ -62,7 +62,7 @@ impl Experts {
         let quantized = Model { tensors: of_quantized, ..quantized.clone() };
         let progress = Progress::default();
         found.measured = measure(&reference, &quantized, &found.matched, threads, &progress);
-        lost_columns(&reference, &quantized, &found.matched, &mut found.measured);
+        lost_columns(&reference, &quantized, &found.matched, &mut found.measured, threads);
         let (all, of) = (&found.matched, &mut found.measured);
         found.twins = twins(&reference, &quantized, all, of, elements, threads);
         found.models = Some([reference, quantized]);

@@ -625,7 +625,7 @@ impl Opened {
     ) -> Results {
         let (reference, quantized) = (&self.reference, &self.quantized);
         let mut measured = measure::measure(reference, quantized, matched, threads, progress);
-        measure::lost_columns(reference, quantized, matched, &mut measured);
+        measure::lost_columns(reference, quantized, matched, &mut measured, threads);
         let of = &mut measured;
         let twins = measure::twin::twins(reference, quantized, matched, of, self.elements, threads);
         Results { measured, twins }

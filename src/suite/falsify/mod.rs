@@ -12,8 +12,7 @@ pub mod record;
 mod victims;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use self::differs::differs;
 use self::record::{
@@ -330,26 +329,17 @@ impl Lab<'_> {
         threads: usize,
         done: &(dyn Fn(usize) + Sync),
     ) -> (Vec<MutantRecord>, Vec<usize>) {
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(vec![None; jobs.len()]);
-        let work = || {
-            while let Some((index, (fault, victim))) = {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                jobs.get(index).map(|job| (index, *job))
-            } {
+        let results = measure::in_parallel(
+            jobs.len(),
+            threads,
+            || (),
+            |index, ()| {
+                let (fault, victim) = jobs[index];
                 let result = self.mutant(fault, victim);
                 done(index);
-                let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                results[index] = result;
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.min(jobs.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+                result
+            },
+        );
         let (mutants, used): (Vec<_>, Vec<_>) = results.into_iter().flatten().unzip();
         (mutants, used.into_iter().flatten().collect())
     }
