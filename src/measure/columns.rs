@@ -11,13 +11,11 @@ use std::ops::Range;
 use super::displaced::Reader;
 use super::grid::Grid;
 use super::pair::Pair;
-use super::parallel::in_parallel;
 use super::plan;
 use super::run_sums::RunSums;
 use super::twin::Both;
-use super::{Matched, Measured};
 use crate::metrics::{Columns, PIECE};
-use crate::model::{Model, Scratch};
+use crate::model::Scratch;
 
 /// Fewest rows of a matrix whose columns are looked at, and in how many of them a column's type must not round it
 /// to zero for it to be missed: with fewer, coarse types have columns of zeros by chance.
@@ -55,33 +53,32 @@ const KEPT: usize = 64;
 /// Longest row of which columns are looked for.
 const LONGEST: u64 = 1 << 20;
 
-/// Looks for lost columns in every matched tensor whose grid is known. A tensor that cannot be read again
-/// becomes [`Measured::Unreadable`].
-pub fn lost_columns(
-    reference: &Model,
-    quantized: &Model,
-    matched: &[Matched],
-    measured: &mut [Measured],
-    threads: usize,
-) {
-    let looked_at = |measured: &Measured| match measured {
-        Measured::Values { sums, locals } => {
-            sums.n > 0 && sums.nonfinite() == 0 && locals.unlike.is_none()
+/// Sums down all columns: of squares of the reference and of the quantized values, and of their products.
+struct ColumnSums {
+    rr: Vec<f64>,
+    xx: Vec<f64>,
+    rx: Vec<f64>,
+}
+
+impl ColumnSums {
+    fn new(len: usize) -> Self {
+        Self { rr: vec![0.0; len], xx: vec![0.0; len], rx: vec![0.0; len] }
+    }
+
+    /// Takes in a row.
+    fn take(&mut self, r: &[f32], q: &[f32]) {
+        let sums = self.rr.iter_mut().zip(&mut self.xx).zip(&mut self.rx);
+        for (((rr, xx), rx), (&r, &q)) in sums.zip(r.iter().zip(q)) {
+            let (r, q) = (f64::from(r), f64::from(q));
+            *rr += r * r;
+            *xx += q * q;
+            *rx += r * q;
         }
-        _ => false,
-    };
-    let found = in_parallel(matched.len(), threads, Scratch::default, |index, scratch| {
-        let Matched { reference: r, quantized: q, .. } = matched[index];
-        let (r, q) = (&reference.tensors[r], &quantized.tensors[q]);
-        let pair = Pair { r, q, reference, quantized };
-        looked_at(&measured[index]).then(|| pair.lost(scratch))
-    });
-    for (measured, found) in measured.iter_mut().zip(found) {
-        match (measured, found) {
-            (Measured::Values { locals, .. }, Some(Ok(columns))) => locals.columns = columns,
-            (measured, Some(Err(reason))) => *measured = Measured::Unreadable { reason },
-            _ => {}
-        }
+    }
+
+    fn is_suspect(&self, at: usize) -> bool {
+        let (rr, xx, rx) = (self.rr[at], self.xx[at], self.rx[at]);
+        rr > 0.0 && (xx == 0.0 || rx < SUSPECT * (rr * xx).sqrt())
     }
 }
 
@@ -141,10 +138,6 @@ impl Column {
         if self.both.twin.n > 0 { self.both.twin.cosine() } else { 0.0 }
     }
 
-    fn is_suspect(&self) -> bool {
-        self.both.actual.rr > 0.0 && self.cosine() < SUSPECT
-    }
-
     fn is_lost(&self, rows: u64, part: f64) -> bool {
         let chance = SURE / (rows as f64).sqrt();
         let half = part * self.expected();
@@ -156,7 +149,7 @@ impl Column {
 
 impl Pair<'_> {
     /// Lost columns of all matrices of the tensor; none if they cannot be looked for.
-    fn lost(&self, scratch: &mut Scratch) -> Result<Option<Columns>, String> {
+    pub fn lost_columns(&self, scratch: &mut Scratch) -> Result<Option<Columns>, String> {
         let row_len = plan::row_len(&self.q.shape);
         let merged = self.q.shape.last() != Some(&row_len);
         let Some(grid) = Grid::of(self.q, row_len) else { return Ok(None) };
@@ -189,20 +182,18 @@ impl Pair<'_> {
     ) -> Result<Vec<Suspect>, String> {
         let count = rows.end - rows.start;
         let few = (count / PART).clamp(RUN, FIRST);
-        let mut columns = vec![Column::default(); row_len as usize];
+        let mut columns = ColumnSums::new(row_len as usize);
         for run in runs(&rows, few) {
             let [r, q] = self.read(run.start * row_len..run.end * row_len, scratch)?;
             for (r, q) in r.chunks(row_len as usize).zip(q.chunks(row_len as usize)) {
-                for ((column, &r), &q) in columns.iter_mut().zip(r).zip(q) {
-                    column.take(r, q);
-                }
+                columns.take(r, q);
             }
         }
         let own = Reader::new((self.reference, self.r), (self.quantized, self.q), row_len);
         // Quantizers that search code books are slow: only columns of zeros, of which there are few, are worth it.
         let is_book = matches!(grid, Grid::Blocks(_)) && own.is_none();
-        let suspects = (0..columns.len()).filter(|&at| columns[at].is_suspect());
-        let is_zero = |at: usize| columns[at].is_zero();
+        let suspects = (0..row_len as usize).filter(|&at| columns.is_suspect(at));
+        let is_zero = |at: usize| columns.xx[at] == 0.0;
         let mut suspects: Vec<Suspect> = suspects
             .map(|at| Suspect { at, needs_twin: !is_book || is_zero(at), ..Suspect::default() })
             .collect();

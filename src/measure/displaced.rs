@@ -174,10 +174,13 @@ impl<'a> Reader<'a> {
     ) -> Result<(), String> {
         let ends = self.ends(range, scratch)?;
         let [low, high] = &ends;
+        let mut rungs = self.levels.between(0.0, 0.0);
         for (at, ((&r, &low), &high)) in r.iter().zip(low).zip(high).enumerate() {
             let [r, low, high] = [r, low, high].map(f64::from);
-            let element = Element { r, q: r, low, high };
-            each(at, self.levels.place(&element, &Drift::default()));
+            if !rungs.are_between(low, high) {
+                rungs = self.levels.between(low, high);
+            }
+            each(at, rungs.place(r, r, &Drift::default()));
         }
         for values in ends {
             scratch.give_floats(values);
@@ -261,12 +264,30 @@ fn measure(ladder: &Ladder, run: &Run, row: &mut Row, columns: Option<&mut Colum
     let len = run.r.len();
     let of_groups = groups(run.low, run.high);
     let drifts = drifts(ladder, run, &of_groups);
-    let placed: Vec<Placed> = (0..len)
-        .map(|i| {
-            let drift = drifts.get(of_groups.of[i] as usize).copied().unwrap_or_default();
-            ladder.place(&run.element(i), &drift)
-        })
-        .collect();
+    let mut sums = vec![GroupSums::default(); of_groups.count];
+    let mut placed = Vec::with_capacity(len);
+    let mut rungs = ladder.between(0.0, 0.0);
+    let mut start = 0;
+    while start < len {
+        // Neighbours that share a scale.
+        let group = of_groups.of[start] as usize;
+        let others = of_groups.of[start..].iter().position(|&of| of as usize != group);
+        let end = others.map_or(len, |count| start + count);
+        let drift = drifts.get(group).copied().unwrap_or_default();
+        let mut of_run = GroupSums { first: start, ..GroupSums::default() };
+        for i in start..end {
+            let Element { r, q, low, high } = run.element(i);
+            if !rungs.are_between(low, high) {
+                rungs = ladder.between(low, high);
+            }
+            let at = rungs.place(r, q, &drift);
+            of_run.take(r, &at, ladder);
+            at.code.into_iter().for_each(|code| row.codes.insert(code));
+            placed.push(at);
+        }
+        sums[group].add(&of_run);
+        start = end;
+    }
     if let Some(columns) = columns {
         columns.take(run, &placed);
     }
@@ -287,43 +308,7 @@ fn measure(ladder: &Ladder, run: &Run, row: &mut Row, columns: Option<&mut Colum
     row.turned = runs.fold(row.turned, |least, (placed, r)| least.min(slope(placed, r)));
     row.top = placed.iter().fold(row.top, |top, at| top.max(at.step));
     row.largest = run.r.iter().fold(row.largest, |most, r| most.max(f64::from(r.abs())));
-    let lost_below = ladder.lost_below();
-    let mut shifts = vec![Shift::default(); of_groups.count];
-    let mut firsts = vec![usize::MAX; of_groups.count];
-    let mut largest = vec![0f64; of_groups.count];
-    let mut spans = vec![Span::default(); of_groups.count];
-    for (i, at) in placed.iter().enumerate() {
-        let group = of_groups.of[i] as usize;
-        let r = f64::from(run.r[i]);
-        if let Some(code) = at.code {
-            row.codes.insert(code);
-        }
-        let shift = &mut shifts[group];
-        firsts[group] = firsts[group].min(i);
-        // Of a group that is a single value, how far it is from that.
-        let size = match at.step == 0.0 {
-            true if r.abs() <= lost_below => 0.0,
-            true => r - at.nearest,
-            false => r,
-        };
-        largest[group] = largest[group].max(size.abs());
-        spans[group].take(at.height, r);
-        shift.n += 1.0;
-        shift.moved += f64::from(u8::from(at.d != 0.0));
-        shift.d += at.d;
-        shift.dd += at.d * at.d;
-        shift.dr += at.d * r;
-        shift.rr += r * r;
-        shift.nn += at.nearest * at.nearest;
-        shift.ss += at.step * at.step;
-        if ladder.is_even() && at.step > 0.0 {
-            let steps = at.d / at.step;
-            shift.steps += steps;
-            shift.square_steps += steps * steps;
-        }
-    }
-    let measured = shifts.into_iter().zip(firsts).zip(largest).zip(spans);
-    for (((mut shift, first), largest), span) in measured {
+    for GroupSums { mut shift, first, largest, span } in sums {
         if !ladder.is_even() && shift.ss > 0.0 {
             // Local steps differ within a group of float codes: its rms is the unit.
             let step = shift.step();
@@ -340,6 +325,60 @@ fn measure(ladder: &Ladder, run: &Run, row: &mut Row, columns: Option<&mut Colum
         row.span = row.span.max(span);
         row.group_count += 1;
         row.groups.take(Group { row: row.row, first: column, shift, reach, largest, has_zero });
+    }
+}
+
+/// Sums over the elements of a row that share a scale.
+#[derive(Clone)]
+struct GroupSums {
+    shift: Shift,
+    /// The first of them.
+    first: usize,
+    /// The largest magnitude of the reference; of a group that is a single value, how far it is from that.
+    largest: f64,
+    span: Span,
+}
+
+impl Default for GroupSums {
+    fn default() -> Self {
+        Self { shift: Shift::default(), first: usize::MAX, largest: 0.0, span: Span::default() }
+    }
+}
+
+impl GroupSums {
+    fn take(&mut self, r: f64, at: &Placed, ladder: &Ladder) {
+        let shift = &mut self.shift;
+        let size = match at.step == 0.0 {
+            true if r.abs() <= ladder.lost_below() => 0.0,
+            true => r - at.nearest,
+            false => r,
+        };
+        self.largest = self.largest.max(size.abs());
+        self.span.take(at.height, r);
+        shift.n += 1.0;
+        shift.rr += r * r;
+        shift.nn += at.nearest * at.nearest;
+        shift.ss += at.step * at.step;
+        if at.d == 0.0 {
+            return;
+        }
+        shift.moved += 1.0;
+        shift.d += at.d;
+        shift.dd += at.d * at.d;
+        shift.dr += at.d * r;
+        if ladder.is_even() && at.step > 0.0 {
+            let steps = at.d / at.step;
+            shift.steps += steps;
+            shift.square_steps += steps * steps;
+        }
+    }
+
+    /// Adds others that share the scale.
+    fn add(&mut self, other: &Self) {
+        self.shift.add(&other.shift);
+        self.first = self.first.min(other.first);
+        self.largest = self.largest.max(other.largest);
+        self.span.add(&other.span);
     }
 }
 

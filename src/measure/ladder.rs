@@ -24,11 +24,16 @@ const REFITTED_LEVELS: usize = 32;
 /// Scales that are tried to either side.
 const TRIED: i32 = 8;
 
+/// Levels from which on symmetric quantizers often leave the lowest one out (-127 to 127).
+const WIDE: usize = 16;
+
 /// The levels of a grid.
 pub struct Ladder {
     levels: Vec<f64>,
     /// The distance of all neighbours, if it is one.
     even: Option<f64>,
+    /// Where to look for a value among levels that are not even.
+    places: Places,
     /// How far its stored scales may be from those that the codes were chosen with.
     rounding: Rounding,
 }
@@ -82,7 +87,8 @@ impl Ladder {
         let even = (last - first) / (levels.len().checked_sub(1)?.max(1)) as f64;
         let is_even = levels.windows(2).all(|two| (two[1] - two[0] - even).abs() < 1e-9 * even);
         let even = is_even.then_some(even);
-        (first < last).then_some(Self { levels, even, rounding })
+        let places = if is_even { Places::default() } else { Places::of(&levels) };
+        (first < last).then_some(Self { levels, even, places, rounding })
     }
 
     /// The same levels where scales were fitted again to codes that were not chosen again; none if it is so already.
@@ -92,8 +98,8 @@ impl Ladder {
         }
         let offset = if self.levels[0] == 0.0 { REFITTED } else { 0.0 };
         let rounding = Rounding { scale: REFITTED, offset, ..self.rounding };
-        let levels = self.levels.clone();
-        (self.rounding != rounding).then_some(Self { levels, even: self.even, rounding })
+        let (levels, places) = (self.levels.clone(), self.places.clone());
+        (self.rounding != rounding).then_some(Self { levels, even: self.even, places, rounding })
     }
 
     /// Number of levels.
@@ -122,29 +128,6 @@ impl Ladder {
         let steps = (self.levels.len() - 1) as f64;
         let at = -low / (high - low) * steps;
         self.even.is_none() || (at - at.round()).abs() < 1e-3
-    }
-
-    /// The level nearest to `value`, and the distance of the two that it lies between.
-    fn nearest(&self, value: f64) -> (f64, f64) {
-        let (first, last) = self.ends();
-        if let Some(even) = self.even {
-            let index = ((value - first) / even).round().clamp(0.0, (self.levels.len() - 1) as f64);
-            return (first + index * even, even);
-        }
-        let above = self.levels.partition_point(|&level| level < value);
-        let above = above.clamp(1, self.levels.len() - 1);
-        let (a, b) = (self.levels[above - 1], self.levels[above]);
-        let nearest = if value - a <= b - value { a } else { b };
-        (nearest.clamp(first, last), b - a)
-    }
-
-    /// The index of the level nearest to `value`.
-    fn code(&self, value: f64) -> usize {
-        if let Some(even) = self.even {
-            return ((value - self.levels[0]) / even).round().max(0.0) as usize;
-        }
-        let nearest = self.nearest(value).0;
-        self.levels.partition_point(|&level| level < nearest)
     }
 
     /// The first and the last level.
@@ -229,24 +212,181 @@ impl Ladder {
         self.rounding.least * first.abs().max(last.abs())
     }
 
-    /// Where an element is, on the grid whose scales have drifted since its code was chosen.
-    pub fn place(&self, at: &Element, drift: &Drift) -> Placed {
-        let Element { q, low, high, .. } = *at;
-        let (scaled, _) = self.parts(at);
-        let r = at.r + drift.offset + drift.scale * scaled;
+    /// The levels between these ends.
+    pub fn between(&self, low: f64, high: f64) -> Rungs<'_> {
         let (first, last) = self.ends();
         let scale = (high - low) / (last - first);
-        if scale == 0.0 || !scale.is_finite() {
-            return Placed { nearest: low, d: 0.0, step: 0.0, height: 0.0, code: None };
+        let is_one = scale == 0.0 || !scale.is_finite();
+        let step = self.even.map_or(0.0, |even| even * scale);
+        let [per_scale, per_step, per_height] = [scale, step, high - low].map(f64::recip);
+        let is_stored = self.rounding.scale == 0.0 && self.rounding.offset == 0.0;
+        let is_lopsided = (low + high + step).abs() < EXACT * step.abs();
+        let lowest_is_spare = self.even.is_some() && self.levels.len() >= WIDE && is_lopsided;
+        Rungs {
+            lowest_is_spare,
+            ladder: self,
+            low,
+            high,
+            scale,
+            step,
+            per_scale,
+            per_step,
+            per_height,
+            is_one,
+            is_stored,
         }
-        let (level, gap) = self.nearest(first + (r - low) / scale);
-        let nearest = low + (level - first) * scale;
-        let step = (gap * scale).abs();
+    }
+
+    /// Where an element is, on the grid whose scales have drifted since its code was chosen.
+    pub fn place(&self, at: &Element, drift: &Drift) -> Placed {
+        self.between(at.low, at.high).place(at.r, at.q, drift)
+    }
+}
+
+/// The levels of a ladder under one scale.
+pub struct Rungs<'l> {
+    ladder: &'l Ladder,
+    low: f64,
+    high: f64,
+    scale: f64,
+    /// Of even levels.
+    step: f64,
+    per_scale: f64,
+    per_step: f64,
+    per_height: f64,
+    /// Whether all levels are one.
+    is_one: bool,
+    /// Whether codes were chosen with the very scales that are stored.
+    is_stored: bool,
+    /// Whether there is one level more below zero than above, which many quantizers never use.
+    lowest_is_spare: bool,
+}
+
+impl Rungs<'_> {
+    /// Whether these are the levels between two ends.
+    pub fn are_between(&self, low: f64, high: f64) -> bool {
+        (self.low, self.high) == (low, high)
+    }
+
+    /// Where an element of the reference, `r`, is, and as quantized, `q`, if the scales have drifted since its code
+    /// was chosen.
+    pub fn place(&self, r: f64, q: f64, drift: &Drift) -> Placed {
+        if self.is_one {
+            return Placed { nearest: self.low, d: 0.0, step: 0.0, height: 0.0, code: None };
+        }
+        let (mut r, mut slack) = (r, 0.0);
+        if !self.is_stored {
+            let at = Element { r, q, low: self.low, high: self.high };
+            r += drift.offset + drift.scale * self.ladder.parts(&at).0;
+            slack = self.ladder.slack(&at);
+        }
+        let (index, nearest, step) = self.nearest(r);
+        let height = (q - self.low) * self.per_height;
         let d = q - nearest;
-        let tie = EXACT * step + (2.0 * self.slack(at)).min(SLIGHT * step);
+        if d.abs() < EXACT * step {
+            return Placed { nearest, d: 0.0, step, height, code: Some(index) };
+        }
+        let (code, ..) = self.nearest(q);
+        let tie = EXACT * step + (2.0 * slack).min(SLIGHT * step);
         let is_as_near = (q - r).abs() <= (nearest - r).abs() * (1.0 + 1e-5) + tie;
-        let d = if d.abs() < EXACT * step || is_as_near { 0.0 } else { d };
-        let code = Some(self.code(first + (q - low) / scale));
-        Placed { nearest, d, step, height: (q - low) / (high - low), code }
+        let is_clipped = self.lowest_is_spare && code == 1 && index == 0;
+        let d = if is_as_near || is_clipped { 0.0 } else { d };
+        Placed { nearest, d, step, height, code: Some(code) }
+    }
+
+    /// The level nearest to a value, its index, and the distance of the two that the value lies between.
+    fn nearest(&self, value: f64) -> (usize, f64, f64) {
+        let levels = &self.ladder.levels;
+        let last = levels.len() - 1;
+        if self.ladder.even.is_some() {
+            let index = ((value - self.low) * self.per_step).clamp(0.0, last as f64);
+            // Half way between two, the upper one.
+            let index = (index + 0.5) as u32;
+            return (index as usize, self.low + f64::from(index) * self.step, self.step.abs());
+        }
+        let value = levels[0] + (value - self.low) * self.per_scale;
+        let above = self.ladder.places.find(levels, value).clamp(1, last);
+        let (a, b) = (levels[above - 1], levels[above]);
+        let index = if value - a <= b - value { above - 1 } else { above };
+        let nearest = self.low + (levels[index] - levels[0]) * self.scale;
+        (index, nearest, ((b - a) * self.scale).abs())
+    }
+}
+
+/// Where to begin to look for values among levels: for each sign, exponent and three bits of the mantissa.
+#[derive(Clone, Default)]
+struct Places(Vec<u16>);
+
+impl Places {
+    /// Bits of an f32 below those that are looked at.
+    const BELOW: u32 = 20;
+
+    fn of(levels: &[f64]) -> Self {
+        let count = 1u32 << (32 - Self::BELOW);
+        let mut places = vec![0; count as usize];
+        let mut at = 0;
+        // From the most negative values on.
+        for key in (count / 2..count).rev().chain(0..count / 2) {
+            let least = if key < count / 2 { 0 } else { (1 << Self::BELOW) - 1 };
+            let least = f64::from(f32::from_bits(key << Self::BELOW | least));
+            while at < levels.len() && levels[at] < least {
+                at += 1;
+            }
+            places[key as usize] = at as u16;
+        }
+        Self(places)
+    }
+
+    /// The number of levels below a value.
+    fn find(&self, levels: &[f64], value: f64) -> usize {
+        let mut at = usize::from(self.0[((value as f32).to_bits() >> Self::BELOW) as usize]);
+        while at > 0 && levels[at - 1] >= value {
+            at -= 1;
+        }
+        while at < levels.len() && levels[at] < value {
+            at += 1;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantizer_may_leave_the_lowest_level_out() {
+        let levels = |count: i32| (-count / 2..count / 2).map(|it| it as f32).collect::<Vec<_>>();
+        for (count, low, high, r, q, d, why) in [
+            (16, -8.0, 7.0, -9.0, -7.0, 0.0, "clipped at minus seven"),
+            (16, -8.0, 7.0, -9.0, -8.0, 0.0, "clipped at minus eight"),
+            (16, -8.0, 7.0, -9.0, -6.0, 2.0, "two steps off"),
+            (16, -4.0, 11.0, -4.2, -3.0, 1.0, "a zero point: the lowest level is as good as any"),
+            (4, -2.0, 1.0, -2.0, -1.0, 1.0, "of so few levels each counts"),
+        ] {
+            let ladder = Ladder::new(&levels(count), Rounding::default()).unwrap();
+            let placed = ladder.place(&Element { r, q, low, high }, &Drift::default());
+            assert_eq!(placed.d, d, "{why}");
+        }
+    }
+
+    #[test]
+    fn levels_are_found_where_bisection_finds_them() {
+        let uneven = [
+            vec![-6.0, -1.0, -0.25, 0.0, 0.25, 1.0, 6.0],
+            vec![1e-30, 1e-29, 3.0, 3.000_001, 3.1, 1e30],
+            (0..200).map(|at| f64::from(at) * f64::from(at) - 1000.0).collect(),
+        ];
+        for levels in uneven {
+            let places = Places::of(&levels);
+            let around = levels.iter().flat_map(|level| {
+                [-1.0, 0.0, 1.0].map(|way| level * (1.0 + way * f64::EPSILON) + way * 1e-40)
+            });
+            let wide = (-80..80).map(|at| f64::from(at).powi(5) * 1e-3);
+            for value in around.chain(wide).chain([0.0, -0.0, 1e300, -1e300]) {
+                let expected = levels.partition_point(|&level| level < value);
+                assert_eq!(places.find(&levels, value), expected, "{value} in {levels:?}");
+            }
+        }
     }
 }

@@ -27,7 +27,6 @@ mod stream;
 mod transform;
 pub mod twin;
 
-pub use columns::lost_columns;
 pub use grid::Grid;
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
 pub use parallel::in_parallel;

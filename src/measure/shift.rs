@@ -201,6 +201,13 @@ impl Span {
         }
     }
 
+    /// Adds that of other elements.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (ends, of) in [(&mut self.heights, other.heights), (&mut self.values, other.values)] {
+            *ends = (ends.0.min(of.0), ends.1.max(of.1));
+        }
+    }
+
     /// The part of the levels that it spans. Of weights of one sign it is counted from zero, and only to one
     /// side: a grid around zero has no use for the other.
     pub(super) fn part(&self, low: f64, high: f64) -> f64 {

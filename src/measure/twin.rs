@@ -177,8 +177,9 @@ pub fn elements_of(reference: &Model) -> u64 {
     reference.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.numel()))
 }
 
-/// Measures the twins of matched tensors of a reference of so many `elements`, in the order of `matched`. A
-/// tensor that cannot be read again becomes [`Measured::Unreadable`].
+/// Looks at matched tensors of a reference of so many `elements` a second time: for lost columns, which go into
+/// `measured`, and for their twins, in the order of `matched`. A tensor that cannot be read again becomes
+/// [`Measured::Unreadable`].
 pub fn twins(
     reference: &Model,
     quantized: &Model,
@@ -187,13 +188,13 @@ pub fn twins(
     elements: u64,
     threads: usize,
 ) -> Vec<Expectation> {
-    let results = in_parallel(matched.len(), threads, Scratch::default, |index, scratch| {
+    let results = in_parallel(matched.len(), threads, Scratch::for_samples, |index, scratch| {
         let pair = &matched[index];
         let (sums, locals) = match &measured[index] {
             Measured::Values { sums, locals } if sums.n > 0 && sums.nonfinite() == 0 => {
                 (sums, locals)
             }
-            _ => return Ok(Err("it was not measured".to_owned())),
+            _ => return Ok((None, Err("it was not measured".to_owned()))),
         };
         let sides = Sides {
             r: &reference.tensors[pair.reference],
@@ -202,20 +203,30 @@ pub fn twins(
             quantized,
             effort: Effort::of(elements),
         };
+        let columns = match locals.unlike {
+            None => sides.pair().lost_columns(scratch)?,
+            Some(_) => None,
+        };
         let whole = RunSums { n: sums.n, rr: sums.rr, xx: sums.qq, ee: sums.ee, rx: sums.rq };
         let twin = match sides.recovered(locals, scratch)? {
             Some(twin) => Some(twin),
             None => sides.twin(locals, &whole, scratch)?,
         };
-        Ok(twin.ok_or_else(|| NO_GRID.to_owned()))
+        Ok((columns, twin.ok_or_else(|| NO_GRID.to_owned())))
     });
-    let read = |(result, measured): (Result<Expectation, String>, &mut Measured)| {
-        result.unwrap_or_else(|reason| {
+    let settle = |(result, measured): (Result<_, String>, &mut Measured)| match result {
+        Ok((columns, twin)) => {
+            if let Measured::Values { locals, .. } = measured {
+                locals.columns = columns;
+            }
+            twin
+        }
+        Err(reason) => {
             *measured = Measured::Unreadable { reason: reason.clone() };
             Err(reason)
-        })
+        }
     };
-    results.into_iter().zip(measured).map(read).collect()
+    results.into_iter().zip(measured).map(settle).collect()
 }
 
 /// Why there is no twin.

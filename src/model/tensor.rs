@@ -272,6 +272,18 @@ pub enum Storage {
     },
 }
 
+impl Storage {
+    /// Is it this very one, or a copy of it?
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain { ty, at }, Self::Plain { ty: of, at: there }) => ty == of && at == there,
+            (Self::Joined(weight), Self::Joined(other)) => Arc::ptr_eq(weight, other),
+            (Self::Undecodable { at, .. }, Self::Undecodable { at: there, .. }) => at == there,
+            _ => false,
+        }
+    }
+}
+
 /// One tensor of a model.
 #[derive(Clone, Debug)]
 pub struct Tensor {
@@ -388,6 +400,8 @@ fn decode_plain(
 /// Buffers that a reader keeps from one chunk to the next.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    /// Whether rows are taken here and there, and perhaps again.
+    pub(super) is_for_samples: bool,
     bytes: Vec<u8>,
     spare_bytes: Vec<Vec<u8>>,
     spare_floats: Vec<Vec<f32>>,
@@ -398,6 +412,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Of a reader that takes rows here and there, so that decoded runs are worth finding again.
+    pub fn for_samples() -> Self {
+        Self { is_for_samples: true, ..Self::default() }
+    }
+
     /// A buffer of `len` bytes with unspecified contents.
     pub fn bytes(&mut self, len: usize) -> &mut [u8] {
         if self.bytes.len() < len {

@@ -10,7 +10,7 @@ use crate::diagnose::{self, Diagnosis};
 use crate::gate::{self, CheckOutcome, CheckRecord};
 use crate::measure::experts::{in_a_row, matrices};
 use crate::measure::twin::{Expectation, Expert, Twin, twins};
-use crate::measure::{Matched, Measured, Progress, lost_columns, measure};
+use crate::measure::{Matched, Measured, Progress, measure};
 use crate::metrics::Locals;
 use crate::model::{Model, Tensor};
 use crate::spec::{Gate, Setting};
@@ -62,7 +62,6 @@ impl Experts {
         let quantized = Model { tensors: of_quantized, ..quantized.clone() };
         let progress = Progress::default();
         found.measured = measure(&reference, &quantized, &found.matched, threads, &progress);
-        lost_columns(&reference, &quantized, &found.matched, &mut found.measured, threads);
         let (all, of) = (&found.matched, &mut found.measured);
         found.twins = twins(&reference, &quantized, all, of, elements, threads);
         found.models = Some([reference, quantized]);

@@ -27,5 +27,5 @@ mod verdict;
 
 pub use judge::SPEC_CHECK;
 pub use rows::{finding_record, global_row, model_record, sort_rows, tensor_row};
-pub use run::{Listener, Options, run};
+pub use run::{Listener, Options, Silent, run};
 pub use verdict::is_internal;

@@ -56,7 +56,7 @@ pub trait Listener {
 }
 
 /// Hears nothing.
-struct Silent;
+pub struct Silent;
 
 impl Listener for Silent {}
 
@@ -412,7 +412,7 @@ pub(super) struct Opened {
     undone: Vec<(&'static str, String)>,
     /// Scales that were folded out of some weights behind a norm, and not out of all: what is to be said of
     /// each tensor that they concern.
-    broken_folds: HashMap<String, String>,
+    pub broken_folds: HashMap<String, String>,
     /// Globs that all pairs of the spec share and that match nothing in any of them.
     unmatched_shared: Vec<Diagnostic>,
     notes: Vec<String>,
@@ -625,7 +625,6 @@ impl Opened {
     ) -> Results {
         let (reference, quantized) = (&self.reference, &self.quantized);
         let mut measured = measure::measure(reference, quantized, matched, threads, progress);
-        measure::lost_columns(reference, quantized, matched, &mut measured, threads);
         let of = &mut measured;
         let twins = measure::twin::twins(reference, quantized, matched, of, self.elements, threads);
         Results { measured, twins }

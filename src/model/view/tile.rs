@@ -65,8 +65,9 @@ impl Tiles {
         Self { unit: rows.max(1), ..self }
     }
 
-    /// The tile that is made for an element: whole rows from its own on, or a part of one.
-    fn around(&self, at: u64) -> Range<u64> {
+    /// The tile that is made for an element: whole rows from its own on, or a part of one. For samples, one of those
+    /// that all of the weight is cut into, so that others find theirs in it.
+    fn around(&self, at: u64, is_for_samples: bool) -> Range<u64> {
         let block = (at / self.block + 1).saturating_mul(self.block);
         let row = at / self.row * self.row;
         if self.row > LARGEST && self.unit == 1 {
@@ -74,8 +75,10 @@ impl Tiles {
         }
         let start = at / self.block * self.block;
         let unit = self.row.saturating_mul(self.unit);
-        let first = start + (at - start) / unit * unit;
-        first..first.saturating_add((LARGEST / unit).max(1).saturating_mul(unit)).min(block)
+        let len = (LARGEST / unit).max(1).saturating_mul(unit);
+        let aligned_to = if is_for_samples { len } else { unit };
+        let first = start + (at - start) / aligned_to * aligned_to;
+        first..first.saturating_add(len).min(block)
     }
 
     /// Decodes a range out of tiles; `fill` decodes those that are not kept.
@@ -114,7 +117,7 @@ impl Tiles {
         }
         let full = scratch.tiles.len() >= KEPT;
         let mut tile = if full { scratch.tiles.pop() } else { None }.unwrap_or_default();
-        (tile.id, tile.range) = (self.id, self.around(at));
+        (tile.id, tile.range) = (self.id, self.around(at, scratch.is_for_samples));
         tile.values.resize((tile.range.end - tile.range.start) as usize, 0.0);
         fill(tile.range.clone(), scratch, &mut tile.values)?;
         scratch.tiles.insert(0, tile);
@@ -129,12 +132,53 @@ pub fn transpose(from: &[f32], len: usize, to: &mut [f32], pitch: usize) {
     let rows = from.len() / len;
     for row in (0..rows).step_by(SIDE) {
         for col in (0..len).step_by(SIDE) {
-            for col in col..(col + SIDE).min(len) {
-                let to = &mut to[col * pitch + row..];
-                let end = (row + SIDE).min(rows);
-                for (to, row) in to.iter_mut().zip(row..end) {
-                    *to = from[row * len + col];
+            let (bottom, right) = ((row + SIDE).min(rows), (col + SIDE).min(len));
+            if bottom - row == SIDE && right - col == SIDE {
+                for row in (row..bottom).step_by(4) {
+                    for col in (col..right).step_by(4) {
+                        transpose_four(
+                            &from[row * len + col..],
+                            len,
+                            &mut to[col * pitch + row..],
+                            pitch,
+                        );
+                    }
                 }
+                continue;
+            }
+            for col in col..right {
+                for row in row..bottom {
+                    to[col * pitch + row] = from[row * len + col];
+                }
+            }
+        }
+    }
+}
+
+/// The same of four rows and columns, in registers.
+fn transpose_four(from: &[f32], len: usize, to: &mut [f32], pitch: usize) {
+    let row = |at: usize| from[at * len..].first_chunk::<4>().copied().unwrap_or_default();
+    let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
+    for at in 0..4 {
+        to[at * pitch..][..4].copy_from_slice(&[a[at], b[at], c[at], d[at]]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes_of_any_size() {
+        for (rows, len, pitch) in [(1, 1, 1), (16, 16, 16), (17, 33, 20), (40, 5, 64), (64, 48, 64)]
+        {
+            let from: Vec<f32> = (0..rows * len).map(|at| at as f32).collect();
+            let mut to = vec![-1.0; (len - 1) * pitch + rows];
+            transpose(&from, len, &mut to, pitch);
+            for (at, &value) in to.iter().enumerate() {
+                let (col, row) = (at / pitch, at % pitch);
+                let expected = if row < rows { from[row * len + col] } else { -1.0 };
+                assert_eq!(value, expected, "{rows} x {len}: row {row}, column {col}");
             }
         }
     }

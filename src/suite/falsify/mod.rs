@@ -3,7 +3,7 @@ Proof that a suite can fail: faults are put into its pairs, in memory, and its o
 mutants as a run would.
 
 A pair must pass as it is before anything is injected. Each mutant then differs from the pair in one
-fault; only the tensors that the fault reaches are measured again. A mutant that no gate fails has
+fault; only the tensors that the fault reaches, or that are decoded in another way for it, are measured again. A mutant that no gate fails has
 survived. One whose fault changes no value at all proves nothing and is counted apart.
 */
 
@@ -11,7 +11,7 @@ mod differs;
 pub mod record;
 mod victims;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use self::differs::differs;
@@ -35,8 +35,8 @@ use crate::fault::{
 };
 use crate::measure::twin::Expectation;
 use crate::measure::{self, Matched, Measured, Progress};
-use crate::model::{Model, ReadError};
-use crate::spec::{Apply, Diagnostic, Quantized, Resolver};
+use crate::model::{Model, ReadError, Storage};
+use crate::spec::{Diagnostic, Quantized, Resolver};
 
 /// How to falsify.
 #[derive(Debug)]
@@ -221,7 +221,7 @@ fn falsify_pair(
         known: known(&opened, &pass.matched, results),
         baselines: options.baselines.as_ref(),
         in_memory: matches!(planned.pair.quantized, Quantized::Roundtrip { .. }),
-        entangled: is_entangled(&planned),
+        sound: decoded(&opened, &pass.matched),
         planned,
         resolver,
         reference,
@@ -278,18 +278,43 @@ fn judged<'a>(planned: &PlannedPair<'a>, keep: impl Fn(&str) -> bool) -> Planned
     }
 }
 
-/// Does a tensor's decode depend on others, so that a fault in one may reach any?
-fn is_entangled(planned: &PlannedPair) -> bool {
-    let folds = |apply: &Apply| matches!(apply, Apply::Fold { .. });
-    planned.pair.unfold || planned.pair.transform.iter().any(|it| folds(&it.apply))
-}
-
 /// What is known of tensors from an earlier pass, by reference name.
 type Known = HashMap<String, (Measured, Expectation)>;
 
 fn known(opened: &Opened, matched: &[Matched], results: Results) -> Known {
     let names = matched.iter().map(|it| opened.reference.tensors[it.reference].name.clone());
     names.zip(results.measured.into_iter().zip(results.twins)).collect()
+}
+
+/// How both sides of a tensor are decoded, and the fold that does not cancel there.
+struct Decoded {
+    reference: Storage,
+    quantized: Storage,
+    broken_fold: Option<String>,
+}
+
+impl Decoded {
+    fn of(opened: &Opened, matched: &Matched) -> Self {
+        let reference = &opened.reference.tensors[matched.reference];
+        Self {
+            reference: reference.storage.clone(),
+            quantized: opened.quantized.tensors[matched.quantized].storage.clone(),
+            broken_fold: opened.broken_folds.get(&reference.name).cloned(),
+        }
+    }
+
+    /// The same bytes of the same files, decoded in the same way. What the bytes are is another matter.
+    fn is(&self, other: &Self) -> bool {
+        self.reference.is(&other.reference)
+            && self.quantized.is(&other.quantized)
+            && self.broken_fold == other.broken_fold
+    }
+}
+
+/// How tensors are decoded, by reference name.
+fn decoded(opened: &Opened, matched: &[Matched]) -> HashMap<String, Decoded> {
+    let name = |it: &Matched| opened.reference.tensors[it.reference].name.clone();
+    matched.iter().map(|it| (name(it), Decoded::of(opened, it))).collect()
 }
 
 /// Measures what is not known.
@@ -315,9 +340,9 @@ struct Lab<'a> {
     reference: Model,
     quantized: Model,
     known: Known,
+    sound: HashMap<String, Decoded>,
     baselines: Option<&'a Baselines>,
     in_memory: bool,
-    entangled: bool,
 }
 
 impl Lab<'_> {
@@ -419,18 +444,10 @@ impl Lab<'_> {
 
     /// Judges what the fault can have reached.
     fn judge(&self, models: Models, reach: &Reach) -> Vec<TestRecord> {
-        let names: Option<Vec<String>> = match reach {
-            Reach::Tensors(names) if !self.entangled => {
-                let names: Vec<String> =
-                    names.iter().map(|name| self.resolver.rename(name)).collect();
-                // A tensor that is matched under yet another name may be a part of any.
-                names.iter().all(|name| self.known.contains_key(name)).then_some(names)
-            }
-            _ => None,
-        };
-        let reached = |name: &str| names.as_ref().is_none_or(|it| it.iter().any(|it| it == name));
-        let planned = judged(&self.planned, reached);
         let opened = prepare(models.reference, models.quantized, &self.resolver);
+        let names = self.reached(&opened, reach);
+        let reached = |name: &str| names.as_ref().is_none_or(|it| it.contains(name));
+        let planned = judged(&self.planned, reached);
         let mut known = Known::new();
         if names.is_some() {
             let kept = self.known.iter().filter(|(name, _)| !reached(name));
@@ -445,6 +462,26 @@ impl Lab<'_> {
         Judging { planned: &planned, resolver, opened: &opened, pass: &pass, threads, settle }
             .judge(&mut results.source(), self.baselines, &mut record);
         record.tests
+    }
+
+    /// The tensors, by reference name, that are not as they were in the sound pair: those that the fault may
+    /// have changed, and those that are decoded in another way for it (a norm tells what was folded into the
+    /// weights behind it). None if it may be any.
+    fn reached(&self, opened: &Opened, reach: &Reach) -> Option<HashSet<String>> {
+        let Reach::Tensors(names) = reach else { return None };
+        let mut names: HashSet<String> =
+            names.iter().map(|name| self.resolver.rename(name)).collect();
+        // A tensor that is matched under yet another name may be a part of any.
+        if !names.iter().all(|name| self.known.contains_key(name)) {
+            return None;
+        }
+        let pass = Pass::of(&self.planned, &self.resolver, opened);
+        for (name, now) in decoded(opened, &pass.matched) {
+            if self.sound.get(&name).is_none_or(|before| !before.is(&now)) {
+                names.insert(name);
+            }
+        }
+        Some(names)
     }
 }
 
