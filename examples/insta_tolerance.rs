@@ -4,7 +4,7 @@ Numeric tolerance in one's own insta tests.
 `cargo run --example insta_tolerance`
 */
 
-use qualm::baseline::ToleranceComparator;
+use qualm::ToleranceComparator;
 
 fn main() {
     // What another machine measured: the last digits differ from the snapshot's.

@@ -20,7 +20,7 @@ use super::Tolerance;
 /// columns follow their numbers. Binary snapshots are compared as insta does.
 ///
 /// ```
-/// use qualm::baseline::ToleranceComparator;
+/// use qualm::ToleranceComparator;
 ///
 /// let close = ToleranceComparator::new(1e-9, 1e-3);
 /// assert!(close.texts_match("cosine = 0.9905", "cosine = 0.9904"));

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use super::model_args::{
-    AnchorArg, CheckArgs, DiffArgs, InitArgs, InspectArgs, MapArgs, QtypeArg, RankArgs, StatsArgs,
-    VerifyArgs,
+    AnchorArg, CheckArgs, DiffArgs, InitArgs, InspectArgs, MapArgs, RankArgs, StatsArgs, VerifyArgs,
 };
 use super::run_args::{Color, Format, JunitCases, JunitDialect, RunArgs};
 use super::threads::threads;

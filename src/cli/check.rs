@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::args::CheckArgs;
-use super::judged::{self, Finding, Judged, Object};
-use super::one_pair::Request;
+use super::progress::watched;
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::report::note_lines;
 use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::exit::Exit;
+use crate::verdict::{self, Finding, Judged, Object, Request};
 
 /// What `--json` prints of several models.
 #[derive(Serialize)]
@@ -21,16 +22,19 @@ struct Report<'a> {
 
 /// Judges pairs: 0 healthy, 5 damaged, 6 unreadable; of several, 6 before 5 before 0.
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let judged = judged::judge(&Request {
-        reference: &args.reference,
-        quantized: &args.quantized,
-        map: args.reading.map.as_deref(),
-        qtype: &args.qtype,
-        threads: args.reading.threads,
-        sample: args.sample,
-        settle: true,
-    })?;
-    let exit = judged::exit(&judged);
+    let judged = verdict::judge(
+        &Request {
+            reference: &args.reference,
+            quantized: &args.quantized,
+            map: args.reading.map.as_deref(),
+            qtype: &args.qtype,
+            threads: thread_count(args.reading.threads),
+            sample: args.sample,
+            settle: true,
+        },
+        &watched,
+    )?;
+    let exit = verdict::exit(&judged);
     Ok(streams::printed(print(args.json, &judged), exit))
 }
 
@@ -88,7 +92,21 @@ fn print_text(out: &mut impl Write, judged: &Judged) -> io::Result<()> {
     for note in &note_lines(pair) {
         writeln!(out, "  note: {}", one_line(note))?;
     }
+    print_warnings(out, &judged.warnings)?;
     print_findings(out, &judged.findings)
+}
+
+/// Warnings of a model that are printed one by one; `--json` has all.
+const WARNINGS: usize = 5;
+
+fn print_warnings(out: &mut impl Write, warnings: &[Finding]) -> io::Result<()> {
+    for Finding { gate, message, .. } in warnings.iter().take(WARNINGS) {
+        writeln!(out, "  warning: {gate}: {}", one_line(message))?;
+    }
+    match warnings.len().saturating_sub(WARNINGS) {
+        0 => Ok(()),
+        more => writeln!(out, "  {more} more warnings: --json lists them"),
+    }
 }
 
 fn print_findings(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {

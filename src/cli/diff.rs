@@ -11,96 +11,45 @@ use super::args::DiffArgs;
 use super::progress::Bar;
 use super::threads::thread_count;
 use super::{Failure, streams};
-use crate::counterpart::{self, Choice};
-use crate::gate;
-use crate::measure::{self, FindingKind, Measured, Pairing, Policy};
-use crate::model::view::Recipe;
-use crate::model::{self, Model, scheme};
 use crate::report;
 use crate::shown::{one_line, unsigned_zeros};
 use crate::suite::exit::Exit;
+use crate::suite::global_row;
 use crate::suite::record::{FindingRecord, TensorRow};
-use crate::suite::{finding_record, global_row, sort_rows, tensor_row};
+use crate::verdict::{self, Comparison};
 
 /// Compares two models and prints a row per tensor.
 pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
-    let mut quantized = model::open(&args.quantized)?;
-    let reference = model::open(&args.reference)?;
-    let choice = Choice::named(args.reading.map.as_deref());
-    let of_models = [("reference", &reference), ("quantized", &quantized)].into_iter();
-    let mut notes: Vec<String> = of_models
-        .flat_map(|(role, model)| model.notes.iter().map(move |note| format!("{role}: {note}")))
-        .collect();
-    let mapped = counterpart::pair_up(reference, &mut quantized, &choice)?;
-    let reference = mapped.reference;
-    notes.extend(mapped.notes);
-    notes.append(&mut model::scheme::align(&reference, &mut quantized));
-    let policy = Policy {
-        allow_missing: &|_| args.allow_missing,
-        allow_extra: &|_| args.allow_missing,
-        ..Policy::STRICT
-    };
-    let pairing = measure::pair_up(&reference, &quantized, &policy);
+    let policy =
+        verdict::Policy { map: args.reading.map.as_deref(), allow_missing: args.allow_missing };
     let threads = thread_count(args.reading.threads);
-    measure::announce(&reference, &quantized, &pairing.matched);
-    let measured = Bar::single(&args.quantized, |progress| {
-        let bytes = measure::bytes_of(&reference, &quantized, &pairing.matched);
-        progress.expect([bytes].into_iter());
-        measure::measure(&reference, &quantized, &pairing.matched, threads, progress)
-    });
-    let mut rows = rows(&reference, &quantized, &pairing, measured);
-    for row in &mut rows {
-        row.made_of = mapped.recipes.get(&row.tensor).map(Recipe::json);
-    }
-    let planes = plane_findings(&quantized, &pairing, &rows);
-    sort_rows(&mut rows);
-
+    let mut compared = Bar::single(&args.quantized, |progress| {
+        verdict::compare(&args.reference, &args.quantized, &policy, threads, progress)
+    })?;
     let threshold = (!args.no_threshold).then_some(args.threshold);
     let mut problems = Problems::default();
-    problems.structure(&pairing);
-    for finding in &planes {
-        problems.say_once(&format!("{:?}: {}", finding.tensor, finding.message));
+    for finding in compared.findings.iter().filter(|finding| !finding.allowed) {
+        match finding.tensor.as_str() {
+            "" => problems.say_once(&finding.message),
+            tensor => problems.say_once(&format!("{tensor:?}: {}", finding.message)),
+        }
     }
-    for row in &rows {
+    for row in &compared.rows {
         problems.judge(row, threshold);
     }
     if problems.invalid() {
-        notes.extend(folded(&reference, &quantized));
+        compared.look_for_folds();
     }
+    let Comparison { rows, findings, notes, .. } = &compared;
 
-    let findings: Vec<_> = pairing.findings.iter().map(finding_record).chain(planes).collect();
-    let printed = print(args, threshold, &rows, &findings, &notes);
-    for note in &notes {
+    let printed = print(args, threshold, rows, findings, notes);
+    for note in notes {
         streams::tell(format_args!("note: {}", one_line(note)));
     }
     for message in &problems.messages {
         streams::tell(format_args!("error: {}", one_line(message)));
     }
     Ok(streams::printed(printed, problems.exit()))
-}
-
-/// Rows of a table before what was measured is given back, a batch at a time.
-const BATCH: usize = 4096;
-
-/// The rows of what was measured, in the order of the pairing. Both at once would be the run's peak of memory.
-fn rows(
-    reference: &Model,
-    quantized: &Model,
-    pairing: &Pairing,
-    mut measured: Vec<Measured>,
-) -> Vec<TensorRow> {
-    let mut rows = Vec::with_capacity(measured.len());
-    for matched in pairing.matched.iter().rev() {
-        let Some(measured_last) = measured.pop() else { break };
-        let r = &reference.tensors[matched.reference];
-        let q = &quantized.tensors[matched.quantized];
-        rows.push(tensor_row(r, q, &measured_last, None));
-        if measured.len().is_multiple_of(BATCH) {
-            measured.shrink_to_fit();
-        }
-    }
-    rows.reverse();
-    rows
 }
 
 fn print(
@@ -120,38 +69,6 @@ fn print(
         report::tsv::write_rows(&mut out, rows)?;
     }
     out.flush()
-}
-
-/// What is wrong with the planes of the quantized model's weights: those that are missing or do not
-/// fit, and those of the compared weights that are zero or not finite.
-fn plane_findings(model: &Model, pairing: &Pairing, rows: &[TensorRow]) -> Vec<FindingRecord> {
-    let record = |tensor: &str, message: String| FindingRecord {
-        kind: FindingKind::Companion.name().to_owned(),
-        tensor: tensor.to_owned(),
-        message,
-        allowed: false,
-    };
-    let mut found: Vec<FindingRecord> = model
-        .findings
-        .iter()
-        .map(|finding| record(&finding.tensor, format!("{} {}", finding.plane, finding.message)))
-        .collect();
-    for (matched, row) in pairing.matched.iter().zip(rows) {
-        let rr = row.sums.as_ref().map_or(f64::NAN, |sums| sums.rr.0);
-        let problems = gate::plane_problems(model, &model.tensors[matched.quantized], rr);
-        let ours = problems.into_iter().filter(|problem| !problem.elsewhere);
-        found.extend(ours.map(|problem| record(&row.tensor, problem.message)));
-    }
-    found
-}
-
-/// Scales that a quantizer folded into norms or other weights, so that tensors differ although the
-/// models do not.
-fn folded(reference: &Model, quantized: &Model) -> Vec<String> {
-    let mut folds = scheme::folds(reference, quantized, &str::to_owned).unwrap_or_default();
-    folds.retain(scheme::Fold::cancels);
-    let remedy = "no damage by itself: `check` and specs take them out";
-    folds.iter().map(|fold| format!("{}; {remedy}", fold.describe())).collect()
 }
 
 /// What is wrong, in the order in which it is found.
@@ -174,16 +91,6 @@ impl Problems {
     fn say_once(&mut self, message: &str) {
         if !self.messages.iter().any(|said| said == message) {
             self.say(message);
-        }
-    }
-
-    /// What does not fit between the two models.
-    fn structure(&mut self, pairing: &Pairing) {
-        for finding in pairing.findings.iter().filter(|finding| !finding.allowed) {
-            match finding.tensor.as_str() {
-                "" => self.say(&finding.message),
-                tensor => self.say(&format!("{tensor:?}: {}", finding.message)),
-            }
         }
     }
 

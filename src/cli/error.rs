@@ -5,6 +5,7 @@ use std::fmt::Display;
 use crate::codec::simd::LevelError;
 use crate::model::ModelError;
 use crate::suite::exit::Exit;
+use crate::verdict;
 
 /// An error that ends the command.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,12 @@ impl Failure {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         Self::new(Exit::InputError, error)
+    }
+}
+
+impl From<verdict::Error> for Failure {
+    fn from(error: verdict::Error) -> Self {
+        Self::new(error.exit, error)
     }
 }
 

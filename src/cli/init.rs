@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use super::args::InitArgs;
-use super::one_pair::{self, Request};
+use super::progress::watched;
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::report;
 use crate::report::draft::{DraftError, Words, draft};
@@ -15,6 +16,7 @@ use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::record::{PairRecord, TestOutcome};
+use crate::verdict::{self, Request};
 
 /// Where specs are, if `--out` does not say otherwise.
 const DIRECTORY: &str = "specs";
@@ -33,15 +35,18 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, problem));
     }
     refuse_equal_names(args)?;
-    let pairs = one_pair::measure(&Request {
-        reference: &args.reference,
-        quantized: &args.quantized,
-        map: args.reading.map.as_deref(),
-        qtype: &[],
-        threads: args.reading.threads,
-        sample: None,
-        settle: false,
-    })?;
+    let pairs = verdict::measure(
+        &Request {
+            reference: &args.reference,
+            quantized: &args.quantized,
+            map: args.reading.map.as_deref(),
+            qtype: &[],
+            threads: thread_count(args.reading.threads),
+            sample: None,
+            settle: false,
+        },
+        &watched,
+    )?;
     let directory = out.parent().unwrap_or(Path::new(""));
     let reference = seen_from(directory, &args.reference)?;
     let mut named: Vec<(String, String)> = Vec::new();

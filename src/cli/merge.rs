@@ -6,11 +6,11 @@ use super::args::{MergeArgs, PlaceArgs};
 use super::color;
 use super::console::Console;
 use super::run::{
-    attach_evidence, knows_qtype, mark, report_options, tell_github, tell_what_next, warn_of_spec,
-    write_reports,
+    attach_evidence, mark, report_options, tell_github, tell_what_next, warn_of_spec, write_reports,
 };
 use super::{Failure, streams};
 use crate::disk;
+use crate::model::scheme::knows_qtype;
 use crate::suite::baseline::Baselines;
 use crate::suite::blob;
 use crate::suite::exit::Exit;

@@ -6,6 +6,7 @@ use clap::Args;
 use regex::Regex;
 
 use super::threads::threads;
+use crate::verdict::QtypeRule;
 
 /// How pairs of models are read.
 #[derive(Debug, Args)]
@@ -94,7 +95,7 @@ pub struct CheckArgs {
     pub quantized: Vec<PathBuf>,
     /// The types that tensors must be stored in; may be given several times
     #[arg(long, value_name = "GLOB=TYPE[,TYPE]", value_parser = qtype_rule)]
-    pub qtype: Vec<QtypeArg>,
+    pub qtype: Vec<QtypeRule>,
     /// Look at this share of the values alone: some rows of each matrix
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub sample: Option<f64>,
@@ -116,7 +117,7 @@ pub struct RankArgs {
     pub quantized: Vec<PathBuf>,
     /// The types that tensors must be stored in; may be given several times
     #[arg(long, value_name = "GLOB=TYPE[,TYPE]", value_parser = qtype_rule)]
-    pub qtype: Vec<QtypeArg>,
+    pub qtype: Vec<QtypeRule>,
     /// The KLD that was measured of one of the models, in nats: levels are then stated after it
     #[arg(long, value_name = "NAME=KLD", value_parser = anchor)]
     pub anchor: Option<AnchorArg>,
@@ -148,23 +149,14 @@ fn anchor(text: &str) -> Result<AnchorArg, String> {
     }
 }
 
-/// `GLOB=TYPE[,TYPE]`.
-#[derive(Clone, Debug)]
-pub struct QtypeArg {
-    /// Tensors.
-    pub glob: String,
-    /// Types or schemes, one of which each must have.
-    pub types: Vec<String>,
-}
-
-fn qtype_rule(text: &str) -> Result<QtypeArg, String> {
+fn qtype_rule(text: &str) -> Result<QtypeRule, String> {
     let usage = || format!("{text:?} is not GLOB=TYPE[,TYPE]");
     let (glob, types) = text.rsplit_once('=').ok_or_else(usage)?;
     let types: Vec<String> = types.split(',').map(|ty| ty.trim().to_owned()).collect();
     if glob.is_empty() || types.iter().any(String::is_empty) {
         return Err(usage());
     }
-    Ok(QtypeArg { glob: glob.to_owned(), types })
+    Ok(QtypeRule { glob: glob.to_owned(), types })
 }
 
 /// Arguments of `qualm verify`.

@@ -173,6 +173,12 @@ impl Listener for Watching<'_> {
     }
 }
 
+/// Draws how far a run of a plan is.
+pub fn watched(plan: &Plan, run: &mut dyn FnMut(&mut dyn Listener)) {
+    let bar = Bar::of_plan(plan);
+    run(&mut Watching(bar.as_ref()));
+}
+
 /// A listener whose words the line makes way for.
 pub struct Watched<'a, L> {
     listener: &'a mut L,

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::args::{AnchorArg, RankArgs};
-use super::judged::{self, Judged, Object};
-use super::one_pair::Request;
+use super::progress::watched;
+use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::model;
 use crate::rank::{Anchor, CREDIT, NOT_CLAIMED, Outlier, Ranked, Ranking, RoleShare, Subject};
 use crate::report;
 use crate::suite::exit::Exit;
 use crate::suite::record::Number;
+use crate::verdict::{self, Judged, Object, Request};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -116,15 +117,18 @@ pub fn run(args: &RankArgs) -> Result<Exit, Failure> {
     let names = names(&args.quantized)?;
     let anchor = args.anchor.as_ref().map(|anchor| find(anchor, &names, &args.quantized));
     let anchor = anchor.transpose()?;
-    let judged = judged::judge(&Request {
-        reference: &args.reference,
-        quantized: &args.quantized,
-        map: args.reading.map.as_deref(),
-        qtype: &args.qtype,
-        threads: args.reading.threads,
-        sample: None,
-        settle: true,
-    })?;
+    let judged = verdict::judge(
+        &Request {
+            reference: &args.reference,
+            quantized: &args.quantized,
+            map: args.reading.map.as_deref(),
+            qtype: &args.qtype,
+            threads: thread_count(args.reading.threads),
+            sample: None,
+            settle: true,
+        },
+        &watched,
+    )?;
     let messages: Vec<Vec<&str>> = judged
         .iter()
         .map(|it| it.findings.iter().map(|it| it.message.as_str()).collect())
@@ -148,7 +152,7 @@ pub fn run(args: &RankArgs) -> Result<Exit, Failure> {
         report::write_file(html, page.as_bytes()).map_err(|e| Failure::new(Exit::Internal, e))?;
     }
     let markdown = report::ranking_markdown(&ranking, &reference);
-    Ok(streams::printed(print(args, &judged, &ranking, &markdown), judged::exit(&judged)))
+    Ok(streams::printed(print(args, &judged, &ranking, &markdown), verdict::exit(&judged)))
 }
 
 /// A name for each path, the shortest that tells it from the others: the file's without its ending, the

@@ -15,9 +15,8 @@ use super::run_args::{Color, FailLevel, Format, JunitCases, JunitDialect, NoTest
 use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::baseline::file_stem;
-use crate::codec::TensorType;
 use crate::disk::{self, Unfinished};
-use crate::model::scheme;
+use crate::model::scheme::knows_qtype;
 use crate::report::{self, Report, numbers};
 use crate::shown::one_line;
 use crate::spec::{self, Granularity, LoadOptions, Spec};
@@ -204,11 +203,6 @@ fn discover(root: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::new(Exit::NoTests, problem));
     }
     Ok(paths)
-}
-
-/// Is this what `qualm inspect` prints as a type: an element or block type, or a scheme?
-pub fn knows_qtype(name: &str) -> bool {
-    TensorType::from_name(name).is_some() || scheme::names_scheme(name)
 }
 
 /// The directory below which a spec's name begins.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::args::VerifyArgs;
-use super::judged::Finding;
 use super::progress::Bar;
 use super::streams;
 use super::threads::thread_count;
@@ -20,6 +19,7 @@ use crate::shown::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::model_record;
 use crate::suite::record::{ModelRecord, Number, TypeRecord};
+use crate::verdict::Finding;
 
 /// What `--json` prints of a model.
 #[derive(Serialize)]

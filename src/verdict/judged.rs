@@ -1,5 +1,5 @@
 /*!
-Pairs that the command line names, judged with no spec and no baseline: what `check` and `rank` do.
+Pairs that are named one by one, judged with no spec and no baseline: what `check` and `rank` do.
 
 Each is a run of a spec that says nothing but which types are asked for: structure, integrity, and the
 contract's cosine gate where nothing better is known.
@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::Failure;
-use super::args::QtypeArg;
-use super::one_pair::{self, Request};
-use super::run::knows_qtype;
+use super::Error;
+use super::pairs::{self, QtypeRule, Request, Watch};
 use crate::diagnose::{self, Cause, Diagnosis};
+use crate::model::scheme;
 use crate::report::note_lines;
 use crate::shown::unsigned_zeros;
 use crate::suite::exit::Exit;
@@ -35,6 +34,8 @@ pub struct Judged {
     pub pair: PairRecord,
     /// What is wrong, tensors first.
     pub findings: Vec<Finding>,
+    /// What is only to be known of; it leaves the verdict as it is.
+    pub warnings: Vec<Finding>,
     /// 0 healthy, 5 damaged, 6 unreadable.
     pub exit: Exit,
 }
@@ -52,6 +53,7 @@ pub struct Object<'a> {
     /// Every tensor that a finding is about, by its name in the reference.
     tensors_at_fault: Vec<&'a str>,
     findings: &'a [Finding],
+    warnings: &'a [Finding],
     global: Option<&'a GlobalRow>,
     tensors: &'a [TensorRow],
     gates: GateCounts,
@@ -78,9 +80,9 @@ pub struct Finding {
 }
 
 /// Judges every quantized model of a request, in its order.
-pub fn judge(request: &Request) -> Result<Vec<Judged>, Failure> {
+pub fn judge(request: &Request, watch: Watch) -> Result<Vec<Judged>, Error> {
     refuse_unknown_types(request.qtype)?;
-    let pairs = one_pair::measure(request)?;
+    let pairs = pairs::measure(request, watch)?;
     let judge = |(quantized, pair): (&PathBuf, _)| judge_one(request, quantized, pair);
     request.quantized.iter().zip(pairs).map(judge).collect()
 }
@@ -125,6 +127,7 @@ impl Judged {
             exit_code: self.exit.code(),
             tensors_at_fault,
             findings: &self.findings,
+            warnings: &self.warnings,
             global: self.pair.global.as_ref(),
             tensors: &self.pair.tensors,
             gates: self.gates(),
@@ -133,7 +136,7 @@ impl Judged {
     }
 }
 
-fn judge_one(request: &Request, quantized: &Path, pair: PairRecord) -> Result<Judged, Failure> {
+fn judge_one(request: &Request, quantized: &Path, pair: PairRecord) -> Result<Judged, Error> {
     refuse_idle_rules(&pair)?;
     let mut findings = findings(&pair);
     if swapped::is_swapped(&pair) {
@@ -146,29 +149,30 @@ fn judge_one(request: &Request, quantized: &Path, pair: PairRecord) -> Result<Ju
         (false, true) => Exit::Ok,
     };
     let (reference, quantized) = (request.reference.to_owned(), quantized.to_owned());
-    Ok(Judged { reference, quantized, pair, findings, exit })
+    let warnings = pair.tests.iter().flat_map(|test| violated(&pair, test, Level::Warn)).collect();
+    Ok(Judged { reference, quantized, pair, findings, warnings, exit })
 }
 
 /// A `--qtype` that names no type can only fail: a slip, not a verdict.
-fn refuse_unknown_types(rules: &[QtypeArg]) -> Result<(), Failure> {
+fn refuse_unknown_types(rules: &[QtypeRule]) -> Result<(), Error> {
     let mut types = rules.iter().flat_map(|rule| rule.types.iter().map(move |ty| (rule, ty)));
-    let Some((rule, ty)) = types.find(|(_, ty)| !knows_qtype(ty)) else { return Ok(()) };
+    let Some((rule, ty)) = types.find(|(_, ty)| !scheme::knows_qtype(ty)) else { return Ok(()) };
     let glob = &rule.glob;
     let problem = format!(
         "--qtype {glob}={ty}: {ty:?} is no type or scheme; `qualm inspect` shows what a model has"
     );
-    Err(Failure::new(Exit::Usage, problem))
+    Err(Error::new(Exit::Usage, problem))
 }
 
 /// A `--qtype` whose glob matches nothing asks for nothing: a slip, not a verdict.
-fn refuse_idle_rules(pair: &PairRecord) -> Result<(), Failure> {
+fn refuse_idle_rules(pair: &PairRecord) -> Result<(), Error> {
     let checks = pair.tests.iter().flat_map(|test| &test.checks);
     let idle = checks.filter(|it| it.check == SPEC_CHECK && it.outcome == CheckOutcome::Violated);
     let idle: Vec<&str> = idle.map(|check| check.message.as_str()).collect();
     if idle.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, format_args!("--qtype: {}", idle.join("; "))))
+    Err(Error::new(Exit::Usage, format_args!("--qtype: {}", idle.join("; "))))
 }
 
 /// The one finding of a pair whose models changed places.
@@ -276,31 +280,43 @@ fn of_test(pair: &PairRecord, test: &TestRecord, known: &Known) -> Vec<Finding> 
             diagnosis: test.diagnosis.clone(),
         }];
     }
-    let violated = test
-        .checks
-        .iter()
-        .filter(|check| check.outcome == CheckOutcome::Violated && check.level == Level::Fail);
-    let own = |check: &CheckRecord| Finding {
-        tensor: tensor.map(str::to_owned),
+    let own = violated(pair, test, Level::Fail);
+    match test.kind {
+        TestKind::Tensor => {
+            let below =
+                tensor.and_then(|it| known.rows.get(it)).and_then(|row| below_contract(row));
+            own.chain(below).collect()
+        }
+        TestKind::Structure => {
+            let checks = violated_checks(test, Level::Fail);
+            checks.flat_map(|check| of_structure(pair, check, known)).collect()
+        }
+        _ => own.map(|own| Finding { gate: WHOLE.to_owned(), ..own }).collect(),
+    }
+}
+
+fn violated_checks(test: &TestRecord, level: Level) -> impl Iterator<Item = &CheckRecord> {
+    let violated =
+        move |it: &&CheckRecord| it.outcome == CheckOutcome::Violated && it.level == level;
+    test.checks.iter().filter(violated)
+}
+
+/// The checks of a test that are violated, as they stand there.
+fn violated<'t>(
+    pair: &PairRecord,
+    test: &'t TestRecord,
+    level: Level,
+) -> impl Iterator<Item = Finding> + use<'t> {
+    let tensor = tensor_of(pair, test).map(str::to_owned);
+    let fails = level == Level::Fail;
+    violated_checks(test, level).map(move |check| Finding {
+        tensor: tensor.clone(),
         gate: check.check.clone(),
         value: check.value,
         bound: check.bound,
         message: check.message.clone(),
-        diagnosis: test.diagnosis.clone(),
-    };
-    match test.kind {
-        TestKind::Tensor => {
-            let mut findings: Vec<Finding> = violated.map(own).collect();
-            findings.extend(
-                tensor.and_then(|it| known.rows.get(it)).and_then(|row| below_contract(row)),
-            );
-            findings
-        }
-        TestKind::Structure => {
-            violated.flat_map(|check| of_structure(pair, check, known)).collect()
-        }
-        _ => violated.map(|check| Finding { gate: WHOLE.to_owned(), ..own(check) }).collect(),
-    }
+        diagnosis: test.diagnosis.clone().filter(|_| fails),
+    })
 }
 
 /// A check of the structure, for the tensor that it is about.

@@ -1,20 +1,29 @@
-/*! A run over pairs that the command line names, with no spec file and no baseline. */
+/*! A run over pairs that are named one by one, with no spec file and no baseline. */
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
-use super::args::QtypeArg;
-use super::progress::{Bar, Watching};
-use super::threads::thread_count;
+use super::Error;
 use crate::report::draft::{quoted, template};
 use crate::spec::{self, LoadOptions, Quantized};
 use crate::suite::exit::Exit;
-use crate::suite::plan::{self, Choice};
+use crate::suite::plan::{self, Choice, Plan};
 use crate::suite::record::PairRecord;
-use crate::suite::{self, Options};
+use crate::suite::{self, Listener, Options};
 
-/// What a command line names.
+/// Types that some tensors must be stored in.
+#[derive(Clone, Debug)]
+pub struct QtypeRule {
+    /// Tensors.
+    pub glob: String,
+    /// Types or schemes, one of which each must have.
+    pub types: Vec<String>,
+}
+
+/// Hands a listener to a run of a plan.
+pub type Watch<'w> = &'w dyn Fn(&Plan, &mut dyn FnMut(&mut dyn Listener));
+
+/// What is to be judged, and how.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The reference of all pairs.
@@ -24,9 +33,9 @@ pub struct Request<'a> {
     /// A file of rules for converted tensors, or `none`.
     pub map: Option<&'a Path>,
     /// The types that tensors must have.
-    pub qtype: &'a [QtypeArg],
+    pub qtype: &'a [QtypeRule],
     /// Threads to work with.
-    pub threads: Option<usize>,
+    pub threads: usize,
     /// The share of the values that is looked at.
     pub sample: Option<f64>,
     /// Checks that hold are only counted.
@@ -34,15 +43,15 @@ pub struct Request<'a> {
 }
 
 /// Runs a spec with a pair for each quantized model; their records come in that order. The reference is
-/// opened once for all of them, and its values are read once for each. The models are those of the command
-/// line, whatever their paths are made of: a text may not be able to say them.
-pub fn measure(request: &Request) -> Result<Vec<PairRecord>, Failure> {
-    // Paths on the command line are taken as they are: the shell has replaced variables.
+/// opened once for all of them, and its values are read once for each. The models are those of the request,
+/// whatever their paths are made of: a text may not be able to say them.
+pub fn measure(request: &Request, watch: Watch) -> Result<Vec<PairRecord>, Error> {
+    // Paths are taken as they are: the shell has replaced variables.
     let options =
         LoadOptions { env: &|name| Some(format!("${{{name}}}")), ..LoadOptions::default() };
     let text = spec_text(request);
     let mut spec = spec::parse(text.as_bytes(), Path::new("pair.toml"), Path::new(""), &options)
-        .map_err(|errors| Failure::new(Exit::Usage, errors))?;
+        .map_err(|errors| Error::new(Exit::Usage, errors))?;
     for (pair, quantized) in spec.pairs.iter_mut().zip(request.quantized) {
         request.reference.clone_into(&mut pair.reference.path);
         if let Quantized::File(model) = &mut pair.quantized {
@@ -51,25 +60,26 @@ pub fn measure(request: &Request) -> Result<Vec<PairRecord>, Failure> {
     }
     let specs = [spec];
     let choice = Choice::of_tensors();
-    let plan = plan::plan(&specs, &choice).map_err(|e| Failure::new(Exit::Internal, e))?;
+    let plan = plan::plan(&specs, &choice).map_err(|e| Error::new(Exit::Internal, e))?;
     let options = Options {
-        threads: thread_count(request.threads),
+        threads: request.threads,
         baselines: None,
         max_fail: None,
         warnings_fail: false,
         nothing_passes: false,
         settle: request.settle,
     };
-    let bar = Bar::of_plan(&plan);
-    let contract = suite::run(&plan, &options, None, &mut Watching(bar.as_ref()));
-    drop(bar);
-    let pairs: Vec<PairRecord> = contract.specs.into_iter().flat_map(|spec| spec.pairs).collect();
+    let mut pairs: Vec<PairRecord> = Vec::new();
+    watch(&plan, &mut |listener| {
+        let contract = suite::run(&plan, &options, None, listener);
+        pairs.extend(contract.specs.into_iter().flat_map(|spec| spec.pairs));
+    });
     if pairs.len() != request.quantized.len() {
-        return Err(Failure::new(Exit::Internal, "not every pair ran"));
+        return Err(Error::new(Exit::Internal, "not every pair ran"));
     }
     let mut tests = pairs.iter().flat_map(|pair| &pair.tests);
     match tests.find(|test| suite::is_internal(test)) {
-        Some(test) => Err(Failure::new(Exit::Internal, test.reason.as_deref().unwrap_or_default())),
+        Some(test) => Err(Error::new(Exit::Internal, test.reason.as_deref().unwrap_or_default())),
         None => Ok(pairs),
     }
 }

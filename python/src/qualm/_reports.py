@@ -108,6 +108,7 @@ class Check:
     exit_code: int
     tensors_at_fault: list[str]
     findings: list[Finding]
+    warnings: list[Finding]
     global_: Optional[Global]
     tensors: list[Tensor]
     gates: Gates

@@ -61,4 +61,4 @@ pub use fold::{Fold, Producer, Rename, folds_by_tensor, unfold};
 pub use fold_search::{declared, folds, into_norms};
 pub use inputs::leave_out_silent;
 pub use loose::markdown_table as loose_table;
-pub use table::{SCHEMES, Scheme, markdown_table, names_scheme};
+pub use table::{SCHEMES, Scheme, knows_qtype, markdown_table};

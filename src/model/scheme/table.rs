@@ -10,6 +10,7 @@ use super::{
     affine, aqlm, awq, bitsandbytes, comfy, exl2, exl3, fp4, fp8, gptq, hqq, int8, marlin,
 };
 use super::{mlx, packed, quanto, quark, refused, sparse24, ternary, torchao, vptq};
+use crate::codec::TensorType;
 
 /// One row of the table.
 pub struct Scheme {
@@ -243,8 +244,13 @@ pub static SCHEMES: &[Scheme] = &[
     },
 ];
 
+/// Is this what `qualm inspect` prints as a type: an element or block type, or a scheme?
+pub fn knows_qtype(name: &str) -> bool {
+    TensorType::from_name(name).is_some() || names_scheme(name)
+}
+
 /// Is this a name of the `qtype` column, without regard to case?
-pub fn names_scheme(name: &str) -> bool {
+fn names_scheme(name: &str) -> bool {
     let is = |known: &str| match known.split_once("{n}") {
         Some((family, rest)) => {
             name.get(..family.len()).is_some_and(|it| it.eq_ignore_ascii_case(family))
