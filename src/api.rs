@@ -5,12 +5,12 @@ use std::thread;
 
 use crate::measure::Progress;
 use crate::model::{self, Model, ModelError};
+use crate::pairs::{self, Comparison, Error, Judged, Policy, Request};
 use crate::spec::{self, LoadOptions};
 use crate::suite::exit::Exit;
 use crate::suite::plan::{self, Choice};
 use crate::suite::record::Contract;
 use crate::suite::{self, Options, Silent};
-use crate::verdict::{self, Comparison, Error, Judged, Policy, Request};
 
 /// Opens whatever the command line takes: a file, a directory, an index of shards; with the feature `remote` also
 /// `hf://` and `https://`. Values are read when they are asked for.
@@ -53,7 +53,7 @@ pub fn compare(
     quantized: impl AsRef<Path>,
 ) -> Result<Comparison, Error> {
     let (policy, progress) = (Policy::default(), Progress::default());
-    verdict::compare(reference.as_ref(), quantized.as_ref(), &policy, threads(), &progress)
+    pairs::compare(reference.as_ref(), quantized.as_ref(), &policy, threads(), &progress)
 }
 
 /// Judges a quantized model by its reference, as `qualm check` does, with no spec and no baseline.
@@ -88,7 +88,7 @@ pub fn check(reference: impl AsRef<Path>, quantized: impl AsRef<Path>) -> Result
         sample: None,
         settle: true,
     };
-    let mut judged = verdict::judge(&request, &verdict::unwatched)?;
+    let mut judged = pairs::judge(&request, &pairs::unwatched)?;
     judged.pop().ok_or_else(|| Error::new(Exit::Internal, "the pair did not run"))
 }
 

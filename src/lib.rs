@@ -64,6 +64,8 @@ pub mod metrics;
 #[doc(hidden)]
 pub mod model;
 #[doc(hidden)]
+pub mod pairs;
+#[doc(hidden)]
 pub mod rank;
 #[doc(hidden)]
 pub mod report;
@@ -73,14 +75,12 @@ pub mod shown;
 pub mod spec;
 #[doc(hidden)]
 pub mod suite;
-#[doc(hidden)]
-pub mod verdict;
 
 pub use api::{check, compare, open, run};
 pub use baseline::ToleranceComparator;
 pub use cli::harness;
 pub use model::{Model, ModelError};
-pub use verdict::{Comparison, Error, Finding, Judged};
+pub use pairs::{Comparison, Error, Finding, Judged};
 
 /// What runs and comparisons record: the types of `contract.json`, and causes of damage.
 ///

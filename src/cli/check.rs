@@ -8,11 +8,11 @@ use super::args::CheckArgs;
 use super::progress::watched;
 use super::threads::thread_count;
 use super::{Failure, streams};
+use crate::pairs::{self, Finding, Judged, Object, Request};
 use crate::report::note_lines;
 use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::exit::Exit;
-use crate::verdict::{self, Finding, Judged, Object, Request};
 
 /// What `--json` prints of several models.
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct Report<'a> {
 
 /// Judges pairs: 0 healthy, 5 damaged, 6 unreadable; of several, 6 before 5 before 0.
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let judged = verdict::judge(
+    let judged = pairs::judge(
         &Request {
             reference: &args.reference,
             quantized: &args.quantized,
@@ -34,7 +34,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         },
         &watched,
     )?;
-    let exit = verdict::exit(&judged);
+    let exit = pairs::exit(&judged);
     Ok(streams::printed(print(args.json, &judged), exit))
 }
 

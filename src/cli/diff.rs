@@ -11,20 +11,20 @@ use super::args::DiffArgs;
 use super::progress::Bar;
 use super::threads::thread_count;
 use super::{Failure, streams};
+use crate::pairs::{self, Comparison};
 use crate::report;
 use crate::shown::{one_line, unsigned_zeros};
 use crate::suite::exit::Exit;
 use crate::suite::global_row;
 use crate::suite::record::{FindingRecord, TensorRow};
-use crate::verdict::{self, Comparison};
 
 /// Compares two models and prints a row per tensor.
 pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let policy =
-        verdict::Policy { map: args.reading.map.as_deref(), allow_missing: args.allow_missing };
+        pairs::Policy { map: args.reading.map.as_deref(), allow_missing: args.allow_missing };
     let threads = thread_count(args.reading.threads);
     let mut compared = Bar::single(&args.quantized, |progress| {
-        verdict::compare(&args.reference, &args.quantized, &policy, threads, progress)
+        pairs::compare(&args.reference, &args.quantized, &policy, threads, progress)
     })?;
     let threshold = (!args.no_threshold).then_some(args.threshold);
     let mut problems = Problems::default();

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use crate::codec::simd::LevelError;
 use crate::model::ModelError;
+use crate::pairs;
 use crate::suite::exit::Exit;
-use crate::verdict;
 
 /// An error that ends the command.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +37,8 @@ impl From<ModelError> for Failure {
     }
 }
 
-impl From<verdict::Error> for Failure {
-    fn from(error: verdict::Error) -> Self {
+impl From<pairs::Error> for Failure {
+    fn from(error: pairs::Error) -> Self {
         Self::new(error.exit, error)
     }
 }

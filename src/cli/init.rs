@@ -10,13 +10,13 @@ use super::args::InitArgs;
 use super::progress::watched;
 use super::threads::thread_count;
 use super::{Failure, streams};
+use crate::pairs::{self, Request};
 use crate::report;
 use crate::report::draft::{DraftError, Words, draft};
 use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::record::{PairRecord, TestOutcome};
-use crate::verdict::{self, Request};
 
 /// Where specs are, if `--out` does not say otherwise.
 const DIRECTORY: &str = "specs";
@@ -35,7 +35,7 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, problem));
     }
     refuse_equal_names(args)?;
-    let pairs = verdict::measure(
+    let pairs = pairs::measure(
         &Request {
             reference: &args.reference,
             quantized: &args.quantized,

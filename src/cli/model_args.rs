@@ -6,7 +6,7 @@ use clap::Args;
 use regex::Regex;
 
 use super::threads::threads;
-use crate::verdict::QtypeRule;
+use crate::pairs::QtypeRule;
 
 /// How pairs of models are read.
 #[derive(Debug, Args)]

@@ -11,11 +11,11 @@ use super::progress::watched;
 use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::model;
+use crate::pairs::{self, Judged, Object, Request};
 use crate::rank::{Anchor, CREDIT, NOT_CLAIMED, Outlier, Ranked, Ranking, RoleShare, Subject};
 use crate::report;
 use crate::suite::exit::Exit;
 use crate::suite::record::Number;
-use crate::verdict::{self, Judged, Object, Request};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -117,7 +117,7 @@ pub fn run(args: &RankArgs) -> Result<Exit, Failure> {
     let names = names(&args.quantized)?;
     let anchor = args.anchor.as_ref().map(|anchor| find(anchor, &names, &args.quantized));
     let anchor = anchor.transpose()?;
-    let judged = verdict::judge(
+    let judged = pairs::judge(
         &Request {
             reference: &args.reference,
             quantized: &args.quantized,
@@ -152,7 +152,7 @@ pub fn run(args: &RankArgs) -> Result<Exit, Failure> {
         report::write_file(html, page.as_bytes()).map_err(|e| Failure::new(Exit::Internal, e))?;
     }
     let markdown = report::ranking_markdown(&ranking, &reference);
-    Ok(streams::printed(print(args, &judged, &ranking, &markdown), verdict::exit(&judged)))
+    Ok(streams::printed(print(args, &judged, &ranking, &markdown), pairs::exit(&judged)))
 }
 
 /// A name for each path, the shortest that tells it from the others: the file's without its ending, the

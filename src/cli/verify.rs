@@ -14,12 +14,12 @@ use crate::diagnose::{self, Diagnosis};
 use crate::gate::{self, Alone, CheckOutcome, GateCounts, Level, gate_counts};
 use crate::measure::{self, Depth, Progress, Scan};
 use crate::model::{self, Model, ModelError, ReadError, Tensor};
+use crate::pairs::Finding;
 use crate::report::numbers;
 use crate::shown::one_line;
 use crate::suite::exit::Exit;
 use crate::suite::model_record;
 use crate::suite::record::{ModelRecord, Number, TypeRecord};
-use crate::verdict::Finding;
 
 /// What `--json` prints of a model.
 #[derive(Serialize)]

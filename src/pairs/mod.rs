@@ -4,13 +4,13 @@ Two models, or one against several, with no spec: measured as they are, and judg
 
 mod compared;
 mod judged;
-mod pairs;
+mod request;
 
 use std::fmt;
 
 pub use compared::{Comparison, Policy, compare};
 pub use judged::{Finding, Judged, Object, exit, judge};
-pub use pairs::{QtypeRule, Request, Watch, measure};
+pub use request::{QtypeRule, Request, Watch, measure};
 
 use crate::model::ModelError;
 use crate::suite::exit::Exit;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Error;
-use super::pairs::{self, QtypeRule, Request, Watch};
+use super::request::{self, QtypeRule, Request, Watch};
 use crate::diagnose::{self, Cause, Diagnosis};
 use crate::model::scheme;
 use crate::report::note_lines;
@@ -82,7 +82,7 @@ pub struct Finding {
 /// Judges every quantized model of a request, in its order.
 pub fn judge(request: &Request, watch: Watch) -> Result<Vec<Judged>, Error> {
     refuse_unknown_types(request.qtype)?;
-    let pairs = pairs::measure(request, watch)?;
+    let pairs = request::measure(request, watch)?;
     let judge = |(quantized, pair): (&PathBuf, _)| judge_one(request, quantized, pair);
     request.quantized.iter().zip(pairs).map(judge).collect()
 }
