@@ -40,6 +40,7 @@ class Servers:
     def calm(self):
         """No faults, and nothing counted."""
         self.faults, self.every, self.turn = [], 0, 0
+        self.latency = 0  # seconds before an answer
         self.etag = "first"
         self.etag_after = None  # after so many answers, the files are others
         self.ranges = True
@@ -159,6 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("If-Match")
         if wanted and wanted != headers.get("ETag"):
             return self.plain(412, {})
+        time.sleep(servers.latency)
         fault = servers.fault()
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -20,8 +20,8 @@ const PART: u64 = 2 << 20;
 const MOST: u64 = 20 << 20;
 /// Of these, most bytes outside of plans: they are short, rarely read again, and leave holes in memory when they go.
 const LOOSE: u64 = 4 << 20;
-/// Bytes of a side that are fetched beforehand, in so many requests at most.
-const AHEAD: u64 = 6 << 20;
+/// Bytes of both sides that are fetched beforehand, and requests of each at most.
+const AHEAD: u64 = 14 << 20;
 const REQUESTS_AHEAD: usize = 32;
 /// Shortest and longest request outside of a plan.
 const SHORTEST: u64 = 16 << 10;
@@ -80,6 +80,8 @@ struct Part {
 #[derive(Default)]
 struct Plan {
     parts: Vec<Stretch>,
+    /// Bytes of all of them.
+    bytes: u64,
     /// Their numbers, by place.
     at: BTreeMap<Place, usize>,
     /// Which of them were fetched already.
@@ -113,7 +115,8 @@ impl Plan {
             .enumerate()
             .rev()
             .map(|(at, (object, start, _))| ((object.id, *start), at));
-        Self { at: at.collect(), fetched: vec![false; parts.len()], parts, current: None }
+        let bytes = parts.iter().map(|(.., len)| len).sum();
+        Self { at: at.collect(), fetched: vec![false; parts.len()], parts, bytes, current: None }
     }
 
     /// The part that holds a byte.
@@ -309,7 +312,18 @@ impl State {
         false
     }
 
+    /// Bytes of a side that are fetched beforehand: both sides are read at the same pace, from end to end.
+    fn ahead(&self, side: usize) -> u64 {
+        let (own, other) = (self.plans[side].bytes, self.plans[1 - side].bytes);
+        if other == 0 {
+            return AHEAD / 2;
+        }
+        let share = own as f64 / (own as f64 + other as f64);
+        ((AHEAD as f64 * share) as u64).clamp(PART, AHEAD - PART)
+    }
+
     fn look_ahead(&mut self, side: usize, current: Option<usize>) {
+        let most = self.ahead(side);
         let plan = &mut self.plans[side];
         plan.current = current;
         let next = current.map_or(0, |at| at + 1);
@@ -317,7 +331,7 @@ impl State {
         let parts = plan.parts.iter().zip(&plan.fetched);
         for ((object, start, len), fetched) in parts.skip(next).take(REQUESTS_AHEAD) {
             ahead += len;
-            if ahead > AHEAD {
+            if ahead > most {
                 break;
             }
             let there = *fetched
