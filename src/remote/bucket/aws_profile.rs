@@ -101,7 +101,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join(".aws")).unwrap();
         let write = |name: &str, text: &str| {
-            std::fs::write(home.path().join(".aws").join(name), text).unwrap()
+            std::fs::write(home.path().join(".aws").join(name), text).unwrap();
         };
         write(
             "credentials",
@@ -139,7 +139,7 @@ mod tests {
         assert!(of("sso").unwrap().key().unwrap_err().contains("export-credentials --profile sso"));
         assert!(of("none").unwrap_err().contains("no profile none"));
         with(&[("HOME", "/nowhere")], |env| {
-            assert!(Profile::of(env).unwrap().key().unwrap().is_none())
+            assert!(Profile::of(env).unwrap().key().unwrap().is_none());
         });
     }
 }

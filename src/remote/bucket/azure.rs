@@ -130,12 +130,14 @@ impl Azure {
         let mut own: Vec<_> =
             headers.iter().filter(|(name, _)| name.starts_with("x-ms-")).collect();
         own.sort_unstable();
-        let own: String = own.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let own: Vec<String> =
+            own.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let (path, query) = target(url);
         // `list_url` sorts them.
         let query = query.split('&').filter_map(|it| it.split_once('='));
-        let query: String =
+        let query: Vec<String> =
             query.map(|(name, value)| format!("\n{name}:{}", decoded(value))).collect();
+        let (own, query) = (own.concat(), query.concat());
         let (unchanged, range) = (header("If-Match"), header("Range"));
         let account = &self.account;
         let text =

@@ -33,7 +33,8 @@ pub fn sign(key: &Key, region: &str, url: &str, headers: &Headers, now: SystemTi
     let mut signed: Vec<(&str, &str)> = vec![("host", host(url))];
     signed.extend(headers.iter().chain(&added).map(|(name, value)| (*name, value.trim())));
     signed.sort_unstable();
-    let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let lines = signed.iter().map(|(name, value)| format!("{name}:{value}\n"));
+    let lines = lines.collect::<Vec<_>>().concat();
     let names: Vec<&str> = signed.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let (path, query) = target(url);

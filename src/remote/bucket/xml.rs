@@ -72,12 +72,12 @@ fn texts(body: &[u8], mut each: impl FnMut(&[&str], String)) -> Result<(), Strin
                 text += &piece.decode().map_err(|error| error.to_string())?;
             }
             Event::GeneralRef(reference) => {
-                match reference.resolve_char_ref().map_err(|error| error.to_string())? {
-                    Some(character) => text.push(character),
-                    None => {
-                        let name = reference.decode().map_err(|error| error.to_string())?;
-                        text += resolve_xml_entity(&name).ok_or("an unknown entity")?;
-                    }
+                let character = reference.resolve_char_ref().map_err(|error| error.to_string())?;
+                if let Some(character) = character {
+                    text.push(character);
+                } else {
+                    let name = reference.decode().map_err(|error| error.to_string())?;
+                    text += resolve_xml_entity(&name).ok_or("an unknown entity")?;
                 }
             }
             Event::Eof if path.is_empty() => return Ok(()),
