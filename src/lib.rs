@@ -48,6 +48,7 @@ pub mod baseline;
 pub mod cli;
 pub mod codec;
 pub mod counterpart;
+mod date;
 pub mod diagnose;
 pub mod disk;
 pub mod fault;

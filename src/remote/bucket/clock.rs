@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::spec::Date;
+use crate::date::Date;
 
 const DAY: u64 = 86_400;
 
