@@ -28,7 +28,7 @@ impl Sign for BucketFile {
 
 /// There are none.
 #[derive(Debug, Default)]
-pub struct Stores;
+pub struct Stores {}
 
 impl Stores {
     #[allow(clippy::unused_self)]
