@@ -39,7 +39,7 @@ def built(root: Path) -> Path:
     if crate is None:
         raise FileNotFoundError("there is neither a crate to build qualm from, nor QUALM_BINARY, a program to carry")
     cargo = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", "--bin", "qualm"]
-    cargo += ["--features", os.environ.get("QUALM_FEATURES", "remote")]
+    cargo += ["--features", os.environ.get("QUALM_FEATURES", "cloud")]
     try:
         told = subprocess.run(
             [*cargo, "--message-format=json-render-diagnostics"], cwd=crate, check=True, stdout=subprocess.PIPE, text=True

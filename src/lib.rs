@@ -37,6 +37,7 @@ do not change.
 */
 
 mod api;
+mod date;
 mod remote;
 
 #[doc(hidden)]

@@ -22,7 +22,8 @@ pub struct ReadingArgs {
 /// Arguments of `qualm diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// The reference model: a file, a directory, or an index of shards
+    /// The reference model: a file, a directory, an index of shards, or an address (hf://, https://, s3://, gs://,
+    /// az://)
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
     /// The quantized model, in any format
@@ -51,7 +52,8 @@ pub struct DiffArgs {
 /// Arguments of `qualm map`.
 #[derive(Debug, Args)]
 pub struct MapArgs {
-    /// The reference model: a file, a directory, or an index of shards
+    /// The reference model: a file, a directory, an index of shards, or an address (hf://, https://, s3://, gs://,
+    /// az://)
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
     /// The quantized model, in any format
@@ -68,7 +70,8 @@ pub struct MapArgs {
 /// Arguments of `qualm inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The model: a file, a directory, or an index of shards
+    /// The model: a file, a directory, an index of shards, or an address (hf://, https://, s3://, gs://,
+    /// az://)
     pub model: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -87,7 +90,8 @@ pub struct InspectArgs {
 /// Arguments of `qualm check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The reference model: a file, a directory, or an index of shards
+    /// The reference model: a file, a directory, an index of shards, or an address (hf://, https://, s3://, gs://,
+    /// az://)
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
     /// The quantized models, in any format
@@ -109,7 +113,8 @@ pub struct CheckArgs {
 /// Arguments of `qualm rank`.
 #[derive(Debug, Args)]
 pub struct RankArgs {
-    /// The reference model: a file, a directory, or an index of shards
+    /// The reference model: a file, a directory, an index of shards, or an address (hf://, https://, s3://, gs://,
+    /// az://)
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
     /// The quantized models, in any format
@@ -176,7 +181,8 @@ pub struct VerifyArgs {
 /// Arguments of `qualm init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The reference model: a file, a directory, or an index of shards
+    /// The reference model: a file, a directory, an index of shards, or an address (hf://, https://, s3://, gs://,
+    /// az://)
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
     /// The quantized models, in any format: one pair each
@@ -198,7 +204,8 @@ pub struct InitArgs {
 /// Arguments of `qualm stats`.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
-    /// The float model: a file, a directory, or an index of shards
+    /// The float model: a file, a directory, an index of shards, or an address (hf://, https://, s3://, gs://,
+    /// az://)
     pub model: PathBuf,
     /// Types to quantize to, separated by commas, or `all`
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', default_value = "all")]

@@ -24,9 +24,12 @@ impl Object {
     }
 }
 
-fn refuse<T>() -> io::Result<T> {
-    let problem = "this qualm was built without the feature `remote` and reads local files alone; released \
-                   programs have it, and `cargo install --features remote` gives it";
+fn refuse<T>(path: &Path) -> io::Result<T> {
+    let feature = if super::address::bucket_scheme(path).is_some() { "cloud" } else { "remote" };
+    let problem = format!(
+        "this qualm was built without the feature `{feature}` and reads local files alone; released programs have \
+         it, and `cargo install --features {feature}` gives it"
+    );
     Err(io::Error::new(io::ErrorKind::Unsupported, problem))
 }
 
@@ -37,20 +40,20 @@ pub fn without_query(path: &Path) -> PathBuf {
     }
 }
 
-pub fn kind(_path: &Path) -> io::Result<Kind> {
-    refuse()
+pub fn kind(path: &Path) -> io::Result<Kind> {
+    refuse(path)
 }
 
-pub fn names(_path: &Path) -> io::Result<Vec<OsString>> {
-    refuse()
+pub fn names(path: &Path) -> io::Result<Vec<OsString>> {
+    refuse(path)
 }
 
-pub fn open(_path: &Path) -> io::Result<Opened> {
-    refuse()
+pub fn open(path: &Path) -> io::Result<Opened> {
+    refuse(path)
 }
 
-pub fn read(_path: &Path, _most: u64) -> io::Result<Vec<u8>> {
-    refuse()
+pub fn read(path: &Path, _most: u64) -> io::Result<Vec<u8>> {
+    refuse(path)
 }
 
 pub fn plan(_side: usize, _stretches: &[Stretch]) -> usize {

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-/// Schemes of addresses. Those of buckets are known in order to be refused by name.
+/// Schemes of addresses.
 const SCHEMES: [&str; 6] = ["hf", "https", "http", "s3", "gs", "az"];
+/// Those of buckets.
+const BUCKETS: [&str; 3] = ["s3", "gs", "az"];
 
 /// Whether a path is an address, and no path on this machine.
 pub fn is_address(path: &Path) -> bool {
@@ -15,20 +17,25 @@ pub fn shown(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
+/// The scheme of a bucket's address.
+pub fn bucket_scheme(path: &Path) -> Option<&'static str> {
+    scheme(&path.to_string_lossy()).filter(|scheme| BUCKETS.contains(scheme))
+}
+
 fn scheme(text: &str) -> Option<&'static str> {
     let (scheme, _) = text.split_once("://")?;
     SCHEMES.into_iter().find(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 #[cfg(feature = "remote")]
-pub use parsed::{Address, HubPath, origin, resolve};
+pub use parsed::{Address, BucketPath, HubPath, origin, resolve};
 
 #[cfg(feature = "remote")]
 mod parsed {
     use std::fmt::Write as _;
     use std::path::Path;
 
-    use super::scheme;
+    use super::{BUCKETS, scheme};
 
     /// An address taken apart.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +44,19 @@ mod parsed {
         Web(String),
         /// A place on the hub.
         Hub(HubPath),
+        /// A place in a bucket.
+        Bucket(BucketPath),
+    }
+
+    /// `SCHEME://BUCKET/KEY`.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct BucketPath {
+        /// `s3`, `gs` or `az`.
+        pub scheme: &'static str,
+        /// A bucket's name; on Azure, a container's.
+        pub bucket: String,
+        /// The name of an object; that of a folder ends with a slash, or is empty for the root.
+        pub key: String,
     }
 
     /// `hf://ORG/REPO[@REV][/PATH]`.
@@ -79,11 +99,56 @@ mod parsed {
                     let text = text.split('#').next().unwrap_or_default();
                     Ok(Self::Web(encoded(text)))
                 }
-                other => Err(format!(
-                    "{}:// is not read by this build of qualm",
-                    other.unwrap_or_default()
-                )),
+                scheme => {
+                    let known = BUCKETS.into_iter().find(|known| Some(*known) == scheme);
+                    let known = known.ok_or("it is no address")?;
+                    BucketPath::parse(known, rest).map(Self::Bucket)
+                }
             }
+        }
+    }
+
+    impl BucketPath {
+        fn parse(scheme: &'static str, rest: &str) -> Result<Self, String> {
+            if rest.contains(['?', '#']) {
+                return Err(format!(
+                    "an address of a bucket is {scheme}://BUCKET/KEY, without ? or #"
+                ));
+            }
+            let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-$".contains(&byte);
+            if bucket.is_empty() || !bucket.bytes().all(plain) || bucket.starts_with('.') {
+                return Err(format!("an address of a bucket is {scheme}://BUCKET/KEY"));
+            }
+            let mut parts = key.strip_suffix('/').unwrap_or(key).split('/');
+            if !key.is_empty() && parts.any(|part| ["", ".", ".."].contains(&part)) {
+                let problem =
+                    "a key of a bucket is read if it has no empty part, no `.` and no `..`";
+                return Err(problem.to_owned());
+            }
+            Ok(Self { scheme, bucket: bucket.to_owned(), key: key.to_owned() })
+        }
+
+        /// The same place as a folder.
+        pub fn folder(&self) -> Self {
+            let mut folder = self.clone();
+            if !folder.key.is_empty() && !folder.key.ends_with('/') {
+                folder.key.push('/');
+            }
+            folder
+        }
+
+        /// The folder that it is in, and its name there.
+        pub fn parent(&self) -> (Self, &str) {
+            let (above, name) = self.key.rsplit_once('/').map_or(("", self.key.as_str()), |it| it);
+            let key = above.to_owned();
+            (Self { key, ..self.clone() }.folder(), name)
+        }
+    }
+
+    impl std::fmt::Display for BucketPath {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{}://{}/{}", self.scheme, self.bucket, self.key)
         }
     }
 
@@ -190,6 +255,10 @@ mod parsed {
         #[test]
         fn addresses_are_taken_apart() {
             let web = |url: &str| Address::Web(url.to_owned());
+            let bucket = |scheme, bucket: &str, key: &str| {
+                let (bucket, key) = (bucket.to_owned(), key.to_owned());
+                Address::Bucket(BucketPath { scheme, bucket, key })
+            };
             for (text, expected) in [
                 ("hf://a/b", hub("a/b", None, "")),
                 ("hf://a/b@v1/x/y.gguf", hub("a/b", Some("v1"), "x/y.gguf")),
@@ -200,6 +269,9 @@ mod parsed {
                     web("https://hub.test.evil/a/b/blob/main/x"),
                 ),
                 ("https://h/a b?s=1#f", web("https://h/a%20b?s=1")),
+                ("s3://b.c/k", bucket("s3", "b.c", "k")),
+                ("GS://b/a folder/", bucket("gs", "b", "a folder/")),
+                ("az://$web", bucket("az", "$web", "")),
             ] {
                 assert_eq!(Address::parse(Path::new(text), "https://hub.test").unwrap(), expected);
             }
@@ -210,10 +282,29 @@ mod parsed {
                 "hf://a/b/../c",
                 "https://u:p@h/x",
                 "https:///x",
-                "s3://a/b",
+                "s3://",
+                "s3:///k",
+                "s3://u:p@h/k",
+                "s3://b/k?versionId=1",
+                "s3://b//k",
+                "gs://b/a/../k",
+                "az://b/a//",
             ] {
                 Address::parse(Path::new(text), "https://hub.test").expect_err(text);
             }
+        }
+
+        #[test]
+        fn a_place_in_a_bucket_has_a_folder_and_a_name_there() {
+            let of = |key: &str| BucketPath { scheme: "s3", bucket: "b".into(), key: key.into() };
+            for (key, folder, name) in [("x", "", "x"), ("a/x", "a/", "x"), ("a/b/x", "a/b/", "x")]
+            {
+                assert_eq!(of(key).parent(), (of(folder), name));
+            }
+            for (key, folder) in [("", ""), ("a", "a/"), ("a/", "a/")] {
+                assert_eq!(of(key).folder(), of(folder));
+            }
+            assert_eq!(of("a/x").to_string(), "s3://b/a/x");
         }
 
         #[test]

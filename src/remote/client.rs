@@ -32,10 +32,40 @@ pub type Range = (u64, u64);
 pub struct Ask<'a> {
     pub url: &'a str,
     pub range: Option<Range>,
-    /// The hub's token goes along, as far as the origin is the hub's.
-    pub of_hub: bool,
+    pub login: Login<'a>,
     /// Only if the file is still this one.
     pub unchanged: Option<&'a str>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub enum Login<'a> {
+    Nobody,
+    /// The hub's token goes along, as far as the origin is the hub's.
+    Hub,
+    /// The request is signed for this URL alone: redirects are not followed.
+    Signed(&'a dyn Sign),
+}
+
+/// Headers of a request.
+pub type Headers = Vec<(&'static str, String)>;
+
+/// Who signs requests.
+pub trait Sign {
+    /// The headers that say who asks; `headers` are those that say what is asked for.
+    fn sign(&self, client: &Client, url: &str, headers: &Headers) -> Result<Headers, Fault>;
+}
+
+/// A request for a login, which is no file.
+#[cfg(feature = "cloud")]
+pub struct Exchange<'a> {
+    pub method: &'a str,
+    pub url: &'a str,
+    pub headers: Headers,
+    /// The body.
+    pub form: String,
+    /// Who is asked is on this machine or in its network, if it is there at all: no proxy, and little patience.
+    pub is_near: bool,
 }
 
 /// What came.
@@ -111,7 +141,8 @@ impl Client {
         let mut redirects = Vec::new();
         for _ in 0..=HOPS {
             let answer = self.hop(&url, ask)?;
-            if ![301, 302, 303, 307, 308].contains(&answer.status().as_u16()) {
+            let redirects_on = [301, 302, 303, 307, 308].contains(&answer.status().as_u16());
+            if !redirects_on || matches!(ask.login, Login::Signed(_)) {
                 let (parts, body) = answer.into_parts();
                 let (status, headers) = (parts.status.as_u16(), parts.headers);
                 let answer = Answer { status, headers, url, redirects, body };
@@ -141,21 +172,49 @@ impl Client {
     }
 
     fn hop(&self, url: &str, ask: Ask) -> Result<ureq::http::Response<Body>, Fault> {
-        let mut request = self.agent.get(url);
+        let mut headers = Headers::new();
         if let Some((start, len)) = ask.range {
-            request = request.header("Range", format!("bytes={start}-{}", start + len - 1));
+            headers.push(("Range", format!("bytes={start}-{}", start + len - 1)));
         }
         // A validator belongs to the server that gave it.
         if let Some(etag) = ask.unchanged.filter(|_| url == ask.url) {
-            request = request.header("If-Match", etag);
+            headers.push(("If-Match", etag.to_owned()));
         }
-        if ask.of_hub
-            && let Some(token) = &self.hub.token
-            && origin(url).is_some_and(|it| Some(it) == origin(&self.hub.endpoint))
-        {
-            request = request.header("Authorization", token.header());
+        match ask.login {
+            Login::Nobody => {}
+            Login::Hub => {
+                let is_hub = origin(url).is_some_and(|it| Some(it) == origin(&self.hub.endpoint));
+                let token = self.hub.token.as_ref().filter(|_| is_hub);
+                headers.extend(token.map(|token| ("Authorization", token.header())));
+            }
+            Login::Signed(who) => headers.extend(who.sign(self, url, &headers)?),
         }
+        let request = headers
+            .into_iter()
+            .fold(self.agent.get(url), |request, (name, value)| request.header(name, value));
         request.call().map_err(|error| fault(url, &error))
+    }
+
+    /// Asks for a login, once.
+    #[cfg(feature = "cloud")]
+    pub fn exchange(&self, exchange: &Exchange) -> Result<Answer, Fault> {
+        let Exchange { method, url, headers, form, is_near } = exchange;
+        let request = ureq::http::Request::builder().method(*method).uri(*url);
+        let request = headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, value.as_str()));
+        let invalid = |_| Fault::last(ErrorKind::InvalidInput, "a login is no valid request");
+        let request = request.body(form.as_str()).map_err(invalid)?;
+        let answer = if *is_near {
+            let request = self.agent.configure_request(request).proxy(None);
+            let request = request.timeout_connect(Some(Duration::from_secs(1)));
+            self.agent.run(request.timeout_global(Some(Duration::from_secs(10))).build())
+        } else {
+            self.agent.run(request)
+        };
+        let (parts, body) = answer.map_err(|error| fault(url, &error))?.into_parts();
+        let (status, headers) = (parts.status.as_u16(), parts.headers);
+        Answer { status, headers, url: (*url).to_owned(), redirects: Vec::new(), body }.or_passing()
     }
 
     /// Reads the whole of a small answer.

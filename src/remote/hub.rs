@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use serde::Deserialize;
 
 use super::address::{HubPath, origin, resolve};
-use super::client::{Again, Answer, Ask, Client, Fault, host, persist};
+use super::client::{Again, Answer, Ask, Client, Fault, Login, host, persist};
 use crate::shown::percent_encoded;
 
 /// Most bytes of an answer of the hub's API.
@@ -166,7 +166,7 @@ impl HubFile {
 /// Asks the API; also returns where the next page is.
 fn get(client: &Client, url: &str, repo: &str) -> io::Result<(Vec<u8>, Option<String>)> {
     persist(|| {
-        let answer = client.ask(Ask { url, range: None, of_hub: true, unchanged: None })?;
+        let answer = client.ask(Ask { url, range: None, login: Login::Hub, unchanged: None })?;
         if answer.status != 200 {
             return Err(refused(answer, repo));
         }

@@ -1,15 +1,18 @@
 /*!
-Models that are not on this machine: `hf://ORG/REPO[@REV][/FILE]` and `https://…`.
+Models that are not on this machine: `hf://ORG/REPO[@REV][/FILE]`, `https://…`, and in buckets `s3://BUCKET/KEY`,
+`gs://BUCKET/OBJECT` and `az://CONTAINER/BLOB`.
 
 An address is a path like any other to the rooms above: a directory can be listed, a file beside another
 can be named, and bytes are read at positions. What an address leads to is pinned when it is first asked
-for; a file that changes afterwards is an error. The feature `remote` brings the client; without it, an
-address is refused with a word on how to have it.
+for; a file that changes afterwards is an error. The feature `remote` brings the client, and `cloud` those who
+sign requests to buckets; without them, an address is refused with a word on how to have it.
 */
 
 #[cfg(not(feature = "remote"))]
 mod absent;
 mod address;
+#[cfg(feature = "remote")]
+mod bucket;
 #[cfg(feature = "remote")]
 mod client;
 #[cfg(feature = "remote")]
@@ -42,7 +45,7 @@ pub use session::{kind, names, open, plan, read, without_query};
 pub enum Kind {
     /// A file, or what has to be asked for to be known.
     File,
-    /// A repository, or a folder of one.
+    /// A repository, a bucket, or a folder of one.
     Directory,
 }
 

@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::client::{Again, Answer, Ask, Client, Fault, host, persist};
+use super::bucket::BucketFile;
+use super::client::{Again, Answer, Ask, Client, Fault, Login, host, persist};
 use super::hub::{self, HubFile};
 use super::session::session;
 
@@ -30,7 +31,39 @@ pub(super) enum Source {
     Web(String),
     /// A file of the hub at a commit.
     Hub(HubFile),
+    /// An object of a bucket.
+    Bucket(BucketFile),
 }
+
+impl Source {
+    fn url(&self, client: &Client) -> String {
+        match self {
+            Self::Web(url) => url.clone(),
+            Self::Hub(file) => file.url(&client.hub.endpoint),
+            Self::Bucket(file) => file.url(),
+        }
+    }
+
+    fn login(&self) -> Login<'_> {
+        match self {
+            Self::Web(_) => Login::Nobody,
+            Self::Hub(_) => Login::Hub,
+            Self::Bucket(file) => Login::Signed(file),
+        }
+    }
+
+    /// What an answer says that does not give the file.
+    fn refused(&self, answer: Answer) -> Fault {
+        match self {
+            Self::Web(_) => refused(answer),
+            Self::Hub(file) => hub::refused(answer, &file.repo),
+            Self::Bucket(file) => file.refused(answer),
+        }
+    }
+}
+
+/// Headers in which stores of buckets number the versions of an object.
+const VERSIONS: [&str; 3] = ["x-amz-version-id", "x-goog-generation", "x-ms-version-id"];
 
 /// What was learnt.
 #[derive(Debug, Default)]
@@ -39,6 +72,8 @@ struct State {
     direct: Option<(String, Instant)>,
     /// What the server that has the bytes calls this version of the file.
     etag: Option<String>,
+    /// The number of this version, of a store that numbers them.
+    version: Option<String>,
 }
 
 impl Object {
@@ -47,22 +82,19 @@ impl Object {
         Self { id, source: Source::Hub(file), len, state: Mutex::default() }
     }
 
-    /// Asks for the first bytes of a URL, and with them for its length and version.
-    pub(super) fn of_web(
+    /// Asks for the first bytes of a file, and with them for its length and version.
+    pub(super) fn ask_first(
         client: &Client,
         id: usize,
-        url: &str,
+        source: &Source,
         first: u64,
     ) -> io::Result<(Self, Vec<u8>)> {
         persist(|| {
-            let ask = Ask { url, range: Some((0, first)), of_hub: false, unchanged: None };
-            let answer = client.ask(ask)?;
-            let object = |len| Self {
-                id,
-                source: Source::Web(url.to_owned()),
-                len,
-                state: Mutex::default(),
-            };
+            let url = &source.url(client);
+            let login = source.login();
+            let answer =
+                client.ask(Ask { url, range: Some((0, first)), login, unchanged: None })?;
+            let object = |len| Self { id, source: source.clone(), len, state: Mutex::default() };
             let total = answer.header("content-range").and_then(|it| it.rsplit_once('/'));
             let total = total.and_then(|(_, total)| total.parse::<u64>().ok());
             match (answer.status, total) {
@@ -73,9 +105,10 @@ impl Object {
                     Client::fill(answer, &mut bytes)?;
                     Ok((object, bytes))
                 }
-                (416, Some(0)) => Ok((object(0), Vec::new())),
+                // Of what has a first byte, a range from there can be given.
+                (416, None | Some(0)) => Ok((object(0), Vec::new())),
                 (206 | 200, _) => Err(no_ranges(&answer)),
-                _ => Err(refused(answer)),
+                _ => Err(source.refused(answer)),
             }
         })
     }
@@ -89,7 +122,10 @@ impl Object {
     pub fn revision(&self) -> String {
         match &self.source {
             Source::Hub(file) => file.commit.clone(),
-            Source::Web(_) => self.state().etag.clone().unwrap_or_default(),
+            Source::Web(_) | Source::Bucket(_) => {
+                let state = self.state();
+                state.version.as_ref().or(state.etag.as_ref()).cloned().unwrap_or_default()
+            }
         }
     }
 
@@ -126,7 +162,7 @@ impl Object {
             let ask = Ask {
                 url: &url,
                 range: Some((start, len)),
-                of_hub: false,
+                login: Login::Nobody,
                 unchanged: etag.as_deref().filter(|etag| strong(etag)),
             };
             let answer = client.ask(ask)?;
@@ -137,13 +173,10 @@ impl Object {
             answer.discard();
             self.state().direct = None;
         }
-        let (url, of_hub) = match &self.source {
-            Source::Web(url) => (url.clone(), false),
-            Source::Hub(file) => (file.url(&client.hub.endpoint), true),
-        };
+        let (url, login) = (self.source.url(client), self.source.login());
         let etag = self.state().etag.clone().filter(|etag| strong(etag));
         let unchanged = etag.as_deref();
-        let answer = client.ask(Ask { url: &url, range: Some((start, len)), of_hub, unchanged })?;
+        let answer = client.ask(Ask { url: &url, range: Some((start, len)), login, unchanged })?;
         self.accepted(answer, start, len)
     }
 
@@ -160,10 +193,7 @@ impl Object {
             }
             412 => Err(changed("the server has another version now")),
             416 => Err(changed("it is shorter now")),
-            _ => match &self.source {
-                Source::Hub(file) => Err(hub::refused(answer, &file.repo)),
-                Source::Web(_) => Err(refused(answer)),
-            },
+            _ => Err(self.source.refused(answer)),
         }
     }
 
@@ -204,7 +234,17 @@ impl Object {
             linked = file.check(answer)?;
         }
         let etag = answer.header("etag").or_else(|| answer.header("last-modified"));
+        let version = VERSIONS.iter().find_map(|name| answer.header(name));
+        let version =
+            version.filter(|it| matches!(self.source, Source::Bucket(_)) && *it != "null");
         let mut state = self.state();
+        match (&state.version, version) {
+            (Some(old), Some(new)) if old != new => {
+                return Err(changed(&format!("it was version {old}, now it is {new}")));
+            }
+            (None, Some(new)) => state.version = Some(new.to_owned()),
+            _ => {}
+        }
         let redirected = !answer.redirects.is_empty();
         // The hub vouches for the content; what each of its servers calls it may differ.
         match (&state.etag, etag) {

@@ -6,7 +6,6 @@ place. Nothing here opens a model.
 */
 
 mod bound;
-mod date;
 mod diagnostic;
 mod discover;
 mod file;
@@ -30,8 +29,8 @@ mod tests;
 mod usage;
 mod values;
 
+pub use crate::date::Date;
 pub use bound::{Bound, Bounds, Thresholds};
-pub use date::Date;
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
 pub use discover::{DiscoverError, discover, spec_name as name};
 pub use file::{Granularity, LoadOptions, Spec, Tolerance};

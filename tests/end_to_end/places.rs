@@ -7,13 +7,22 @@ use crate::program::*;
 fn a_build_without_the_client_says_how_to_have_it() {
     let suite = Suite::new();
     suite.models(&[("a", "F32", &[2, 2], f32s(&[1.0; 4]))], &[]);
-    for address in ["hf://org/model", "https://h/model.gguf?sig=1", "HTTP://h/x", "s3://b/k"] {
+    for address in ["hf://org/model", "https://h/model.gguf?sig=1", "HTTP://h/x"] {
         suite.qualm(&["inspect", address]).exits(6).says("--features remote");
         suite.qualm(&["check", "r.safetensors", address]).exits(6).says("--features remote");
     }
     let spec = "schema = 1\n[[pair]]\nname = \"p\"\nreference = \"hf://org/model\"\nquantized = \"q.safetensors\"\n";
     suite.write("specs/s.toml", spec);
     suite.qualm(&["run"]).exits(6).says("hf://org/model").says("--features remote");
+}
+
+#[cfg(not(feature = "cloud"))]
+#[test]
+fn a_build_that_signs_nothing_says_how_to_have_it() {
+    let suite = Suite::new();
+    for address in ["s3://b/k", "gs://b/folder/", "az://c/k.gguf"] {
+        suite.qualm(&["inspect", address]).exits(6).says("--features cloud");
+    }
 }
 
 #[cfg(unix)]

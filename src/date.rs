@@ -1,5 +1,5 @@
 /*!
-Calendar days: the last day of a waiver, and today. All days are UTC.
+Calendar days: the last day of a waiver, today, and when a signature is made. All days are UTC.
 */
 
 use std::fmt;
