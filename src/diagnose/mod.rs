@@ -74,6 +74,8 @@ pub fn of_values(subject: &Subject, sums: &Moments) -> Option<Diagnosis> {
     };
     let found = if few { local(&bench, &bad).map(unsure) } else { None };
     let found = found.or_else(|| whole(&bench, &bad, displaced));
+    // A grid that does not reach some weights is a choice of scales.
+    let found = found.map(|it| if it.cause == Cause::Clipped { unsure(it) } else { it });
     let found = found.map(|it| displaced::weigh(subject, it));
     // What undoes all of a tensor by one rule says more than what undoes its rows one by one.
     let is_sure = |it: &Diagnosis| it.certainty == Certainty::Certain;
