@@ -29,6 +29,9 @@ const EXACT: f64 = 50.0;
 /// What an experiment may fall short of its expectation, in dB.
 const SLACK: f64 = 3.0;
 
+/// What poor scales may cost, as the gate `scales` has it.
+const POOR: f64 = 6.0;
+
 /// What error feedback and clipping may cost on top, in dB.
 const TUNED: f64 = 4.0;
 
@@ -149,7 +152,8 @@ impl<'a> Bench<'a> {
     }
 
     fn slack(&self) -> f64 {
-        let tuned = self.subject.twin.is_some_and(|twin| twin.tuned);
+        // What its own grid gives takes the file's way of rounding into account.
+        let tuned = self.subject.twin.is_some_and(|twin| twin.tuned && twin.own.is_none());
         SLACK + if tuned { TUNED } else { 0.0 }
     }
 
@@ -194,7 +198,9 @@ impl<'a> Bench<'a> {
         if let Some(twin) = self.subject.twin
             && twin.sample.twin.rr > 0.0
         {
-            return twin.sample.twin.sqnr_db();
+            // Scales that are lost give nothing; those that were chosen are not so poor.
+            let plain = twin.plain.filter(|plain| plain.rr > 0.0).map(|plain| plain.sqnr_db());
+            return twin.sample.twin.sqnr_db().max(plain.map_or(f64::MIN, |db| db - POOR));
         }
         let mut noise = Noise::default();
         let step = (self.r.len() / YARDSTICK).max(1);

@@ -26,7 +26,10 @@ pub fn of_check(check: &CheckRecord) -> Option<Diagnosis> {
             Cause::ZeroPointLost
         }
         "companion" if message.contains("missing") => Cause::CompanionMissing,
-        "companion" if message.contains("borrowed") => Cause::ZeroPointOffByOne,
+        // Who lowers each code alone writes the same words where one of 0 wraps.
+        "companion" if message.contains("borrowed") => {
+            return Some(Diagnosis::likely(Cause::ZeroPointOffByOne, message));
+        }
         "companion" if message.contains("zero") => Cause::ZeroScale,
         _ => return None,
     };

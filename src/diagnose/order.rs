@@ -3,7 +3,7 @@ Values that are right and stand in the wrong place: transposed, permuted, shifte
 */
 
 use super::bench::{Bench, cosine, sqnr};
-use super::{Cause, Diagnosis};
+use super::{Cause, Certainty, Diagnosis};
 use crate::model::{Storage, Tensor};
 
 /// Most rows that are searched for the place where a row comes from.
@@ -407,7 +407,9 @@ pub fn shifted(bench: &Bench, bad: &[usize]) -> Option<Diagnosis> {
             score(best),
             bench.expected
         );
-        return Some(Diagnosis::certain(cause, why));
+        // A single row in another place may be a copy.
+        let sure = if cause == Cause::RowShifted { Certainty::Likely } else { Certainty::Certain };
+        return Some(Diagnosis::of(cause, sure, why));
     }
     None
 }

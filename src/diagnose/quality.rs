@@ -5,6 +5,7 @@ A tensor in its place and at its scale that is still worse than its type: what i
 use super::bench::{Bench, Noise, sqnr};
 use super::{Cause, Diagnosis};
 use crate::codec::{Class, TensorType};
+use crate::measure::Grid;
 use crate::measure::twin::{quantize_like, through};
 
 /// Rows that are put through every candidate.
@@ -97,7 +98,9 @@ pub fn clipped(bench: &Bench) -> Option<Diagnosis> {
 
 /// A few columns are better than the type gives, and all others worse.
 pub fn uneven_columns(bench: &Bench) -> Option<Diagnosis> {
-    if bench.rows.len() < 24 || bench.width < 64 {
+    // No other tools have importance matrices.
+    let is_ggml = matches!(Grid::of(bench.subject.q(), bench.row_len), Some(Grid::Blocks(_)));
+    if !is_ggml || bench.rows.len() < 24 || bench.width < 64 {
         return None;
     }
     let (mut actual, mut twin) = (vec![0.0; bench.width], vec![0.0; bench.width]);

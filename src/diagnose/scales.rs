@@ -388,6 +388,9 @@ fn step(values: &[f32]) -> Option<f64> {
 pub fn lost_index(bench: &Bench) -> Option<Diagnosis> {
     let Storage::Joined(weight) = &bench.subject.q().storage else { return None };
     let index = weight.planes().iter().find(|plane| plane.name.ends_with("g_idx"))?;
+    if !is_natural(bench, index)? {
+        return None;
+    }
     let planes = scale_planes(bench);
     let (len, groups) = planes.iter().find_map(|plane| match plane.grid {
         Grid::Columns { len, .. } | Grid::Groups { len, .. } => {
@@ -433,6 +436,14 @@ pub fn lost_index(bench: &Bench) -> Option<Diagnosis> {
         bench.score(score)
     );
     Some(Diagnosis::certain(Cause::GIdxLost, why))
+}
+
+/// Whether a map from columns to groups names these one after the other.
+fn is_natural(bench: &Bench, index: &Plane) -> Option<bool> {
+    let mut bytes = vec![0; usize::try_from(index.at.len.min(LARGEST_PLANE)).ok()?];
+    bench.subject.quantized.files[index.at.file].read_at(index.at.offset, &mut bytes).ok()?;
+    let groups = bytes.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes));
+    Some(groups.is_sorted())
 }
 
 /// The smallest magnitude that is not zero.

@@ -11,6 +11,7 @@ the reference, or beyond what any rounding does.
 use std::ops::Range;
 
 use super::ladder::{Drift, Element, Ladder, Placed};
+use super::pair::Pair;
 use super::run_sums::RunSums;
 use super::shift::{Group, Piece, RUN, Row, Shift, Slopes, Span};
 use crate::metrics::PIECE;
@@ -188,6 +189,30 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// The levels of the grid.
+    pub fn ladder(&self) -> &Ladder {
+        &self.levels
+    }
+
+    /// Elements of one row, both sides of them, and which of them share a scale.
+    pub fn line(&self, range: Range<u64>, scratch: &mut Scratch) -> Result<Line, String> {
+        let [(reference, r), (quantized, q)] = self.sides;
+        let pair = Pair { r, q, reference, quantized };
+        let [r, q] = pair.read(range.clone(), scratch)?;
+        let [low, high] = self.ends(range, scratch)?;
+        let run = Run { r: &r, q: &q, low: &low, high: &high, column: 0 };
+        let elements = (0..r.len()).map(|i| run.element(i)).collect();
+        let sharing = groups(&low, &high);
+        let mut groups = vec![Vec::new(); if sharing.shared { sharing.count } else { 1 }];
+        for (i, &group) in sharing.of.iter().enumerate() {
+            groups[if sharing.shared { group as usize } else { 0 }].push(i);
+        }
+        for values in [low, high] {
+            scratch.give_floats(values);
+        }
+        Ok(Line { elements, groups })
+    }
+
     /// The lowest and the highest level of a run of elements.
     fn ends(&self, range: Range<u64>, scratch: &mut Scratch) -> Result<[Vec<f32>; 2], String> {
         let mut ends = [const { Vec::new() }; 2];
@@ -248,6 +273,15 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// Elements of one row.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// In their order.
+    pub elements: Vec<Element>,
+    /// The places of those that share a scale; of all, where hardly any do.
+    pub groups: Vec<Vec<usize>>,
 }
 
 /// Consecutive elements of one row.

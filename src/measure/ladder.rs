@@ -60,7 +60,7 @@ impl Placed {
 }
 
 /// One element: of the reference, as quantized, and the ends of its grid.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Element {
     /// The reference.
     pub r: f64,
@@ -133,6 +133,19 @@ impl Ladder {
     /// The first and the last level.
     fn ends(&self) -> (f64, f64) {
         (self.levels[0], self.levels[self.levels.len() - 1])
+    }
+
+    /// The distance of neighbouring levels, with its sign, on the grid of an element, if it is one.
+    pub fn step(&self, at: &Element) -> Option<f64> {
+        let (first, last) = self.ends();
+        Some(self.even? * (at.high - at.low) / (last - first))
+    }
+
+    /// What the scale of an element is, and what was added to it.
+    pub fn scale(&self, at: &Element) -> (f64, f64) {
+        let (first, last) = self.ends();
+        let scale = (at.high - at.low) / (last - first);
+        (scale, at.low - first * scale)
     }
 
     /// The part of a value that its scale was multiplied with, and the part that was added to it.

@@ -9,7 +9,7 @@ pub mod experts;
 mod fit;
 mod fold;
 mod grid;
-mod ladder;
+pub mod ladder;
 pub mod own;
 mod pair;
 mod pairing;

@@ -6,6 +6,7 @@ counterparts that fail, and says its number in its first line.
 // Tables are long, and their rows are of many parts.
 #![allow(clippy::type_complexity, clippy::too_many_lines)]
 
+mod causes;
 mod directories;
 mod experts;
 mod factors;
