@@ -6,7 +6,7 @@ the other columns have.
 use super::bench::Bench;
 use super::undo::{Left, Lines};
 use super::{Cause, Certainty, Diagnosis};
-use crate::measure::ladder::Element;
+use crate::measure::ladder::{Drift, Element};
 
 /// Fewest rows of which a column says something, and most lost columns that are looked at.
 const FEWEST: usize = 16;
@@ -122,7 +122,7 @@ pub fn undone(bench: &Bench) -> Option<Diagnosis> {
     );
     if !all {
         let lost = found.unrelated.count + found.dead.count;
-        why += &format!("; that explains {explained} of {lost} lost columns");
+        why = format!("{why}; that explains {explained} of {lost} lost columns");
     }
     Some(Diagnosis::of(cause, sure, why))
 }
@@ -134,7 +134,7 @@ fn look<'a>(lines: &'a Lines<'a>) -> (Sound<'a>, Vec<usize>) {
     let (mut sums, mut left) = (vec![Sums::default(); width], vec![Left::default(); width]);
     for (_, line) in &lines.rows {
         for (at, element) in line.elements.iter().enumerate() {
-            let placed = ladder.place(element, &Default::default());
+            let placed = ladder.place(element, &Drift::default());
             sums[at].take(element.r, element.q, placed.nearest);
             left[at].take(ladder, element);
         }

@@ -203,7 +203,7 @@ pub fn undone(lines: &Lines) -> Option<(Diagnosis, bool)> {
     let mut why = say(lines, &found, &what);
     if !all {
         let of = parts.bad.len().max(count + others);
-        why += &format!("; that explains {count} of {of} parts that are worse than the others");
+        why = format!("{why}; that explains {count} of {of} parts that are worse than the others");
     } else if !alone {
         why += "; another undoing leaves as much";
     }
@@ -357,7 +357,9 @@ fn span(lines: &Lines, group: &[usize]) -> String {
 /// Which parts, what was done, and what that gave.
 fn say(lines: &Lines, found: &[(&Part, &Undone)], what: &str) -> String {
     let mut before = Left::default();
-    found.iter().for_each(|(part, _)| before.add(&part.before));
+    for (part, _) in found {
+        before.add(&part.before);
+    }
     let after = left_of(found);
     let name = |(part, _): &(&Part, &Undone)| {
         let (row, line) = &lines.rows[part.at];

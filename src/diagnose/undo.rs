@@ -313,7 +313,7 @@ impl Undo {
             Self::Factor { keeps_offset } => {
                 for part in elements() {
                     let offset = |at: &Element| if keeps_offset { ladder.scale(at).1 } else { 0.0 };
-                    let factor = factor(part.clone(), &offset);
+                    let factor = factor(&part, &offset);
                     part.for_each(|at| left.take(ladder, &scaled(at, factor, offset(&at))));
                     by.push(factor);
                 }
@@ -358,7 +358,10 @@ impl Undo {
 
 /// What brings the values closest to the reference, counted from their offset; 1 if nothing does. What lies beyond
 /// the grid as it then is was clipped, and says nothing.
-fn factor(part: impl Iterator<Item = Element> + Clone, offset: &impl Fn(&Element) -> f64) -> f64 {
+fn factor(
+    part: &(impl Iterator<Item = Element> + Clone),
+    offset: &impl Fn(&Element) -> f64,
+) -> f64 {
     let mut factor = 1.0;
     for time in 0..FITS {
         let (mut qq, mut rq) = (0.0, 0.0);
