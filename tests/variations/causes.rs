@@ -179,14 +179,18 @@ fn what_nothing_undoes_and_what_more_than_one_fault_is_behind_is_not_certain() {
         (
             (|it| {
                 let mut random = Random(5);
-                codes(it, 7).iter_mut().for_each(|it| *it = random.below(256) as u8);
+                for code in codes(it, 7) {
+                    *code = random.below(256) as u8;
+                }
             }) as Damage,
             "a row of random codes",
         ),
         (
             |it| {
                 scale_row(it, 7, |_| 1.0);
-                codes(it, 50).iter_mut().for_each(|it| *it = negated(*it));
+                for code in codes(it, 50) {
+                    *code = negated(*code);
+                }
             },
             "a row without its scale, and another one negated",
         ),
