@@ -92,14 +92,18 @@ pub fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Options with which opening does not wait, should a pipe have taken a file's place.
+#[cfg(unix)]
 fn without_waiting() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags(libc::O_NONBLOCK);
-    }
+    options.custom_flags(libc::O_NONBLOCK);
     options
+}
+
+/// The same where there are no such pipes in folders.
+#[cfg(not(unix))]
+fn without_waiting() -> OpenOptions {
+    OpenOptions::new()
 }
 
 fn regular(metadata: &fs::Metadata) -> io::Result<()> {

@@ -16,15 +16,14 @@ const GROUP: usize = 64;
 ///
 /// The rule is one for types no wider than f32. Takes as many values as the shorter side has.
 pub fn unlike(level: Level, rule: &Rule, r: Values, q: Values) -> Tally {
-    // SAFETY: the instruction set is there.
-    unsafe {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if level.is_available() => avx512(rule, r, q),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 if level.is_available() => avx2(rule, r, q),
-            _ => groups(rule, r, q),
-        }
+    match level {
+        // SAFETY: the instruction set is there.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if level.is_available() => unsafe { avx512(rule, r, q) },
+        // SAFETY: the same.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 if level.is_available() => unsafe { avx2(rule, r, q) },
+        _ => groups(rule, r, q),
     }
 }
 
