@@ -10,6 +10,7 @@ use super::undo::{Kind, Left, Lines, Undo, Undone};
 use super::{Cause, Certainty, Diagnosis};
 use crate::measure::displaced::Line;
 use crate::measure::shift::Row;
+use crate::metrics::functions;
 
 /// Rows beside the sample's that are looked at: those whose codes are furthest from the nearest ones.
 const FURTHEST: usize = 64;
@@ -258,11 +259,12 @@ fn of_scale(
         return Some((Cause::ScalesMoved, most, what));
     }
     let all: Vec<f64> = found.iter().flat_map(|(_, it)| it.by.iter().map(|by| 1.0 / by)).collect();
-    let mean = (all.iter().map(|by| by.abs().ln()).sum::<f64>() / all.len() as f64).exp();
+    let logs = all.iter().map(|by| functions::ln(by.abs()));
+    let mean = functions::exp(logs.sum::<f64>() / all.len() as f64);
     let left = left_of(found);
     // What a factor that is fitted to a part of few elements is off by.
     let noise = (left.ee / left.rr * all.len() as f64 / left.n).sqrt();
-    let agree = all.iter().all(|by| (by / mean).ln().abs() < ALIKE + 4.0 * noise);
+    let agree = all.iter().all(|by| functions::ln(by / mean).abs() < ALIKE + 4.0 * noise);
     if !agree {
         let what = "with a factor of its own for each scale".to_owned();
         return Some((Cause::ScalesMoved, Certainty::Likely, what));
@@ -273,8 +275,8 @@ fn of_scale(
     }
     let what = format!("all values are {mean:.3} times the reference's; divided by that");
     // Two unlike factors may be alike by chance.
-    let power = (mean.log2() - mean.log2().round()).abs() < ALIKE + 2.0 * noise
-        && mean.log2().round() != 0.0;
+    let octaves = functions::log2(mean);
+    let power = (octaves - octaves.round()).abs() < ALIKE + 2.0 * noise && octaves.round() != 0.0;
     let is_sure = found.len() > 2 || found.len() == 2 && power;
     let most = if is_sure { sure } else { Certainty::Likely };
     let one_bit = found.len() == 1 && power;

@@ -7,6 +7,7 @@ use super::bench::{Bench, Noise};
 use super::scales::has_minimums;
 use crate::measure::displaced::{Line, Reader};
 use crate::measure::ladder::{Drift, Element, Ladder};
+use crate::metrics::functions;
 use crate::model::{Scratch, Storage, Tensor};
 
 /// Noise beyond that of the nearest levels that rounding to nearest does not come to, in squared steps: a quarter of
@@ -319,7 +320,7 @@ impl Undo {
                 }
                 // Where nothing but the sign is wrong, the scale is not.
                 let least = if by.iter().any(|by| *by < 0.0) { SIGN } else { FACTOR };
-                by.iter().any(|by| by.abs().ln().abs() > least).then_some(())?;
+                by.iter().any(|by| functions::ln(by.abs()).abs() > least).then_some(())?;
             }
             Self::Steps { of_grid } => {
                 let (mut steps, mut n) = (0.0, 0.0);
