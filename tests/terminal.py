@@ -37,7 +37,7 @@ def slow_spec(directory):
 def large_model(directory):
     """A model that takes a while to read and no room on the disk: all of its values are zero."""
     path = os.path.join(directory, "large.safetensors")
-    rows, columns = 32 * 1024, 4096
+    rows, columns = 128 * 1024, 4096
     size = 4 * rows * columns
     header = json.dumps({"w": {"dtype": "F32", "shape": [rows, columns], "data_offsets": [0, size]}}).encode()
     with open(path, "wb") as model:

@@ -21,7 +21,7 @@ const MOST: u64 = 20 << 20;
 /// Of these, most bytes outside of plans: they are short, rarely read again, and leave holes in memory when they go.
 const LOOSE: u64 = 4 << 20;
 /// Bytes of both sides that are fetched beforehand, and requests of each at most.
-const AHEAD: u64 = 14 << 20;
+const AHEAD: u64 = 12 << 20;
 const REQUESTS_AHEAD: usize = 32;
 /// Shortest and longest request outside of a plan.
 const SHORTEST: u64 = 16 << 10;

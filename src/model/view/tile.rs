@@ -132,35 +132,14 @@ pub fn transpose(from: &[f32], len: usize, to: &mut [f32], pitch: usize) {
     let rows = from.len() / len;
     for row in (0..rows).step_by(SIDE) {
         for col in (0..len).step_by(SIDE) {
-            let (bottom, right) = ((row + SIDE).min(rows), (col + SIDE).min(len));
-            if bottom - row == SIDE && right - col == SIDE {
-                for row in (row..bottom).step_by(4) {
-                    for col in (col..right).step_by(4) {
-                        transpose_four(
-                            &from[row * len + col..],
-                            len,
-                            &mut to[col * pitch + row..],
-                            pitch,
-                        );
-                    }
-                }
-                continue;
-            }
-            for col in col..right {
-                for row in row..bottom {
-                    to[col * pitch + row] = from[row * len + col];
+            for col in col..(col + SIDE).min(len) {
+                let to = &mut to[col * pitch + row..];
+                let end = (row + SIDE).min(rows);
+                for (to, row) in to.iter_mut().zip(row..end) {
+                    *to = from[row * len + col];
                 }
             }
         }
-    }
-}
-
-/// The same of four rows and columns, in registers.
-fn transpose_four(from: &[f32], len: usize, to: &mut [f32], pitch: usize) {
-    let row = |at: usize| from[at * len..].first_chunk::<4>().copied().unwrap_or_default();
-    let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
-    for at in 0..4 {
-        to[at * pitch..][..4].copy_from_slice(&[a[at], b[at], c[at], d[at]]);
     }
 }
 
