@@ -119,16 +119,20 @@ fn count(
         let len = PIECE.min(numel - start);
         values.resize(len as usize, 0.0);
         numbers(files, plane.at, ty, start, &mut values, scratch)?;
-        for (i, value) in values.iter().enumerate() {
-            if !value.is_finite() {
-                count.non_finite += 1;
-                count.first_non_finite.get_or_insert(start + i as u64);
-            } else if *value == nothing {
-                count.zero += 1;
-            } else if *value < 0.0 && !(starts && *value == -1.0) {
-                count.negative += 1;
-            }
+        let (mut non_finite, mut zero, mut negative) = (0u32, 0u32, 0u32);
+        for &value in &values {
+            let is_minus = value < 0.0 && value.is_finite() && value != nothing;
+            non_finite += u32::from(!value.is_finite());
+            zero += u32::from(value == nothing);
+            negative += u32::from(is_minus && !(starts && value == -1.0));
         }
+        if non_finite > 0 && count.first_non_finite.is_none() {
+            let first = values.iter().position(|value| !value.is_finite());
+            count.first_non_finite = first.map(|at| start + at as u64);
+        }
+        count.non_finite += u64::from(non_finite);
+        count.zero += u64::from(zero);
+        count.negative += u64::from(negative);
         start += len;
     }
     scratch.give_floats(values);
