@@ -1,9 +1,8 @@
 /*! The functions that `lib.rs` offers: what the command line does, for programs. */
 
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use crate::measure::Progress;
+use crate::measure::{Progress, cores};
 use crate::model::{self, Model, ModelError};
 use crate::pairs::{self, Comparison, Error, Judged, Policy, Request};
 use crate::spec::{self, LoadOptions};
@@ -13,7 +12,7 @@ use crate::suite::record::Contract;
 use crate::suite::{self, Options, Silent};
 
 /// Opens whatever the command line takes: a file, a directory, an index of shards; with the feature `remote` also
-/// `hf://` and `https://`. Values are read when they are asked for.
+/// `hf://` and `https://`, with `cloud` buckets. Values are read when they are asked for.
 ///
 /// # Errors
 ///
@@ -53,7 +52,7 @@ pub fn compare(
     quantized: impl AsRef<Path>,
 ) -> Result<Comparison, Error> {
     let (policy, progress) = (Policy::default(), Progress::default());
-    pairs::compare(reference.as_ref(), quantized.as_ref(), &policy, threads(), &progress)
+    pairs::compare(reference.as_ref(), quantized.as_ref(), &policy, cores(), &progress)
 }
 
 /// Judges a quantized model by its reference, as `qualm check` does, with no spec and no baseline.
@@ -79,15 +78,7 @@ pub fn compare(
 /// ```
 pub fn check(reference: impl AsRef<Path>, quantized: impl AsRef<Path>) -> Result<Judged, Error> {
     let quantized = [quantized.as_ref().to_owned()];
-    let request = Request {
-        reference: reference.as_ref(),
-        quantized: &quantized,
-        map: None,
-        qtype: &[],
-        threads: threads(),
-        sample: None,
-        settle: true,
-    };
+    let request = Request::of(reference.as_ref(), &quantized, cores());
     let mut judged = pairs::judge(&request, &pairs::unwatched)?;
     judged.pop().ok_or_else(|| Error::new(Exit::Internal, "the pair did not run"))
 }
@@ -112,30 +103,17 @@ pub fn check(reference: impl AsRef<Path>, quantized: impl AsRef<Path>) -> Result
 /// ```
 pub fn run(specs: impl AsRef<Path>) -> Result<Contract, Error> {
     let root = specs.as_ref();
-    let below = if root.is_file() { root.parent().unwrap_or(root) } else { root };
     let found = spec::discover(root).map_err(|error| Error::new(Exit::SpecInvalid, error))?;
-    let files: Vec<(PathBuf, &Path)> = found.into_iter().map(|path| (path, below)).collect();
+    let files: Vec<(PathBuf, &Path)> =
+        found.into_iter().map(|path| (path, spec::below(root))).collect();
     let knows_qtype = model::scheme::knows_qtype;
     let options = LoadOptions { knows_qtype, ..LoadOptions::default() };
     let invalid = |errors: spec::SpecErrors| Error::new(Exit::SpecInvalid, errors.render(false));
     let loaded: Result<Vec<_>, _> = spec::load_all(&files, &options).into_iter().collect();
     let specs = loaded.map_err(invalid)?;
-    let choice = Choice { no_baseline: true, ..Choice::of_tensors() };
+    let choice = Choice::of_tensors();
     let planned = plan::plan(&specs, &choice);
     let mut planned = planned.map_err(|error| Error::new(Exit::SpecInvalid, error))?;
     plan::expand(&mut planned, true);
-    let options = Options {
-        threads: threads(),
-        baselines: None,
-        max_fail: None,
-        warnings_fail: false,
-        nothing_passes: false,
-        settle: false,
-    };
-    Ok(suite::run(&planned, &options, None, &mut Silent))
-}
-
-/// One for each core.
-fn threads() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    Ok(suite::run(&planned, &Options::of(cores()), None, &mut Silent))
 }

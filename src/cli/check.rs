@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::args::CheckArgs;
 use super::progress::watched;
-use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::pairs::{self, Finding, Judged, Object, Request};
 use crate::report::note_lines;
@@ -24,13 +23,9 @@ struct Report<'a> {
 pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let judged = pairs::judge(
         &Request {
-            reference: &args.reference,
-            quantized: &args.quantized,
-            map: args.reading.map.as_deref(),
             qtype: &args.qtype,
-            threads: thread_count(args.reading.threads),
             sample: args.sample,
-            settle: true,
+            ..args.reading.request(&args.reference, &args.quantized)
         },
         &watched,
     )?;

@@ -15,8 +15,7 @@ use crate::pairs::{self, Comparison};
 use crate::report;
 use crate::shown::{one_line, unsigned_zeros};
 use crate::suite::exit::Exit;
-use crate::suite::global_row;
-use crate::suite::record::{FindingRecord, TensorRow};
+use crate::suite::record::TensorRow;
 
 /// Compares two models and prints a row per tensor.
 pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
@@ -40,10 +39,8 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     if problems.invalid() {
         compared.look_for_folds();
     }
-    let Comparison { rows, findings, notes, .. } = &compared;
-
-    let printed = print(args, threshold, rows, findings, notes);
-    for note in notes {
+    let printed = print(args, threshold, &compared);
+    for note in &compared.notes {
         streams::tell(format_args!("note: {}", one_line(note)));
     }
     for message in &problems.messages {
@@ -52,17 +49,12 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     Ok(streams::printed(printed, problems.exit()))
 }
 
-fn print(
-    args: &DiffArgs,
-    threshold: Option<f64>,
-    rows: &[TensorRow],
-    findings: &[FindingRecord],
-    notes: &[String],
-) -> io::Result<()> {
+fn print(args: &DiffArgs, threshold: Option<f64>, compared: &Comparison) -> io::Result<()> {
+    let Comparison { rows, findings, notes, .. } = compared;
     let mut out = streams::text_or_json(args.json);
     if args.json {
         let (r, q) = (args.reference.to_string_lossy(), args.quantized.to_string_lossy());
-        let global = global_row(rows);
+        let global = compared.global();
         let object = report::tsv::Diff::new(&r, &q, threshold, rows);
         report::tsv::Diff { global: global.as_ref(), findings, notes, ..object }.write(&mut out)?;
     } else {

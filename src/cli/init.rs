@@ -8,7 +8,6 @@ use std::path::{Component, Path, PathBuf};
 
 use super::args::InitArgs;
 use super::progress::watched;
-use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::pairs::{self, Request};
 use crate::report;
@@ -36,15 +35,7 @@ pub fn run(args: &InitArgs) -> Result<Exit, Failure> {
     }
     refuse_equal_names(args)?;
     let pairs = pairs::measure(
-        &Request {
-            reference: &args.reference,
-            quantized: &args.quantized,
-            map: args.reading.map.as_deref(),
-            qtype: &[],
-            threads: thread_count(args.reading.threads),
-            sample: None,
-            settle: false,
-        },
+        &Request { settle: false, ..args.reading.request(&args.reference, &args.quantized) },
         &watched,
     )?;
     let directory = out.parent().unwrap_or(Path::new(""));

@@ -1,12 +1,12 @@
 /*! The arguments of commands that are given models on the command line. */
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use regex::Regex;
 
-use super::threads::threads;
-use crate::pairs::QtypeRule;
+use super::threads::{thread_count, threads};
+use crate::pairs::{QtypeRule, Request};
 
 /// How pairs of models are read.
 #[derive(Debug, Args)]
@@ -17,6 +17,14 @@ pub struct ReadingArgs {
     /// Threads to read and measure with [default: one per core]
     #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
+}
+
+impl ReadingArgs {
+    /// What is to be read in this way, and judged.
+    pub fn request<'a>(&'a self, reference: &'a Path, quantized: &'a [PathBuf]) -> Request<'a> {
+        let threads = thread_count(self.threads);
+        Request { map: self.map.as_deref(), ..Request::of(reference, quantized, threads) }
+    }
 }
 
 /// Arguments of `qualm diff`.

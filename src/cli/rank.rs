@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::args::{AnchorArg, RankArgs};
 use super::progress::watched;
-use super::threads::thread_count;
 use super::{Failure, streams};
 use crate::model;
 use crate::pairs::{self, Judged, Object, Request};
@@ -118,15 +117,7 @@ pub fn run(args: &RankArgs) -> Result<Exit, Failure> {
     let anchor = args.anchor.as_ref().map(|anchor| find(anchor, &names, &args.quantized));
     let anchor = anchor.transpose()?;
     let judged = pairs::judge(
-        &Request {
-            reference: &args.reference,
-            quantized: &args.quantized,
-            map: args.reading.map.as_deref(),
-            qtype: &args.qtype,
-            threads: thread_count(args.reading.threads),
-            sample: None,
-            settle: true,
-        },
+        &Request { qtype: &args.qtype, ..args.reading.request(&args.reference, &args.quantized) },
         &watched,
     )?;
     let messages: Vec<Vec<&str>> = judged

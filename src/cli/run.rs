@@ -151,10 +151,10 @@ fn load_some(args: &SpecArgs, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Spec>
     let (mut all, mut files) = (true, Vec::new());
     for root in &roots {
         for path in discover(root)? {
-            if spec::name(&path, below(root)).is_some_and(|name| !wanted(&name)) {
+            if spec::name(&path, spec::below(root)).is_some_and(|name| !wanted(&name)) {
                 all = false;
             } else {
-                files.push((path, below(root)));
+                files.push((path, spec::below(root)));
             }
         }
     }
@@ -205,11 +205,6 @@ fn discover(root: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
-/// The directory below which a spec's name begins.
-fn below(root: &Path) -> &Path {
-    if root.is_file() { root.parent().unwrap_or(root) } else { root }
-}
-
 fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure> {
     // `cargo test NAME` hands its filter to every test binary of a workspace; but who names a test
     // exactly means one that is there.
@@ -223,14 +218,7 @@ fn no_tests(plan: &Plan, args: &RunArgs, caller: Caller) -> Result<Exit, Failure
     }
     let mut console = console(args);
     console.begin(0);
-    let options = Options {
-        threads: 1,
-        baselines: None,
-        max_fail: None,
-        warnings_fail: false,
-        nothing_passes: true,
-        settle: false,
-    };
+    let options = Options { nothing_passes: true, ..Options::of(1) };
     let contract = suite::run(plan, &options, None, &mut console);
     console.end(&contract, 0.0)?;
     Ok(Exit::Ok)

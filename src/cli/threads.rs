@@ -1,5 +1,7 @@
 /*! How many threads a command may use. */
 
+use crate::measure::cores;
+
 /// A number of threads on the command line.
 pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
@@ -11,5 +13,5 @@ pub fn threads(text: &str) -> Result<usize, String> {
 
 /// The number of threads to use: what was asked for, or one per core.
 pub fn thread_count(asked: Option<usize>) -> usize {
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    asked.unwrap_or_else(cores)
 }

@@ -7,6 +7,7 @@ use super::bench::Bench;
 use super::undo::{Left, Lines};
 use super::{Cause, Certainty, Diagnosis};
 use crate::measure::ladder::{Drift, Element};
+use crate::measure::twin::Both;
 
 /// Fewest rows of which a column says something, and most lost columns that are looked at.
 const FEWEST: usize = 16;
@@ -38,33 +39,11 @@ struct Sound<'a> {
     excess: f64,
 }
 
-/// Sums over a column.
-#[derive(Clone, Copy, Default)]
-struct Sums {
-    rr: f64,
-    qq: f64,
-    rq: f64,
-    pp: f64,
-    rp: f64,
-}
-
-impl Sums {
-    fn take(&mut self, r: f64, q: f64, nearest: f64) {
-        self.rr += r * r;
-        self.qq += q * q;
-        self.rq += r * q;
-        self.pp += nearest * nearest;
-        self.rp += r * nearest;
-    }
-
-    fn is_lost(&self, rows: usize) -> bool {
-        let cosine = |xx: f64, rx: f64| {
-            if xx > 0.0 && self.rr > 0.0 { rx / (xx * self.rr).sqrt() } else { 0.0 }
-        };
-        let half = cosine(self.pp, self.rp) / 2.0;
-        let chance = SURE / (rows as f64).sqrt();
-        half > chance && (self.qq == 0.0 || cosine(self.qq, self.rq) + chance < half)
-    }
+/// Whether a column of so many rows has nothing of its reference although its type has; `of` are its sums.
+fn is_lost(of: &Both, rows: usize) -> bool {
+    let (half, chance) = (of.twin.cosine() / 2.0, SURE / (rows as f64).sqrt());
+    let is_other = of.actual.xx == 0.0 || of.actual.cosine() + chance < half;
+    of.actual.rr > 0.0 && half > chance && is_other
 }
 
 /// Columns that are another's, or negated, in a tensor with a grid of its own.
@@ -131,18 +110,19 @@ pub fn undone(bench: &Bench) -> Option<Diagnosis> {
 fn look<'a>(lines: &'a Lines<'a>) -> (Sound<'a>, Vec<usize>) {
     let ladder = lines.ladder();
     let width = lines.rows[0].1.elements.len();
-    let (mut sums, mut left) = (vec![Sums::default(); width], vec![Left::default(); width]);
+    let (mut sums, mut left) = (vec![Both::default(); width], vec![Left::default(); width]);
     for (_, line) in &lines.rows {
         for (at, element) in line.elements.iter().enumerate() {
             let placed = ladder.place(element, &Drift::default());
-            sums[at].take(element.r, element.q, placed.nearest);
+            sums[at].actual.take(element.r, element.q);
+            sums[at].twin.take(element.r, placed.nearest);
             left[at].take(ladder, element);
         }
     }
     let mut excess: Vec<f64> = left.iter().map(Left::excess).collect();
     excess.sort_by(f64::total_cmp);
     let excess = excess[(width - 1) - width / LOUD];
-    let lost = (0..width).filter(|&at| sums[at].is_lost(lines.rows.len()));
+    let lost = (0..width).filter(|&at| is_lost(&sums[at], lines.rows.len()));
     (Sound { lines, excess }, lost.collect())
 }
 
@@ -166,9 +146,7 @@ impl Sound<'_> {
 
     /// With the other sign of the values, or with codes counted from the other end.
     fn negated(&self, column: usize) -> Option<Left> {
-        let values = |at: Element| Element { q: -at.q, low: -at.low, high: -at.high, ..at };
-        let codes = |at: Element| Element { q: at.low + at.high - at.q, ..at };
-        self.better(self.of(column, values), self.of(column, codes))
+        self.better(self.of(column, Element::negated), self.of(column, Element::reflected))
     }
 
     /// Each with the codes, or the values, of another one that has its own; columns in pairs.

@@ -7,6 +7,7 @@ use super::bench::{Bench, Noise};
 use super::scales::has_minimums;
 use crate::measure::displaced::{Line, Reader};
 use crate::measure::ladder::{Drift, Element, Ladder};
+use crate::measure::own::median;
 use crate::metrics::functions;
 use crate::model::{Scratch, Storage, Tensor};
 
@@ -113,10 +114,6 @@ impl<'a> Lines<'a> {
         let ladder = self.ladder();
         let step = self.rows.len().div_ceil(TYPICAL);
         let rows: Vec<&Line> = self.rows.iter().map(|(_, line)| line).step_by(step).collect();
-        let median = |mut all: Vec<f64>| {
-            all.sort_by(f64::total_cmp);
-            all.get(all.len() / 2).copied().unwrap_or(0.0)
-        };
         let of = |undo: Option<Undo>| {
             let all = rows.iter().map(|line| {
                 let parts: Vec<&[usize]> = line.groups.iter().map(Vec::as_slice).collect();
@@ -344,13 +341,11 @@ impl Undo {
             Self::Reflected => {
                 for at in elements().flatten() {
                     ladder.step(&at)?;
-                    left.take(ladder, &Element { q: at.low + at.high - at.q, ..at });
+                    left.take(ladder, &at.reflected());
                 }
             }
             Self::Negated => {
-                let negated =
-                    |at: Element| Element { r: at.r, q: -at.q, low: -at.low, high: -at.high };
-                elements().flatten().for_each(|at| left.take(ladder, &negated(at)));
+                elements().flatten().for_each(|at| left.take(ladder, &at.negated()));
             }
         }
         Some(Undone { left, by })

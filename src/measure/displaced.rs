@@ -178,9 +178,7 @@ impl<'a> Reader<'a> {
         let mut rungs = self.levels.between(0.0, 0.0);
         for (at, ((&r, &low), &high)) in r.iter().zip(low).zip(high).enumerate() {
             let [r, low, high] = [r, low, high].map(f64::from);
-            if !rungs.are_between(low, high) {
-                rungs = self.levels.between(low, high);
-            }
+            rungs.move_to(low, high);
             each(at, rungs.place(r, r, &Drift::default()));
         }
         for values in ends {
@@ -311,9 +309,7 @@ fn measure(ladder: &Ladder, run: &Run, row: &mut Row, columns: Option<&mut Colum
         let mut of_run = GroupSums { first: start, ..GroupSums::default() };
         for i in start..end {
             let Element { r, q, low, high } = run.element(i);
-            if !rungs.are_between(low, high) {
-                rungs = ladder.between(low, high);
-            }
+            rungs.move_to(low, high);
             let at = rungs.place(r, q, &drift);
             of_run.take(r, &at, ladder);
             at.code.into_iter().for_each(|code| row.codes.insert(code));

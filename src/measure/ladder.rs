@@ -72,6 +72,20 @@ pub struct Element {
     pub high: f64,
 }
 
+impl Element {
+    /// The same with the other sign of its value and of its scale.
+    #[must_use]
+    pub fn negated(self) -> Self {
+        Self { r: self.r, q: -self.q, low: -self.low, high: -self.high }
+    }
+
+    /// The same with its code counted from the other end.
+    #[must_use]
+    pub fn reflected(self) -> Self {
+        Self { q: self.low + self.high - self.q, ..self }
+    }
+}
+
 /// How far the scale and the offset of a group are from those that its codes were chosen with.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drift {
@@ -276,9 +290,11 @@ pub struct Rungs<'l> {
 }
 
 impl Rungs<'_> {
-    /// Whether these are the levels between two ends.
-    pub fn are_between(&self, low: f64, high: f64) -> bool {
-        (self.low, self.high) == (low, high)
+    /// Goes on between two ends, which most neighbours have in common.
+    pub fn move_to(&mut self, low: f64, high: f64) {
+        if (self.low, self.high) != (low, high) {
+            *self = self.ladder.between(low, high);
+        }
     }
 
     /// Where an element of the reference, `r`, is, and as quantized, `q`, if the scales have drifted since its code

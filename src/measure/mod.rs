@@ -29,7 +29,7 @@ pub mod twin;
 
 pub use grid::Grid;
 pub use pairing::{Finding, FindingKind, Matched, Pairing, Policy, pair_up};
-pub use parallel::in_parallel;
+pub use parallel::{cores, in_parallel};
 pub use plan::row_len;
 pub use roundtrip::{round_trip, through};
 pub use scan::{Depth, Scan, scan};

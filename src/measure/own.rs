@@ -204,7 +204,7 @@ fn with(sums: &RunSums, noise: f64) -> RunSums {
 }
 
 /// The middle value; 0 of none.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

@@ -5,6 +5,11 @@ Jobs that do not depend on each other, dealt out to threads.
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+/// Threads that this machine runs at a time.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// What `job` gives for each of `count` indices, in their order, whoever did them. Each thread works with `buffers` of
 /// its own.
 pub fn in_parallel<B, T: Send>(

@@ -42,6 +42,14 @@ pub struct Request<'a> {
     pub settle: bool,
 }
 
+impl<'a> Request<'a> {
+    /// Judges all values by what the models themselves say.
+    pub fn of(reference: &'a Path, quantized: &'a [PathBuf], threads: usize) -> Self {
+        let (map, qtype, sample) = (None, &[][..], None);
+        Self { reference, quantized, map, qtype, threads, sample, settle: true }
+    }
+}
+
 /// Runs a spec with a pair for each quantized model; their records come in that order. The reference is
 /// opened once for all of them, and its values are read once for each. The models are those of the request,
 /// whatever their paths are made of: a text may not be able to say them.
@@ -61,14 +69,7 @@ pub fn measure(request: &Request, watch: Watch) -> Result<Vec<PairRecord>, Error
     let specs = [spec];
     let choice = Choice::of_tensors();
     let plan = plan::plan(&specs, &choice).map_err(|e| Error::new(Exit::Internal, e))?;
-    let options = Options {
-        threads: request.threads,
-        baselines: None,
-        max_fail: None,
-        warnings_fail: false,
-        nothing_passes: false,
-        settle: request.settle,
-    };
+    let options = Options { settle: request.settle, ..Options::of(request.threads) };
     let mut pairs: Vec<PairRecord> = Vec::new();
     watch(&plan, &mut |listener| {
         let contract = suite::run(&plan, &options, None, listener);

@@ -35,6 +35,11 @@ pub enum DiscoverError {
 /// Most ways in which links may lead to one directory: each of them has its own specs and tests.
 const MOST_WAYS: usize = 16;
 
+/// The directory below which the names of the specs of a root begin: itself, or of a file, where that is.
+pub fn below(root: &Path) -> &Path {
+    if root.is_file() { root.parent().unwrap_or(root) } else { root }
+}
+
 /// Finds every `*.toml` below `root`, sorted by the bytes of the paths.
 ///
 /// Files and directories whose name begins with a dot are skipped; symbolic links are followed. A

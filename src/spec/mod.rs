@@ -32,7 +32,7 @@ mod values;
 pub use crate::date::Date;
 pub use bound::{Bound, Bounds, Thresholds};
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
-pub use discover::{DiscoverError, discover, spec_name as name};
+pub use discover::{DiscoverError, below, discover, spec_name as name};
 pub use file::{Granularity, LoadOptions, Spec, Tolerance};
 pub use integrity::{ByDefault, Gate, Integrity, Setting};
 pub use judge::{Effective, Judgement, Origin};

@@ -83,6 +83,20 @@ pub struct Options {
     pub settle: bool,
 }
 
+impl Options {
+    /// So many threads, no baselines, and all that is said of each test.
+    pub fn of(threads: usize) -> Self {
+        Self {
+            threads,
+            baselines: None,
+            max_fail: None,
+            warnings_fail: false,
+            nothing_passes: false,
+            settle: false,
+        }
+    }
+}
+
 /// Runs a plan, or this shard's part of it, and records what came out.
 pub fn run(
     plan: &Plan,
@@ -902,15 +916,7 @@ mod tests {
         let specs = [spec.unwrap_or_else(|errors| panic!("{}", errors.render(false)))];
         let choice = Choice::of_tensors();
         let plan = plan::plan(&specs, &choice).unwrap();
-        let options = Options {
-            threads: 1,
-            baselines: None,
-            max_fail: None,
-            warnings_fail: false,
-            nothing_passes: false,
-            settle: false,
-        };
-        let contract = run(&plan, &options, None, &mut Broken(RefCell::new(0)));
+        let contract = run(&plan, &Options::of(1), None, &mut Broken(RefCell::new(0)));
         assert_eq!(contract.exit_code, Exit::Internal.code(), "it is no verdict");
         assert_eq!(contract.verdict, Verdict::Error);
         let [first, second] = contract.specs[0].pairs.as_slice() else { panic!("two pairs") };
